@@ -1,0 +1,198 @@
+"""X-Twilio-Signature: what is signed, with which keys, and whether it fits.
+
+Works on raw bytes as received: names and values are never decoded, stripped or dropped, since Twilio signed
+them as they are. No network, no clock, no environment. No key is ever tried with another hash function than its own.
+
+The rule (twilio.com/docs/usage/security): the URL as requested, then every form field sorted by name, name and
+value with nothing between them; HMAC with the account's secret; base64.
+"""
+
+import hmac
+import re
+from binascii import b2a_base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+Params = Mapping[str, Sequence[bytes]]
+"""A form as Tornado's `request.body_arguments` gives it: name (bytes read as Latin-1) to raw values."""
+
+ALGORITHMS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
+"""Twilio's names of the hash functions, and hashlib's."""
+
+DEFAULT_PORTS = {"https": 443, "http": 80}
+
+_SETTINGS_HEADER = re.compile(r"\s*key=([\w.:-]{1,128})\s*,\s*algorithm=(HMAC_SHA1|HMAC_SHA256)\s*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One secret that may sign. `label` is the value of `smsd_signatures_total{key}`."""
+
+    secret: bytes = field(repr=False)
+    label: str  # primary | secondary | account | shared
+    algorithm: str = "sha1"  # sha1 | sha256
+
+    def __post_init__(self) -> None:
+        if not self.secret:
+            raise ValueError(f"the {self.label} key is empty: anybody could sign with it")
+
+
+@dataclass(frozen=True, slots=True)
+class SharedKey:
+    """A secret made for webhooks alone; `algorithm` is HMAC_SHA1 or HMAC_SHA256."""
+
+    secret: str = field(repr=False)
+    algorithm: str = "HMAC_SHA256"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountKeys:
+    """One table of the accounts file."""
+
+    tokens: Sequence[str] = field(default=(), repr=False)
+    shared_keys: Mapping[str, SharedKey] = field(default_factory=dict)
+
+
+def signed_string(url: bytes, params: Params) -> bytes:
+    """The bytes that are signed: `url`, then the fields in byte order of their names.
+
+    A repeated name stands before each of its distinct values, in their byte order.
+    """
+    names, template = _layout(tuple(params))
+    pieces = list(template)
+    try:
+        pieces[1::2] = [value for (value,) in map(params.__getitem__, names)]
+    except ValueError:  # a repeated name
+        pieces = [
+            piece for name in names for value in sorted(set(params[name])) for piece in (_raw(name), value)
+        ]
+    return url + b"".join(pieces)
+
+
+def sign(key: Key, url: str, params: Params) -> str:
+    """The signature as it stands in X-Twilio-Signature."""
+    return _mac(key, signed_string(_octets(url), params)).decode("ascii")
+
+
+def verify(keys: Sequence[Key], urls: Sequence[str], params: Params, signature: str) -> Key | None:
+    """The first key that signed one of `urls` with `params`, or None. Compares in constant time."""
+    expected = signature.encode("latin-1", "replace")
+    fields = signed_string(b"", params)
+    for key in keys:
+        for url in urls:
+            if hmac.compare_digest(_mac(key, _octets(url) + fields), expected):
+                return key
+    return None
+
+
+def candidate_urls(public_url: str, target: str) -> tuple[str, ...]:
+    """What Twilio may have signed for a request to `target`: "/sms?query" as received, below the public URL's path.
+
+    Twilio is not consistent about ports, so the URL comes as configured, then with its port added or dropped.
+    """
+    if not target.isascii():
+        target = from_wire(target)
+    return tuple([origin + target for origin in origins(public_url)])
+
+
+def from_wire(text: str) -> str:
+    """Tornado reads request lines and headers as Latin-1; what was sent, and signed, was most likely UTF-8."""
+    return text.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
+
+
+@lru_cache(maxsize=64)
+def origins(public_url: str) -> tuple[str, ...]:
+    """`public_url` as configured, and with its port added or dropped.
+
+    Twilio signs no `user:password@`. A slash at the end goes, since one begins the target.
+    """
+    url = urlsplit(public_url)
+    netloc = url.netloc.rpartition("@")[2]
+    if url.port is None:
+        other = f"{netloc}:{DEFAULT_PORTS[url.scheme]}" if url.scheme in DEFAULT_PORTS else netloc
+    else:
+        other = netloc.rpartition(":")[0]
+    path = url.path.rstrip("/")
+    return f"{url.scheme}://{netloc}{path}", f"{url.scheme}://{other}{path}"
+
+
+def key_named(header: str) -> tuple[str, str] | None:
+    """Id and algorithm ("sha1" | "sha256") from X-Twilio-Webhooks-Signature-Settings; None for any other form.
+
+    Stricter than Twilio's SDK, which skips what it does not know: a header not understood names no key.
+    """
+    match = _SETTINGS_HEADER.fullmatch(header)
+    return (match[1], ALGORITHMS[match[2]]) if match else None
+
+
+class KeyRing:
+    """Every secret that may sign, and which of them may sign a given request. A reload makes a new one.
+
+    An account's tokens and shared keys are found in the table that the form's AccountSid names. That name is
+    not verified yet, and need not be: it is one of the signed fields, so whoever holds the keys of one account
+    cannot sign for another. A shared key counts for its own account, with the algorithm registered for it.
+    """
+
+    def __init__(
+        self, primary: str, secondary: str = "", accounts: Mapping[str, AccountKeys] | None = None
+    ) -> None:
+        general = [Key(primary.encode(), "primary")]
+        if secondary:
+            general.append(Key(secondary.encode(), "secondary"))
+        self._general = tuple(general)
+        self._tokens: dict[str, tuple[Key, ...]] = {}
+        self._shared: dict[str, dict[str, Key]] = {}
+        for account_sid, account in (accounts or {}).items():
+            own = tuple(Key(token.encode(), "account") for token in account.tokens)
+            self._tokens[account_sid] = own + self._general
+            self._shared[account_sid] = {
+                key_id: Key(shared.secret.encode(), "shared", ALGORITHMS[shared.algorithm])
+                for key_id, shared in account.shared_keys.items()
+            }
+
+    def keys_for(self, account_sid: str, settings_header: str | None) -> Sequence[Key]:
+        """The keys that may have signed a form with this AccountSid.
+
+        Without the header: the account's own tokens, then primary and secondary, as a parent account's token
+        may sign for a sub-account. With it: exactly the shared key it names, if the algorithm is the registered
+        one; else none.
+        """
+        if not settings_header:
+            return self._tokens.get(account_sid, self._general)
+        named = key_named(settings_header)
+        if named is None:
+            return ()
+        key = self._shared.get(account_sid, {}).get(named[0])
+        return (key,) if key is not None and key.algorithm == named[1] else ()
+
+    def shared_keys_with_id(self, key_id: str) -> Iterator[tuple[str, Key]]:
+        """AccountSid and key of every account that has registered `key_id`. For the doctor, never to accept."""
+        return ((account, keys[key_id]) for account, keys in self._shared.items() if key_id in keys)
+
+    def __iter__(self) -> Iterator[Key]:
+        """Every key. For the doctor, never to accept."""
+        yield from self._general
+        for account_sid, tokens in self._tokens.items():
+            yield from tokens[: -len(self._general)]
+            yield from self._shared[account_sid].values()
+
+
+@lru_cache(maxsize=32)
+def _layout(names: tuple[str, ...]) -> tuple[list[str], tuple[bytes, ...]]:
+    """The sorted names, and for each its bytes and room for a value. Forms have few shapes; sorting costs most."""
+    ordered = sorted(names)
+    return ordered, tuple(piece for name in ordered for piece in (_raw(name), b""))
+
+
+def _raw(name: str) -> bytes:
+    return name.encode("latin-1", "replace")
+
+
+def _mac(key: Key, signed: bytes) -> bytes:
+    return b2a_base64(hmac.digest(key.secret, signed, key.algorithm), newline=False)
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
