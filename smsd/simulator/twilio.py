@@ -1,0 +1,203 @@
+"""Twilio offline: cookie jar, opt-outs, reply limits, faults on demand. No IO; clock, chance are given."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random, SystemRandom
+
+from smsd.simulator import inbound as forms
+from smsd.simulator.exchange import Call
+from smsd.simulator.jar import Jar, Reading
+from smsd.simulator.twiml import Message
+from smsd.simulator.values import Answer, Failure, Flow, Inbound, Notice, Outcome, Reply
+from smsd.simulator.webhook import Account
+
+STOP = {"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"}
+START = {"START", "UNSTOP", "YES"}
+HELP = {"HELP", "INFO"}
+AUTOMATIC = {
+    "STOP": "You have successfully been unsubscribed. Reply START to resubscribe.",
+    "START": "You have successfully been re-subscribed. Reply HELP for help, STOP to unsubscribe.",
+    "HELP": "Reply STOP to unsubscribe. Msg&Data Rates May Apply.",
+}
+MAX_RUN = 30  # replies between two numbers, each less than 30 s after the one before (14107)
+RUN_GAP_S = 30.0
+
+
+class Clock:
+    """A clock that can be put forward. Call it for the time in seconds since the epoch."""
+
+    def __init__(self, source: Callable[[], float] = time.time) -> None:
+        self._source = source
+        self._ahead_s = 0.0
+
+    def __call__(self) -> float:
+        """The time now."""
+        return self._source() + self._ahead_s
+
+    def advance(self, seconds: float = 0, *, hours: float = 0) -> None:
+        """Let time pass."""
+        self._ahead_s += seconds + 3600 * hours
+
+
+@dataclass(frozen=True, slots=True)
+class Cookies:
+    """Which cookie a delivery carries, and whether the jar keeps the one that comes back."""
+
+    send: str | None = None  # the Cookie header itself; None: what the jar holds
+    back: int = 0  # so many answers ago, as a request that started too early
+    omit: bool = False
+    keep: bool = True
+
+
+JAR = Cookies()
+LOST = Cookies(omit=True)  # "occasionally absent": the request has no cookie
+STALE = Cookies(back=1)  # "occasionally stale": the cookie before the last one
+FORGETFUL = Cookies(keep=False)  # the answer's cookie never reaches the jar
+
+
+class Twilio:
+    """Twilio's side of messaging. Several accounts may share it."""
+
+    def __init__(
+        self, clock: Callable[[], float] | None = None, random: Random | None = None, reading: Reading = "set"
+    ) -> None:
+        self.clock = clock or Clock()
+        self.random = random or SystemRandom()
+        self.jar = Jar(self.clock, reading)
+        self.opted_out: set[tuple[str, str, str]] = set()
+        self._runs: dict[tuple[str, str, str], tuple[int, float]] = {}
+
+    def compose(
+        self,
+        account: Account,
+        body: str,
+        from_: str,
+        to: str,
+        *,
+        sid: str | None = None,
+        media: Sequence[tuple[str, str]] = (),
+        segments: int = 1,
+        extra: Mapping[str, str] | None = None,
+    ) -> Inbound:
+        """A message that may be delivered now, later, twice, out of order, or never."""
+        kind = keyword(body) if account.advanced_opt_out else None
+        more = {"media": media, "segments": segments, "opt_out_type": kind, "extra": extra}
+        return forms.build(account.sid, body, from_, to, self.random, sid=sid, **more)  # type: ignore[arg-type]
+
+    def deliver(self, account: Account, message: Inbound, cookies: Cookies = JAR) -> Flow:
+        """One delivery: a generator of requests to perform, which returns the `Outcome`."""
+        began_s = self.clock()
+        call = Call(
+            account,
+            self.clock,
+            new_token(self.random),
+            cookies=self._cookie_header(message, cookies),
+            jar=self.jar if cookies.keep else None,
+            pair=message.pair,
+        )
+        automatic = self._opt_out(message)
+        document = yield from call.message(message)
+        replies, refused = self._send(message, document.messages)
+        return Outcome(
+            message,
+            replies,
+            (*document.notices, *refused),
+            tuple(call.attempts),
+            automatic,
+            self.clock() - began_s,
+        )
+
+    def status(
+        self,
+        account: Account,
+        message: Inbound,
+        reply_sid: str,
+        status: str,
+        error_code: int | None = None,
+        *,
+        url: str | None = None,
+    ) -> Flow:
+        """One status callback for a reply. No jar: Twilio documents no cookies there."""
+        params = forms.status_form(message, reply_sid, status, error_code)
+        call = Call(replace(account, fallback_url=None), self.clock, new_token(self.random))
+        target = url or account.status_url
+        if target is None:
+            raise ValueError("neither a statusCallback nor the account's status URL is known")
+        began_s = self.clock()
+        document = yield from call.document(target, params)
+        return Outcome(
+            message, (), tuple(document.notices), tuple(call.attempts), None, self.clock() - began_s
+        )
+
+    def statuses(self, *, delivered: bool = True) -> list[str]:
+        """The statuses of one reply in an order in which they may arrive: any."""
+        order = ["queued", "sent", "delivered" if delivered else "undelivered"]
+        self.random.shuffle(order)
+        return order
+
+    def _cookie_header(self, message: Inbound, cookies: Cookies) -> str | None:
+        if cookies.omit:
+            return None
+        if cookies.send is not None:
+            return cookies.send
+        return self.jar.stale(message.pair, cookies.back) if cookies.back else self.jar.header(message.pair)
+
+    def _opt_out(self, message: Inbound) -> str | None:
+        """Note STOP and START; returns what Twilio itself answers."""
+        kind = keyword(message.body)
+        if kind is None or ":" in message.from_:
+            return None
+        if kind == "STOP":
+            self.opted_out.add(message.pair)
+        elif kind == "START":
+            self.opted_out.discard(message.pair)
+        return AUTOMATIC[kind]
+
+    def _send(self, message: Inbound, documents: list[Message]) -> tuple[tuple[Reply, ...], list[Notice]]:
+        sent: list[Reply] = []
+        refused: list[Notice] = []
+        for one in documents:
+            if message.pair in self.opted_out:
+                refused.append(Notice(21610, "the recipient has opted out"))
+            elif not self._within_run(message.pair):
+                refused.append(
+                    Notice(14107, "more than 30 replies, each less than 30 s after the one before")
+                )
+            else:
+                sid = forms.new_sid("MM" if one.media else "SM", self.random)
+                to, from_ = one.to or message.from_, one.from_ or message.to
+                sent.append(Reply(sid, from_, to, one.body, one.media, one.status_callback))
+        return tuple(sent), refused
+
+    def _within_run(self, pair: tuple[str, str, str]) -> bool:
+        count, last_s = self._runs.get(pair, (0, float("-inf")))
+        now = self.clock()
+        count = count + 1 if now - last_s < RUN_GAP_S else 1
+        if count > MAX_RUN:
+            return False
+        self._runs[pair] = count, now
+        return True
+
+
+def keyword(body: str) -> str | None:
+    """STOP, START or HELP if the body is one of Twilio's single words, in any case."""
+    word = body.strip().upper()
+    kinds = {"STOP": STOP, "START": START, "HELP": HELP}
+    return next((kind for kind, words in kinds.items() if word in words), None)
+
+
+def new_token(random: Random) -> str:
+    """A value for I-Twilio-Idempotency-Token."""
+    return f"{random.getrandbits(128):032x}"
+
+
+def perform_all(flow: Flow, perform: Callable[..., Answer | Failure]) -> Outcome:
+    """Drive a flow to its end with a plain function that performs one request."""
+    try:
+        request = next(flow)
+        while True:
+            request = flow.send(perform(request))
+    except StopIteration as stop:
+        outcome: Outcome = stop.value
+        return outcome

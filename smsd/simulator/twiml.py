@@ -1,0 +1,137 @@
+"""Reads an answer as Twilio does: content type, size, strict TwiML, limits, Twilio's error codes. No IO."""
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from urllib.parse import urljoin, urlsplit
+
+from smsd.simulator.values import Answer, Notice
+
+MAX_BYTES = 64 * 1024
+MAX_MESSAGES = 10
+MAX_MEDIA = 10
+MAX_CHARACTERS = 1600
+_XML_TYPES = {"text/xml", "application/xml", "text/html"}
+_MESSAGE_ATTRIBUTES = {"to", "from", "action", "method", "statusCallback"}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One `<Message>` that may be sent."""
+
+    body: str
+    media: tuple[str, ...] = ()
+    to: str | None = None
+    from_: str | None = None
+    status_callback: str | None = None
+
+
+@dataclass(slots=True)
+class Document:
+    """An answer read. `failed`: Twilio asks the fallback URL. `redirect`: (method, URL) of a `<Redirect>`."""
+
+    messages: list[Message] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    failed: bool = False
+    redirect: tuple[str, str] | None = None
+
+    def error(self, code: int, text: str) -> None:
+        """Note something that costs a message."""
+        self.notices.append(Notice(code, text))
+
+    def warn(self, text: str) -> None:
+        """Note a breach of the schema: Twilio ignores that part and goes on."""
+        self.notices.append(Notice(12200, text, warning=True))
+
+
+def failed(code: int, text: str) -> Document:
+    """An answer that is of no use."""
+    return Document(notices=[Notice(code, text)], failed=True)
+
+
+def read(answer: Answer, url: str) -> Document:
+    """What Twilio makes of a 2xx answer from `url`."""
+    if len(answer.body) > MAX_BYTES:
+        return failed(11750, "the answer is larger than 64 kB")
+    if answer.status == 204:
+        return Document()
+    kind = (answer.header("Content-Type") or "").partition(";")[0].strip().lower()
+    if kind == "text/plain":
+        return _plain(answer.body)
+    if kind not in _XML_TYPES:
+        return failed(12300, f"content type {kind or '(none)'} is not TwiML")
+    return _xml(answer.body, url)
+
+
+def _plain(body: bytes) -> Document:
+    document = Document()
+    _admit(document, Message(body.decode("utf-8", "replace")))
+    return document
+
+
+def _xml(body: bytes, url: str) -> Document:
+    if not body.startswith(b"<"):
+        return failed(12100, "the document does not start with '<'")
+    try:
+        root = ET.fromstring(body)  # noqa: S314 - the service under test is not an attacker, and expat bounds entities
+    except ET.ParseError as error:
+        return failed(12100, f"not well-formed: {error}")
+    if root.tag != "Response":
+        return failed(12200, f"the root is <{root.tag}>, not <Response>")
+    document = Document()
+    if (root.text or "").strip():
+        document.warn("text outside of a verb")
+    _verbs(document, root, url)
+    return document
+
+
+def _verbs(document: Document, root: ET.Element, url: str) -> None:
+    for verb in root:
+        if verb.tag == "Message":
+            _message(document, verb, url)
+        elif verb.tag == "Redirect":
+            document.redirect = verb.get("method", "POST").upper(), urljoin(url, (verb.text or "").strip())
+            return  # what stands after it never runs
+        else:
+            document.warn(f"<{verb.tag}> is no messaging verb")
+        if (verb.tail or "").strip():
+            document.warn("text outside of a verb")
+
+
+def _message(document: Document, verb: ET.Element, url: str) -> None:
+    for name in set(verb.keys()) - _MESSAGE_ATTRIBUTES:
+        document.warn(f"<Message> has no attribute {name}")
+    if verb.get("method", "POST") not in {"GET", "POST"}:
+        document.error(14104, "method must be GET or POST")
+        return
+    callback = verb.get("statusCallback")
+    if callback is not None and not urlsplit(urljoin(url, callback)).hostname:
+        document.error(14105, "statusCallback is not a URL")
+        callback = None
+    texts, media = [verb.text or ""], []
+    for noun in verb:
+        if noun.tag == "Body":
+            texts.append(noun.text or "")
+        elif noun.tag == "Media":
+            media.append(urljoin(url, (noun.text or "").strip()))
+        else:
+            document.warn(f"<{noun.tag}> is no noun of <Message>")
+        texts.append((noun.tail or "") if (noun.tail or "").strip() else "")
+    body = "".join(text for text in texts if text.strip())
+    _admit(
+        document,
+        Message(body, tuple(media), verb.get("to"), verb.get("from"), callback and urljoin(url, callback)),
+    )
+
+
+def _admit(document: Document, message: Message) -> None:
+    """Add the message, or note which limit forbids it."""
+    if not message.body and not message.media:
+        document.error(14103, "a message needs a body or media")
+    elif len(message.body) > MAX_CHARACTERS:
+        document.error(21617, f"{len(message.body)} characters, 1600 at most")
+    elif len(message.media) > MAX_MEDIA:
+        document.error(21623, f"{len(message.media)} media, 10 at most")
+    elif len(document.messages) == MAX_MESSAGES:
+        document.error(14109, "more than 10 messages in answer to one")
+    else:
+        document.messages.append(message)
