@@ -1,10 +1,11 @@
 """X-Twilio-Signature: what is signed, with which keys, and whether it fits.
 
 Works on raw bytes as received: names and values are never decoded, stripped or dropped, since Twilio signed
-them as they are. No network, no clock, no environment. No key is ever tried with another hash function than its own.
+them as they are. No network, no clock, no environment. No key is ever tried with another hash function than
+its own.
 
-The rule (twilio.com/docs/usage/security): the URL as requested, then every form field sorted by name, name and
-value with nothing between them; HMAC with the account's secret; base64.
+The rule (twilio.com/docs/usage/security): the URL as requested, then every form field sorted by name, name
+and value with nothing between them; HMAC with the account's secret; base64.
 """
 
 import hmac
@@ -88,7 +89,8 @@ def verify(keys: Sequence[Key], urls: Sequence[str], params: Params, signature: 
 
 
 def candidate_urls(public_url: str, target: str) -> tuple[str, ...]:
-    """What Twilio may have signed for a request to `target`: "/sms?query" as received, below the public URL's path.
+    """What Twilio may have signed for a request to `target`: "/sms?query" as received, below the public
+    URL's path.
 
     Twilio is not consistent about ports, so the URL comes as configured, then with its port added or dropped.
     """
@@ -119,7 +121,8 @@ def origins(public_url: str) -> tuple[str, ...]:
 
 
 def key_named(header: str) -> tuple[str, str] | None:
-    """Id and algorithm ("sha1" | "sha256") from X-Twilio-Webhooks-Signature-Settings; None for any other form.
+    """Id and algorithm ("sha1" | "sha256") from X-Twilio-Webhooks-Signature-Settings; None for any other
+    form.
 
     Stricter than Twilio's SDK, which skips what it does not know: a header not understood names no key.
     """
@@ -130,9 +133,10 @@ def key_named(header: str) -> tuple[str, str] | None:
 class KeyRing:
     """Every secret that may sign, and which of them may sign a given request. A reload makes a new one.
 
-    An account's tokens and shared keys are found in the table that the form's AccountSid names. That name is
-    not verified yet, and need not be: it is one of the signed fields, so whoever holds the keys of one account
-    cannot sign for another. A shared key counts for its own account, with the algorithm registered for it.
+    An account's tokens and shared keys are found in the table that the form's AccountSid names. That name
+    is not verified yet, and need not be: it is one of the signed fields, so whoever holds the keys of one
+    account cannot sign for another. A shared key counts for its own account, with the algorithm registered
+    for it.
     """
 
     def __init__(
@@ -155,9 +159,9 @@ class KeyRing:
     def keys_for(self, account_sid: str, settings_header: str | None) -> Sequence[Key]:
         """The keys that may have signed a form with this AccountSid.
 
-        Without the header: the account's own tokens, then primary and secondary, as a parent account's token
-        may sign for a sub-account. With it: exactly the shared key it names, if the algorithm is the registered
-        one; else none.
+        Without the header: the account's own tokens, then primary and secondary, as a parent account's
+        token may sign for a sub-account. With it: exactly the shared key it names, if the algorithm is the
+        registered one; else none.
         """
         if not settings_header:
             return self._tokens.get(account_sid, self._general)
@@ -168,7 +172,9 @@ class KeyRing:
         return (key,) if key is not None and key.algorithm == named[1] else ()
 
     def shared_keys_with_id(self, key_id: str) -> Iterator[tuple[str, Key]]:
-        """AccountSid and key of every account that has registered `key_id`. For the doctor, never to accept."""
+        """AccountSid and key of every account that has registered `key_id`. For the doctor, never to
+        accept.
+        """
         return ((account, keys[key_id]) for account, keys in self._shared.items() if key_id in keys)
 
     def __iter__(self) -> Iterator[Key]:
@@ -181,7 +187,9 @@ class KeyRing:
 
 @lru_cache(maxsize=32)
 def _layout(names: tuple[str, ...]) -> tuple[list[str], tuple[bytes, ...]]:
-    """The sorted names, and for each its bytes and room for a value. Forms have few shapes; sorting costs most."""
+    """The sorted names, and for each its bytes and room for a value. Forms have few shapes; sorting costs
+    most.
+    """
     ordered = sorted(names)
     return ordered, tuple(piece for name in ordered for piece in (_raw(name), b""))
 
