@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# A container engine for the tests, on a Debian machine that has root but neither Docker nor a registry to pull from.
+# Images of the same names as the real ones are made from Debian packages, and the project's Dockerfile is built on them.
+#
+#   engine.sh setup                 install what is missing, make the stand-in images (once; later runs take a second)
+#   engine.sh build TAG [options]   build the checkout's Dockerfile
+#   engine.sh podman ARGS...        podman with the settings used here
+#   engine.sh alone CMD ARGS...     CMD with a network and mounts of its own: loopback only, nothing left behind
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+checkout=$(cd "$here/../.." && pwd)
+packages=(podman runc netavark aardvark-dns catatonit iptables mmdebstrap)
+release=trixie # has the Python of the Dockerfile's PYTHON_IMAGE
+python_image=docker.io/library/python:3.13-slim-trixie
+state=${SMSD_CONTAINER_STATE:-/var/cache/smsd-container-tests} # images: on disk, kept between runs
+fleeting=/dev/shm/smsd-container-tests                          # locks and run state: must not survive a reboot
+ca_bundle=/etc/ssl/certs/ca-certificates.crt
+memcached_image() { sed -n 's/^ *image: \(docker.io.*memcached:.*\)$/\1/p' "$checkout/deploy/k8s/memcached.yaml"; }
+
+export CONTAINERS_CONF=$state/containers.conf CONTAINERS_STORAGE_CONF=$state/storage.conf
+podman() { command podman --log-level=fatal "$@"; } # quiet: there is no systemd here to run health-check timers
+
+require_packages() {
+  local package absent=()
+  for package in "${packages[@]}"; do
+    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || absent+=("$package")
+  done
+  [ ${#absent[@]} -eq 0 ] && return
+  if [ "$(id -u)" != 0 ]; then
+    echo "engine.sh: missing Debian packages, and no root to install them: ${absent[*]}" >&2
+    exit 1
+  fi
+  echo "engine.sh: installing ${absent[*]}" >&2
+  apt-get -qq update
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${absent[@]}" >/dev/null
+}
+
+write_settings() {
+  mkdir -p "$state/networks" "$fleeting"
+  # runc: Debian 12's crun does not start under a hybrid cgroup tree. ulimits: equal and explicit, because podman 4.3
+  # swaps soft and hard in 'play kube', and a root without CAP_SYS_RESOURCE cannot raise them.
+  cat >"$CONTAINERS_CONF" <<CONF
+[containers]
+log_driver = "k8s-file"
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+tmp_dir = "$fleeting/tmp"
+[network]
+network_backend = "netavark"
+network_config_dir = "$state/networks"
+CONF
+  cat >"$CONTAINERS_STORAGE_CONF" <<CONF
+[storage]
+driver = "overlay"
+graphroot = "$state/storage"
+runroot = "$fleeting/run"
+CONF
+  # What pip needs on this machine. Mounted while building, so neither Dockerfile nor image knows of it.
+  { printf '[global]\ncert = %s\ntimeout = 60\n' "$ca_bundle"
+    [ -z "${PIP_INDEX_URL:-}" ] || printf 'index-url = %s\n' "$PIP_INDEX_URL"; } >"$state/pip.conf"
+}
+
+debian() { # debian TARBALL PACKAGES HOOKS...: a minimal root file system of $release from this machine's mirrors
+  local tarball=$1 include=$2 sources=/etc/apt/sources.list.d/debian.sources codename
+  shift 2
+  [ -s "$sources" ] || sources=/etc/apt/sources.list
+  codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+  sed "s/\b$codename\b/$release/g" "$sources" |
+    mmdebstrap --quiet --variant=minbase --include="$include" --aptopt='APT::Install-Recommends "false"' \
+      --aptopt='Acquire::Check-Valid-Until "false"' --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/man/*' \
+      --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+      --customize-hook='rm -rf "$1"/var/cache/apt/*.bin' "$@" "$release" "$tarball" -
+}
+
+python_stand_in() { # the official image has its commands in /usr/local/bin
+  podman image exists "$python_image" && return
+  echo "engine.sh: making $python_image from Debian packages" >&2
+  local work
+  work=$(mktemp -d "$state/python.XXXXXX")
+  debian "$work/root.tar" python3,python3-venv,python3-pip,ca-certificates \
+    --customize-hook='for name in python python3; do ln -sf /usr/bin/python3 "$1/usr/local/bin/$name"; done' \
+    --customize-hook='for name in pip pip3; do ln -sf /usr/bin/pip3 "$1/usr/local/bin/$name"; done' \
+    --customize-hook='rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED; touch "$1/etc/pip.conf"'
+  podman import -q --change 'ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin' \
+    --change 'CMD ["python3"]' "$work/root.tar" "$python_image" >/dev/null
+  rm -rf "$work"
+}
+
+memcached_stand_in() { # under the very name that the StatefulSet asks for
+  local image work
+  image=$(memcached_image)
+  podman image exists "$image" && return
+  echo "engine.sh: making $image from Debian packages" >&2
+  work=$(mktemp -d "$state/memcached.XXXXXX")
+  debian "$work/root.tar" memcached
+  podman import -q --change 'USER 11211' --change 'CMD ["memcached"]' "$work/root.tar" "$image" >/dev/null
+  rm -rf "$work"
+}
+
+build() { # docker format: an OCI image has no HEALTHCHECK
+  local tag=$1
+  shift
+  podman build --isolation chroot --network host --pull-never --format docker --layers --tag "$tag" \
+    --volume "$ca_bundle:$ca_bundle:ro" --volume "$state/pip.conf:/etc/pip.conf:ro" "$@" "$checkout"
+}
+
+alone() { # pids too are its own, so that whatever CMD leaves running ends with it
+  unshare --net --mount --pid --fork --kill-child --mount-proc -- bash -c 'ip link set lo up && exec "$@"' alone "$@"
+}
+
+verb=${1:-help}
+[ $# -eq 0 ] || shift
+case $verb in
+  setup) require_packages; write_settings; python_stand_in; memcached_stand_in ;;
+  build | podman | alone) "$verb" "$@" ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+esac
