@@ -14,6 +14,7 @@ from binascii import b2a_base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Protocol
 from urllib.parse import urlsplit
 
 Params = Mapping[str, Sequence[bytes]]
@@ -24,7 +25,7 @@ ALGORITHMS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
-_SETTINGS_HEADER = re.compile(r"\s*key=([\w.:-]{1,128})\s*,\s*algorithm=(HMAC_SHA1|HMAC_SHA256)\s*", re.ASCII)
+_SETTINGS_HEADER = re.compile(r"\s*key=([^\s,=]{1,256})\s*,\s*algorithm=(HMAC_SHA1|HMAC_SHA256)\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +41,28 @@ class Key:
             raise ValueError(f"the {self.label} key is empty: anybody could sign with it")
 
 
-@dataclass(frozen=True, slots=True)
-class SharedKey:
-    """A secret made for webhooks alone; `algorithm` is HMAC_SHA1 or HMAC_SHA256."""
+class Secret(Protocol):
+    """A secret as the settings hold it."""
 
-    secret: str = field(repr=False)
-    algorithm: str = "HMAC_SHA256"
+    def reveal(self) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class AccountKeys:
+class SharedKey(Protocol):
+    """A secret made for webhooks alone; `algorithm` is sha1 or sha256."""
+
+    @property
+    def secret(self) -> Secret: ...
+    @property
+    def algorithm(self) -> str: ...
+
+
+class Account(Protocol):
     """One table of the accounts file."""
 
-    tokens: Sequence[str] = field(default=(), repr=False)
-    shared_keys: Mapping[str, SharedKey] = field(default_factory=dict)
+    @property
+    def tokens(self) -> Sequence[Secret]: ...
+    @property
+    def shared_keys(self) -> Mapping[str, SharedKey]: ...
 
 
 def signed_string(url: bytes, params: Params) -> bytes:
@@ -89,8 +98,7 @@ def verify(keys: Sequence[Key], urls: Sequence[str], params: Params, signature: 
 
 
 def candidate_urls(public_url: str, target: str) -> tuple[str, ...]:
-    """What Twilio may have signed for a request to `target`: "/sms?query" as received, below the public
-    URL's path.
+    """What Twilio may have signed. `target` is "/sms?query" as received, below the path of the public URL.
 
     Twilio is not consistent about ports, so the URL comes as configured, then with its port added or dropped.
     """
@@ -100,7 +108,7 @@ def candidate_urls(public_url: str, target: str) -> tuple[str, ...]:
 
 
 def from_wire(text: str) -> str:
-    """Tornado reads request lines and headers as Latin-1; what was sent, and signed, was most likely UTF-8."""
+    """Tornado reads request lines and headers as Latin-1; what was sent, and signed, most likely UTF-8."""
     return text.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
 
 
@@ -121,8 +129,7 @@ def origins(public_url: str) -> tuple[str, ...]:
 
 
 def key_named(header: str) -> tuple[str, str] | None:
-    """Id and algorithm ("sha1" | "sha256") from X-Twilio-Webhooks-Signature-Settings; None for any other
-    form.
+    """Id and algorithm (sha1 | sha256) in X-Twilio-Webhooks-Signature-Settings; None for any other form.
 
     Stricter than Twilio's SDK, which skips what it does not know: a header not understood names no key.
     """
@@ -140,21 +147,24 @@ class KeyRing:
     """
 
     def __init__(
-        self, primary: str, secondary: str = "", accounts: Mapping[str, AccountKeys] | None = None
+        self, primary: Secret, secondary: Secret | None = None, accounts: Mapping[str, Account] | None = None
     ) -> None:
-        general = [Key(primary.encode(), "primary")]
-        if secondary:
-            general.append(Key(secondary.encode(), "secondary"))
-        self._general = tuple(general)
-        self._tokens: dict[str, tuple[Key, ...]] = {}
-        self._shared: dict[str, dict[str, Key]] = {}
-        for account_sid, account in (accounts or {}).items():
-            own = tuple(Key(token.encode(), "account") for token in account.tokens)
-            self._tokens[account_sid] = own + self._general
-            self._shared[account_sid] = {
-                key_id: Key(shared.secret.encode(), "shared", ALGORITHMS[shared.algorithm])
+        second = (Key(secondary.reveal(), "secondary"),) if secondary else ()
+        self._general: tuple[Key, ...] = (Key(primary.reveal(), "primary"), *second)
+        self._own: dict[str, tuple[Key, ...]] = {
+            account_sid: tuple(Key(token.reveal(), "account") for token in account.tokens)
+            for account_sid, account in (accounts or {}).items()
+        }
+        self._tokens: dict[str, tuple[Key, ...]] = {
+            account_sid: own + self._general for account_sid, own in self._own.items()
+        }
+        self._shared: dict[str, dict[str, Key]] = {
+            account_sid: {
+                key_id: Key(shared.secret.reveal(), "shared", shared.algorithm)
                 for key_id, shared in account.shared_keys.items()
             }
+            for account_sid, account in (accounts or {}).items()
+        }
 
     def keys_for(self, account_sid: str, settings_header: str | None) -> Sequence[Key]:
         """The keys that may have signed a form with this AccountSid.
@@ -171,25 +181,17 @@ class KeyRing:
         key = self._shared.get(account_sid, {}).get(named[0])
         return (key,) if key is not None and key.algorithm == named[1] else ()
 
-    def shared_keys_with_id(self, key_id: str) -> Iterator[tuple[str, Key]]:
-        """AccountSid and key of every account that has registered `key_id`. For the doctor, never to
-        accept.
-        """
-        return ((account, keys[key_id]) for account, keys in self._shared.items() if key_id in keys)
-
     def __iter__(self) -> Iterator[Key]:
         """Every key. For the doctor, never to accept."""
         yield from self._general
-        for account_sid, tokens in self._tokens.items():
-            yield from tokens[: -len(self._general)]
+        for account_sid, own in self._own.items():
+            yield from own
             yield from self._shared[account_sid].values()
 
 
 @lru_cache(maxsize=32)
 def _layout(names: tuple[str, ...]) -> tuple[list[str], tuple[bytes, ...]]:
-    """The sorted names, and for each its bytes and room for a value. Forms have few shapes; sorting costs
-    most.
-    """
+    """The sorted names, and for each its bytes and room for a value: shapes are few, sorting is dear."""
     ordered = sorted(names)
     return ordered, tuple(piece for name in ordered for piece in (_raw(name), b""))
 
