@@ -27,6 +27,8 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SPECIAL = re.compile("[&<>\r]")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}  # a parser reads a bare \r as \n
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?><Response>'
+_HEAD_BYTES = _HEAD.encode()
+_TAIL = b"</Response>"
 _EMPTY = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
@@ -89,6 +91,16 @@ def to_twiml(reply: Reply | str | None) -> bytes:
     if not isinstance(reply, Reply):
         raise ReplyError(f"a dialogue returns Reply, str or None, not {type(reply).__name__}")
     return reply.twiml
+
+
+def verbs(twiml: bytes) -> bytes:
+    """What stands inside `<Response>`: the part worth keeping of a document that `to_twiml` made."""
+    return b"" if twiml == _EMPTY else twiml[len(_HEAD) : -len(_TAIL)]
+
+
+def document(verbs: bytes) -> bytes:
+    """The document around `verbs`, byte for byte as it was."""
+    return b"%b%b%b" % (_HEAD_BYTES, verbs, _TAIL) if verbs else _EMPTY
 
 
 @dataclass(frozen=True, slots=True)
