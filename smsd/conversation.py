@@ -1,0 +1,375 @@
+"""The conversation: which messages it has counted, and how two versions of it become one.
+
+No network, no clock, no environment, no randomness: whoever calls brings the time and the random bits.
+
+A conversation is written by several hands that may not see each other: replicas on memcached, a replica on
+its overlay while memcached is away, and again whoever finds the record lost and restores it from the cookie.
+Each of them counts in a *lineage* of its own, a number that is drawn at its birth. Within a lineage messages
+have the ordinals 1, 2, 3 ..., and only one hand ever adds to it: the stored copy whose newest lineage it is.
+So
+
+    a slot (lineage, ordinal)   stands for one message, for ever;
+    count = base + the sum over the open lineages of (top - redundant slots)
+    join  = the larger top of each lineage, the union of everything else.
+
+Join is commutative, associative and idempotent, and the count of a join is the size of the union of the
+messages, as long as no version lags by more than WINDOW messages. A message counted in two lineages shows up
+as one digest in two slots: all but the lowest are redundant.
+
+What has ended is closed by a *floor*: lineages born up to it no longer count, and what they stood for is in
+`base` (0 after `session.end()`). Lineages are numbered by birth, so a lineage that a stale cookie brings back
+is closed too.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from functools import reduce
+from typing import NamedTuple
+
+import msgspec
+
+from smsd.errors import RecordError
+
+WINDOW = 32
+"""Messages whose ids and replies are remembered one by one."""
+
+MAX_LINEAGES = 12
+"""Open lineages kept apart; older ones are folded into `base`. One is born at each loss, outage or merge."""
+
+MAX_RECORD_BYTES = 512 * 1024
+"""Of one encoded record; memcached takes 1 MiB. The oldest replies go first, ids stay."""
+
+DIGEST_BYTES = 6
+"""Of a MessageSid: among 32 others, one in ten million million messages is taken for a duplicate."""
+
+_FORMAT = b"\x01"
+_RANDOM_BITS = 22
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One slot: the message counted there and the answer it got."""
+
+    digest: bytes
+    """Of the MessageSid; empty where a merge knows only that the slot is taken."""
+    at_s: int = 0
+    """Seconds since 1970 when it was counted; 0 when restored from a cookie."""
+    reply: bytes | None = None
+    """The TwiML verbs sent; None when not known any more."""
+
+
+UNKNOWN = Entry(b"")
+
+
+class Lineage(msgspec.Struct, frozen=True, array_like=True):
+    """A run of messages counted by one hand."""
+
+    id: int
+    """Milliseconds of its birth, then 22 random bits."""
+    offset: int
+    """Count of the conversation at its birth: the message at an ordinal was number offset + ordinal."""
+    top: int
+    """Its last ordinal."""
+    redundant: tuple[int, ...] = ()
+    """Ordinals of messages that a lower slot counts already, ascending."""
+    tail: tuple[Entry, ...] = ()
+    """Its last slots; the last entry stands at `top`."""
+
+    @property
+    def size(self) -> int:
+        return self.top - len(self.redundant)
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """A conversation as one hand knows it."""
+
+    last_ms: int
+    """Time of the last message, milliseconds since 1970."""
+    floor: int = 0
+    """Lineages up to this id are closed."""
+    base: int = 0
+    """Messages that closed lineages stand for."""
+    lineages: tuple[Lineage, ...] = ()
+    """By id, ascending. Closed ones stay while their tails hold ids, so that a late retry is known."""
+    data: bytes = b""
+    """The dialogue's JSON object; empty for {}."""
+    stamp: tuple[int, int, int] = (0, 0, 0)
+    """(floor, count, last_ms) when `data` was written; in a join the larger one wins."""
+
+    @property
+    def count(self) -> int:
+        """Messages counted."""
+        return self.base + sum(lineage.size for lineage in self.lineages if lineage.id > self.floor)
+
+    @property
+    def newest(self) -> int:
+        """The id of the newest lineage, or the floor when all are closed."""
+        return max(self.lineages[-1].id, self.floor) if self.lineages else self.floor
+
+
+class Counted(NamedTuple):
+    """What is remembered of a message: its number and, while known, its answer (TwiML verbs)."""
+
+    number: int
+    reply: bytes | None
+
+
+class Opened(NamedTuple):
+    """A conversation ready for one more message, and where it came from."""
+
+    record: Record
+    restored: bool
+    """The stored record was gone, and a copy brought the count back."""
+
+
+# --- identity
+
+
+def conversation_id(hash_key: bytes, account_sid: str, to: str, from_: str) -> bytes:
+    """The 18 bytes that stand for (AccountSid, To, From) in the store, the cookie and the log.
+
+    Keyed, since phone numbers are few enough to be tried out. Lengths stand before the parts, so that no two
+    triples read alike.
+    """
+    text = f"{len(account_sid)},{len(to)},{account_sid}{to}{from_}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=hash_key, digest_size=18).digest()
+
+
+def message_digest(message_sid: str) -> bytes:
+    """The short id of a message in records and cookies."""
+    return hashlib.blake2b(message_sid.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
+
+
+def lineage_id(now_ms: int, random_bits: int, above: int = 0) -> int:
+    """A new lineage's number: by birth, and larger than `above` also when clocks disagree."""
+    drawn = random_bits & ((1 << _RANDOM_BITS) - 1)
+    return max(now_ms << _RANDOM_BITS | drawn, above + 1 + drawn)
+
+
+# --- merging
+
+
+def join(a: Record, b: Record) -> Record:
+    """The least record that knows what both know."""
+    floor, base = max((a.floor, a.base), (b.floor, b.base))
+    by_id = {lineage.id: lineage for lineage in a.lineages}
+    for lineage in b.lineages:
+        known = by_id.get(lineage.id)
+        by_id[lineage.id] = _join_lineages(known, lineage) if known else lineage
+    lineages = _mark_redundant(tuple(by_id[id_] for id_ in sorted(by_id)))
+    stamp, data = max((a.stamp, a.data), (b.stamp, b.data))
+    return Record(max(a.last_ms, b.last_ms), floor, base, lineages, data, stamp)
+
+
+def _join_lineages(a: Lineage, b: Lineage) -> Lineage:
+    top = max(a.top, b.top)
+    slots: dict[int, Entry] = {}
+    for lineage in (a, b):
+        for ordinal, entry in enumerate(lineage.tail, lineage.top - len(lineage.tail) + 1):
+            slots[ordinal] = max(slots.get(ordinal, UNKNOWN), entry, key=_fullness)
+    first = max(min(slots, default=top + 1), top - WINDOW + 1)
+    tail = tuple(slots.get(ordinal, UNKNOWN) for ordinal in range(first, top + 1))
+    redundant = tuple(sorted({*a.redundant, *b.redundant}))
+    return Lineage(a.id, max(a.offset, b.offset), top, redundant, tail)
+
+
+def _fullness(entry: Entry) -> tuple[bytes, bool, bytes, int]:
+    return entry.digest, entry.reply is not None, entry.reply or b"", entry.at_s
+
+
+def _mark_redundant(lineages: tuple[Lineage, ...]) -> tuple[Lineage, ...]:
+    """Of the slots that hold one digest all but the lowest count no more."""
+    seen: set[bytes] = {b""}
+    marked = []
+    for lineage in lineages:
+        again = set(lineage.redundant)
+        for ordinal, entry in enumerate(lineage.tail, lineage.top - len(lineage.tail) + 1):
+            if entry.digest in seen and entry.digest:
+                again.add(ordinal)
+            seen.add(entry.digest)
+        changed = len(again) != len(lineage.redundant)
+        marked.append(
+            msgspec.structs.replace(lineage, redundant=tuple(sorted(again))) if changed else lineage
+        )
+    return tuple(marked)
+
+
+def covers(a: Record, b: Record) -> bool:
+    """Whether a join with `b` would add nothing to `a` that counts: the usual case, and cheap to see."""
+    if (a.floor, a.base) < (b.floor, b.base) or a.last_ms < b.last_ms or a.stamp < b.stamp:
+        return False
+    known = {lineage.id: lineage for lineage in a.lineages}
+    for lineage in b.lineages:
+        mine = known.get(lineage.id)
+        if mine is None or mine.top < lineage.top or not set(lineage.redundant) <= set(mine.redundant):
+            return False
+    return True
+
+
+# --- one message
+
+
+def opened(
+    stored: Record | None, copies: Iterable[Record], *, now_ms: int, ttl_ms: int, random_bits: int
+) -> Opened:
+    """The conversation that the stored record and its copies (cookie, overlay) tell of, ready for `added`.
+
+    Its newest lineage is the one to go on in: the stored record's own, or a new one if the record is new,
+    restored, or was joined with something that changed its count.
+    """
+    copies = [copy for copy in copies if now_ms - copy.last_ms < ttl_ms]
+    own = stored if stored and now_ms - stored.last_ms < ttl_ms else None
+    versions = [own, *copies] if own else copies
+    if not versions:
+        over = Record(now_ms) if stored is None else _closed(stored)
+        return Opened(_with_lineage(over, now_ms, random_bits), restored=False)
+    merged = reduce(lambda a, b: a if covers(a, b) else join(a, b), versions)
+    if own is None or not _goes_on(merged, own.newest):
+        merged = _with_lineage(merged, now_ms, random_bits)
+    return Opened(merged, restored=own is None and merged.count > 0)
+
+
+def _goes_on(record: Record, own: int) -> bool:
+    if not record.lineages or record.newest != own or own == record.floor:
+        return False
+    newest = record.lineages[-1]
+    return newest.offset + newest.top == record.count
+
+
+def _with_lineage(record: Record, now_ms: int, random_bits: int) -> Record:
+    new = Lineage(lineage_id(now_ms, random_bits, record.newest), record.count, 0)
+    return msgspec.structs.replace(record, lineages=(*record.lineages, new))
+
+
+def _closed(record: Record, floor: int | None = None) -> Record:
+    """The conversation over, its messages still known."""
+    floor = record.newest if floor is None else floor
+    return Record(record.last_ms, floor, 0, record.lineages, b"", (floor, 0, record.last_ms))
+
+
+def find(record: Record, digest: bytes) -> Counted | None:
+    """The message's number and answer if it is counted already."""
+    found = None
+    for lineage in reversed(record.lineages):
+        for back, entry in enumerate(reversed(lineage.tail)):
+            if entry.digest == digest and (found is None or found.reply is None or entry.reply is not None):
+                found = Counted(lineage.offset + lineage.top - back, entry.reply)
+    return found
+
+
+def added(opened_record: Record, digest: bytes, reply: bytes, *, now_ms: int, data: bytes) -> Record:
+    """The record with one more message: `reply` its TwiML verbs, `data` the dialogue's JSON object from now
+    on.
+    """
+    record = opened_record
+    newest = record.lineages[-1]
+    entry = Entry(digest, now_ms // 1000, reply)
+    grown = Lineage(
+        newest.id, newest.offset, newest.top + 1, newest.redundant, (*newest.tail[1 - WINDOW :], entry)
+    )
+    last_ms = max(record.last_ms, now_ms)
+    stamp = (record.floor, record.count + 1, last_ms)
+    lineages = (*record.lineages[:-1], grown)
+    if len(lineages) > 1:
+        return _folded(Record(last_ms, record.floor, record.base, lineages, data, stamp))
+    return Record(last_ms, record.floor, record.base, lineages, data, stamp)
+
+
+def ended(record: Record, *, now_ms: int, random_bits: int) -> Record:
+    """The record after `session.end()`: nothing counts any more, and no older cookie brings it back."""
+    return _closed(record, lineage_id(now_ms, random_bits, record.newest))
+
+
+def reconciled(
+    stored: Record | None, overlay: Record, *, now_ms: int, ttl_ms: int, random_bits: int
+) -> Record:
+    """The overlay's record merged into the stored one.
+
+    It ends in an empty lineage of its own: the overlay may go on counting in its lineage, so the stored copy
+    must not.
+    """
+    merged = opened(stored, (overlay,), now_ms=now_ms, ttl_ms=ttl_ms, random_bits=random_bits).record
+    return _folded(merged)
+
+
+def replies_since(record: Record, since_s: int) -> int:
+    """How many messages counted after `since_s` (seconds since 1970) were answered with a text."""
+    return sum(
+        1
+        for lineage in record.lineages
+        if lineage.id > record.floor
+        for entry in lineage.tail
+        if entry.at_s > since_s and entry.reply
+    )
+
+
+def _folded(record: Record) -> Record:
+    """At most WINDOW ids and MAX_LINEAGES open lineages; the count stays."""
+    excess = sum(len(lineage.tail) for lineage in record.lineages) - WINDOW
+    lineages = list(record.lineages)
+    while excess > 0:
+        oldest = min(range(len(lineages)), key=lambda i: _age(lineages[i]))
+        lineages[oldest] = msgspec.structs.replace(lineages[oldest], tail=lineages[oldest].tail[1:])
+        excess -= 1
+    return folded_to(msgspec.structs.replace(record, lineages=tuple(lineages)), MAX_LINEAGES)
+
+
+def _age(lineage: Lineage) -> tuple[bool, int, int]:
+    return not lineage.tail, lineage.tail[0].at_s if lineage.tail else 0, lineage.id
+
+
+def folded_to(record: Record, most: int) -> Record:
+    """At most `most` open lineages: the oldest are closed and stand in `base`. Closed ones without ids are
+    forgotten.
+    """
+    live = [lineage for lineage in record.lineages if lineage.id > record.floor]
+    old = live[: max(0, len(live) - most)]
+    floor = old[-1].id if old else record.floor
+    kept = tuple(lineage for lineage in record.lineages if lineage.id > floor or lineage.tail)
+    return msgspec.structs.replace(
+        record, floor=floor, base=record.base + sum(lineage.size for lineage in old), lineages=kept
+    )
+
+
+# --- encoding
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Record)
+
+
+def encode(record: Record) -> bytes:
+    """The record's bytes in the store: a version byte, then MessagePack."""
+    packed = _FORMAT + _encoder.encode(record)
+    return packed if len(packed) <= MAX_RECORD_BYTES else _FORMAT + _encoder.encode(_lightened(record))
+
+
+def decode(packed: bytes) -> Record:
+    """The record of `encode`. RecordError for anything else."""
+    if packed[:1] != _FORMAT:
+        raise RecordError("a record of another version")
+    try:
+        return _decoder.decode(memoryview(packed)[1:])
+    except msgspec.MsgspecError as error:
+        raise RecordError("not a record") from error
+
+
+def _lightened(record: Record) -> Record:
+    """The record with the newest replies that fit; the older ones are forgotten, their ids stay."""
+    room = MAX_RECORD_BYTES - len(_encoder.encode(record.data)) - WINDOW * 64
+    kept: set[tuple[int, int]] = set()
+    slots = [(entry, line.id, place) for line in record.lineages for place, entry in enumerate(line.tail)]
+    for entry, id_, place in sorted(slots, key=lambda slot: (slot[0].at_s, *slot[1:]), reverse=True):
+        room -= len(entry.reply or b"")
+        if room < 0:
+            break
+        kept.add((id_, place))
+    lineages = tuple(
+        msgspec.structs.replace(
+            line,
+            tail=tuple(
+                entry if (line.id, place) in kept else Entry(entry.digest, entry.at_s)
+                for place, entry in enumerate(line.tail)
+            ),
+        )
+        for line in record.lineages
+    )
+    return msgspec.structs.replace(record, lineages=lineages)

@@ -1,0 +1,160 @@
+"""The cookie: the record's second copy, kept by Twilio, signed by us and bound to one conversation.
+
+No network, no clock, no environment. Of Tornado it uses the two functions that make and check signed values.
+
+The value is Tornado's signed value, version 2, with the number of its key:
+
+    2|1:KEY|10:TIME|4:smsd|N:BASE64|SIGNATURE
+
+BASE64 holds a byte that says how many bytes of padding end the payload, the payload (MessagePack: format,
+conversation id, time of the last message, floor, base, the stamp, the data or nil, the lineages), and the
+padding, which makes the length divisible by three: BASE64 never ends in '=', so no library puts the value in
+quotes.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+from tornado.web import create_signed_value, decode_signed_value
+
+from smsd.conversation import DIGEST_BYTES, UNKNOWN, Entry, Lineage, Record, folded_to
+from smsd.errors import CookieExpired, CookieForeign, CookieForged
+
+NAME = "smsd"
+MAX_BYTES = 999
+"""Of the whole Set-Cookie line's value: the cookie and its attributes."""
+
+MAX_DATA_BYTES = 400
+"""Of the dialogue's data as JSON; larger data lives in the record only."""
+
+DIGESTS = (24, 16)
+"""Ids carried: the first number if there is room, else the second."""
+
+_MAX_PAYLOAD = 636
+_FORMAT = 1
+_NO_DIGEST = bytes(DIGEST_BYTES)
+_FOR_EVER_DAYS = 36_500  # the payload's own time decides, to the millisecond
+
+
+class _Lineage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    id: int
+    offset: int
+    top: int
+    redundant: tuple[int, ...]
+    digests: bytes  # DIGEST_BYTES each; the last one stands at `top`
+
+
+class _Copy(msgspec.Struct, frozen=True, array_like=True):
+    format: int
+    conversation: bytes
+    last_ms: int
+    floor: int
+    base: int
+    stamp: tuple[int, int, int]
+    data: bytes | None
+    lineages: tuple[_Lineage, ...]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Copy)
+
+
+class CookieCodec:
+    """Makes and reads the cookie. `keys`: version -> secret, the first signs, all verify."""
+
+    def __init__(self, keys: Mapping[int, bytes], ttl_s: int) -> None:
+        self._keys = dict(keys)
+        self._version = next(iter(keys))
+        self._ttl_ms = ttl_s * 1000
+        self._attributes = f"; Path=/; HttpOnly; Secure; Max-Age={ttl_s}"
+
+    def set_cookie(self, record: Record, conversation: bytes, now_ms: int) -> str:
+        """The value of the Set-Cookie header: under 1,000 bytes, ASCII, no quotes."""
+        value = create_signed_value(
+            self._keys,
+            NAME,
+            pack(record, conversation),
+            version=2,
+            key_version=self._version,
+            clock=lambda: now_ms / 1000,
+        )
+        return f"{NAME}={value.decode('ascii')}{self._attributes}"
+
+    def open(self, value: str, conversation: bytes, now_ms: int) -> Record:
+        """The copy in a received cookie. CookieForged, CookieForeign or CookieExpired if it is of no use."""
+        payload = decode_signed_value(
+            self._keys,
+            NAME,
+            value,
+            max_age_days=_FOR_EVER_DAYS,
+            clock=lambda: now_ms / 1000,
+            min_version=2,
+        )
+        if payload is None:
+            raise CookieForged
+        whose, record = unpack(payload)
+        if whose != conversation:
+            raise CookieForeign
+        if now_ms - record.last_ms >= self._ttl_ms:
+            raise CookieExpired
+        return record
+
+
+def pack(record: Record, conversation: bytes) -> bytes:
+    """The payload of a record's copy, at most 636 bytes: fewer ids, then fewer lineages, until it fits."""
+    lineages = len(record.lineages)
+    for digests in DIGESTS:
+        payload = _encoder.encode(_copy(record, conversation, digests))
+        if len(payload) < _MAX_PAYLOAD:
+            break
+    while len(payload) >= _MAX_PAYLOAD and lineages > 1:
+        lineages -= 1
+        payload = _encoder.encode(_copy(folded_to(record, lineages), conversation, DIGESTS[-1]))
+    padding = -(len(payload) + 1) % 3
+    return bytes((padding,)) + payload + bytes(padding)
+
+
+def unpack(payload: bytes) -> tuple[bytes, Record]:
+    """Conversation id and record of a payload that `pack` made. CookieForged for anything else."""
+    padding = payload[0] if payload else 0
+    try:
+        copy = _decoder.decode(memoryview(payload)[1 : len(payload) - padding])
+    except msgspec.MsgspecError as error:
+        raise CookieForged from error
+    if copy.format != _FORMAT:
+        raise CookieForged
+    known = copy.data is not None
+    lineages = tuple(
+        Lineage(line.id, line.offset, line.top, line.redundant, _tail(line.digests)) for line in copy.lineages
+    )
+    record = Record(
+        copy.last_ms, copy.floor, copy.base, lineages, copy.data or b"", copy.stamp if known else (0, 0, 0)
+    )
+    return copy.conversation, record
+
+
+def _copy(record: Record, conversation: bytes, digests: int) -> _Copy:
+    lineages = []
+    room = digests
+    for line in reversed(record.lineages):
+        tail = line.tail[max(0, len(line.tail) - room) :]
+        room -= len(tail)
+        if tail or line.id > record.floor:
+            ids = b"".join([entry.digest or _NO_DIGEST for entry in tail])
+            lineages.append(_Lineage(line.id, line.offset, line.top, line.redundant, ids))
+    data = record.data if len(record.data) <= MAX_DATA_BYTES else None
+    return _Copy(
+        _FORMAT,
+        conversation,
+        record.last_ms,
+        record.floor,
+        record.base,
+        record.stamp,
+        data,
+        tuple(reversed(lineages)),
+    )
+
+
+def _tail(digests: bytes) -> tuple[Entry, ...]:
+    chunks = [digests[i : i + DIGEST_BYTES] for i in range(0, len(digests), DIGEST_BYTES)]
+    return tuple([UNKNOWN if chunk == _NO_DIGEST else Entry(chunk) for chunk in chunks])

@@ -1,0 +1,280 @@
+"""One webhook from message to answer: find the conversation, count once, ask the dialogue, write by
+compare-and-swap.
+
+It awaits the store and the dialogue and nothing else: no sockets, no metrics, no logs, no HTTP. What happened
+is told in the `Answer`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from smsd import conversation, reply
+from smsd.conversation import Counted, Opened, Record
+from smsd.cookie import CookieCodec
+from smsd.errors import CookieError, DialogueTimeout
+from smsd.message import Message
+from smsd.reply import Reply
+from smsd.session import Session
+from smsd.store import Store, View
+
+Dialogue = Callable[[Message, Session], Awaitable[Reply | str | None]]
+
+OUTCOMES = ("counted", "duplicate", "degraded", "opted_out", "looped", "failed")
+"""Every `outcome` of smsd_messages_total."""
+
+LOOP_WINDOW_S = 30
+TURN_WAIT_S = 1.0
+"""So long a message waits for the one before it in its conversation. Then compare-and-swap alone decides."""
+
+
+class Answer(NamedTuple):
+    """What to send, and what happened."""
+
+    twiml: bytes
+    set_cookie: str
+    outcome: str
+    number: int
+    conversation: bytes
+    """18 bytes that stand for AccountSid, To and From."""
+    cookie_state: str
+    """absent, valid, expired, foreign or forged."""
+    started: bool = False
+    restored: str | None = None
+    """cookie or overlay: where a conversation came from that the store had lost."""
+    error: Exception | None = None
+    """Why the dialogue failed."""
+    dialogue_s: float | None = None
+    """How long it took, if it ran."""
+
+
+class _Said(NamedTuple):
+    """What the dialogue answered, and to which question: number and data."""
+
+    number: int
+    data_before: bytes
+    verbs: bytes
+    data: bytes
+    ended: bool
+    outcome: str
+    error: Exception | None
+    took_s: float | None
+
+
+class Exchange:
+    """`cookies`, `dialogue` and `apology` may be replaced at any time; a message under way keeps what it
+    began with.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        cookies: CookieCodec,
+        dialogue: Dialogue,
+        hash_key: bytes,
+        ttl_s: int,
+        dialogue_timeout_s: float,
+        apology: str,
+        loop_limit: int,
+        opt_out: bool,
+        now_ms: Callable[[], int],
+        random_bits: Callable[[], int],
+    ) -> None:
+        self.store = store
+        self.cookies = cookies
+        self.dialogue = dialogue
+        self.apology = apology
+        self._hash_key = hash_key
+        self._ttl_ms = ttl_s * 1000
+        self._dialogue_timeout_s = dialogue_timeout_s
+        self._loop_limit = loop_limit
+        self._opt_out = opt_out
+        self._now_ms = now_ms
+        self._random_bits = random_bits
+        self._turns = Turns()
+
+    def conversation_of(self, message: Message) -> bytes:
+        return conversation.conversation_id(self._hash_key, message.account_sid, message.to, message.from_)
+
+    async def answer(self, message: Message, cookie: str | None) -> Answer:
+        """The answer to a message whose signature was checked; `cookie` is the value received, if any."""
+        whose = self.conversation_of(message)
+        now_ms = self._now_ms()
+        state, copy = self._open_cookie(cookie, whose, now_ms)
+        mine = await self._turns.take(whose)
+        try:
+            return await self._count(_Arrival(message, whose, now_ms, state), copy)
+        finally:
+            if mine:
+                self._turns.give(whose)
+
+    def _open_cookie(self, cookie: str | None, whose: bytes, now_ms: int) -> tuple[str, Record | None]:
+        if cookie is None:
+            return "absent", None
+        try:
+            return "valid", self.cookies.open(cookie, whose, now_ms)
+        except CookieError as error:
+            return error.state, None
+
+    async def _count(self, arrival: "_Arrival", copy: Record | None) -> Answer:
+        """Until it is written: open, look whether the message is known, ask, add, write."""
+        digest = conversation.message_digest(arrival.message.sid)
+        key = storage_key(arrival.conversation)
+        deadline_s: float | None = None
+        said: _Said | None = None
+        view = await self.store.load(key, copy)
+        while True:
+            found = self._opened(view, arrival.now_ms)
+            known = conversation.find(found.record, digest)
+            if known:
+                return await self._repeat(arrival, found, known)
+            if said is None or (said.number, said.data_before) != (found.record.count + 1, found.record.data):
+                deadline_s = deadline_s or _clock_s() + self._dialogue_timeout_s
+                said = await self._ask(arrival, found, deadline_s)
+            record = self._with_message(found.record, digest, said, arrival.now_ms)
+            again = await self.store.commit(key, record, view)
+            if again is None:
+                return self._answer(arrival, found, record, said, view)
+            view = again
+
+    def _opened(self, view: View, now_ms: int) -> Opened:
+        return conversation.opened(
+            view.stored, view.copies, now_ms=now_ms, ttl_ms=self._ttl_ms, random_bits=self._random_bits()
+        )
+
+    def _with_message(self, record: Record, digest: bytes, said: _Said, now_ms: int) -> Record:
+        grown = conversation.added(record, digest, said.verbs, now_ms=now_ms, data=said.data)
+        if said.ended:
+            return conversation.ended(grown, now_ms=now_ms, random_bits=self._random_bits())
+        return grown
+
+    def _answer(self, arrival: "_Arrival", found: Opened, record: Record, said: _Said, view: View) -> Answer:
+        outcome = "degraded" if view.degraded and said.outcome == "counted" else said.outcome
+        return Answer(
+            reply.document(said.verbs),
+            self.cookies.set_cookie(record, arrival.conversation, arrival.now_ms),
+            outcome,
+            said.number,
+            arrival.conversation,
+            arrival.cookie_state,
+            started=said.number == 1,
+            restored=_source(view, arrival) if found.restored and not view.degraded else None,
+            error=said.error,
+            dialogue_s=said.took_s,
+        )
+
+    async def _repeat(self, arrival: "_Arrival", found: Opened, known: Counted) -> Answer:
+        """What was answered before. Where only the id is known, the dialogue is asked again and changes
+        nothing.
+        """
+        verbs, error = known.reply, None
+        if verbs is None:
+            said = await self._ask(arrival, found, _clock_s() + self._dialogue_timeout_s, known.number)
+            verbs, error = said.verbs, said.error
+        return Answer(
+            reply.document(verbs),
+            self.cookies.set_cookie(found.record, arrival.conversation, arrival.now_ms),
+            "duplicate",
+            known.number,
+            arrival.conversation,
+            arrival.cookie_state,
+            error=error,
+        )
+
+    async def _ask(
+        self, arrival: "_Arrival", found: Opened, deadline_s: float, number: int | None = None
+    ) -> _Said:
+        """What the dialogue says to message `number`, or why it is not asked."""
+        record = found.record
+        number = number or record.count + 1
+        silent = _Said(number, record.data, b"", record.data, False, "", None, None)
+        if self._opt_out and arrival.message.is_opt_out:
+            return silent._replace(outcome="opted_out")
+        if self._loops(record, arrival.now_ms):
+            return silent._replace(outcome="looped")
+        session = Session(number, restored=found.restored, packed_data=record.data)
+        started_s = _clock_s()
+        try:
+            said = await self._within(deadline_s, arrival.message, session)
+            verbs = reply.verbs(reply.to_twiml(said))
+            data = session.packed_data(self.store.data_limit)
+        except Exception as error:  # noqa: BLE001 - a dialogue is the user's code and may raise anything
+            verbs = reply.verbs(reply.to_twiml(self.apology or None))
+            return silent._replace(verbs=verbs, outcome="failed", error=error, took_s=_clock_s() - started_s)
+        return silent._replace(
+            verbs=verbs, data=data, ended=session.ended, outcome="counted", took_s=_clock_s() - started_s
+        )
+
+    async def _within(self, deadline_s: float, message: Message, session: Session) -> Reply | str | None:
+        late = asyncio.timeout_at(deadline_s)
+        try:
+            async with late:
+                return await self.dialogue(message, session)
+        except TimeoutError as error:
+            if late.expired():
+                raise DialogueTimeout("the dialogue did not return in time") from error
+            raise
+
+    def _loops(self, record: Record, now_ms: int) -> bool:
+        if not self._loop_limit:
+            return False
+        return conversation.replies_since(record, now_ms // 1000 - LOOP_WINDOW_S) >= self._loop_limit
+
+
+class _Arrival(NamedTuple):
+    message: Message
+    conversation: bytes
+    now_ms: int
+    cookie_state: str
+
+
+def storage_key(conversation_id: bytes) -> bytes:
+    """The record's key in memcached: 41 bytes, no blanks, no number readable in it."""
+    return b"smsd:" + conversation_id.hex().encode()
+
+
+def _source(view: View, arrival: _Arrival) -> str:
+    copies = len(view.copies) - (arrival.cookie_state == "valid")
+    return "overlay" if copies else "cookie"
+
+
+def _clock_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Turns:
+    """Messages of one conversation in one process take turns, since all but one would lose the compare-and-
+    swap.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[bytes, deque[asyncio.Future[None]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def take(self, key: bytes) -> bool:
+        """Wait for the turn, for TURN_WAIT_S at most; True if it must be given on."""
+        queue = self._waiting.get(key)
+        if queue is None:
+            self._waiting[key] = deque()
+            return True
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        try:
+            async with asyncio.timeout(TURN_WAIT_S):
+                await turn
+        except TimeoutError:
+            return False
+        return True
+
+    def give(self, key: bytes) -> None:
+        queue = self._waiting[key]
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        del self._waiting[key]

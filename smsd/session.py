@@ -1,0 +1,69 @@
+"""What a dialogue sees of the conversation. No network, no clock, no store: `exchange` fills it and reads it
+back.
+"""
+
+from typing import Any
+
+import msgspec
+
+from smsd.errors import DataError
+
+MAX_DATA_BYTES = 100_000
+"""Of `session.data` as JSON, where there is a store; `cookie://` takes 400."""
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(dict[str, Any])
+
+
+class Session:
+    """One conversation, at one message.
+
+    count     number of this message in the conversation, from 1
+    is_new    this message begins the conversation
+    restored  the store had lost the conversation and the cookie brought it back, without `data` over 400 bytes
+    """
+
+    __slots__ = ("_data", "_packed", "count", "ended", "restored")
+
+    def __init__(self, count: int, *, restored: bool = False, packed_data: bytes = b"") -> None:
+        self.count = count
+        self.restored = restored
+        self.ended = False
+        self._packed = packed_data
+        self._data: dict[str, Any] | None = None
+
+    @property
+    def is_new(self) -> bool:
+        return self.count == 1
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """A JSON object kept for the conversation: change it, and the next message finds the change."""
+        if self._data is None:
+            self._data = _decoder.decode(self._packed) if self._packed else {}
+        return self._data
+
+    @data.setter
+    def data(self, value: dict[str, Any]) -> None:
+        self._data = value
+
+    def end(self) -> None:
+        """This reply is the last of the conversation: the next message begins a new one at 1, with empty
+        data.
+        """
+        self.ended = True
+
+    def packed_data(self, limit: int = MAX_DATA_BYTES) -> bytes:
+        """`data` as JSON, empty for {}. DataError if it is no JSON object or has more than `limit` bytes."""
+        if self._data is None:
+            return self._packed
+        if not self._data and isinstance(self._data, dict):
+            return b""
+        try:
+            packed = _encoder.encode(self._data)
+            _decoder.decode(packed)
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+            raise DataError(f"session.data is no JSON object: {type(error).__name__}") from error
+        if len(packed) > limit:
+            raise DataError(f"session.data has {len(packed)} bytes of JSON, {limit} are allowed")
+        return packed
