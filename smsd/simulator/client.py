@@ -17,7 +17,7 @@ from tornado.httpclient import HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError, SimpleAsyncHTTPClient
 
 from smsd.simulator.twilio import JAR, Cookies, Twilio, perform_all
-from smsd.simulator.values import Answer, Failure, Flow, Headers, Inbound, Outcome, Request
+from smsd.simulator.values import Answer, Failure, FailureKind, Flow, Headers, Inbound, Outcome, Request
 from smsd.simulator.webhook import Account
 
 DEFAULT_SID = "AC" + "0" * 31 + "1"
@@ -122,6 +122,7 @@ class Client(_Edge):
         if self._http is None:
             self._http = SimpleAsyncHTTPClient(force_instance=True, max_clients=2000)
         url, host = self.address(request.url, connect_to)
+        begun: list[str] = []
         given = HTTPRequest(
             url,
             method=request.method,
@@ -131,13 +132,14 @@ class Client(_Edge):
             request_timeout=min(request.read_timeout_s, request.total_timeout_s),
             follow_redirects=False,
             decompress_response=True,
+            header_callback=begun.append,
         )
         try:
             response: HTTPResponse = await self._http.fetch(given, raise_error=False)
         except Exception as error:  # noqa: BLE001 - every kind of failure is a result here
-            return _failure(error)
+            return _failure(error, bool(begun))
         if response.error is not None and response.code == 599:
-            return _failure(response.error)
+            return _failure(response.error, bool(begun))
         return Answer(response.code, tuple(response.headers.get_all()), response.body)
 
     async def raw(self, data: bytes, *, address: str | None = None, timeout_s: float = 5.0) -> bytes:
@@ -204,15 +206,17 @@ class BlockingClient(_Edge):
         except OSError as error:
             connection.close()
             return _connecting(error)
+        begun = False
         try:
             connection.sock.settimeout(min(request.read_timeout_s, request.total_timeout_s))
             headers = _joined([("Host", host), *request.headers, *self.headers])
             target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
             connection.request(request.method, target, request.body, headers)
             response = connection.getresponse()
+            begun = True
             return Answer(response.status, tuple(response.getheaders()), response.read())
         except (OSError, http.client.HTTPException) as error:
-            return _failure(error)
+            return _failure(error, begun)
         finally:
             connection.close()
 
@@ -227,19 +231,21 @@ def _connecting(error: OSError) -> Failure:
     return Failure("connect_timeout", failure.detail) if failure.kind == "read_timeout" else failure
 
 
-def _failure(error: BaseException) -> Failure:
+def _failure(error: BaseException, begun: bool = False) -> Failure:
     """Which of Twilio's failures an exception is."""
     text = str(error) or type(error).__name__
-    if isinstance(error, HTTPTimeoutError):
-        return Failure("connect_timeout" if "connecting" in text else "read_timeout", text)
-    if isinstance(error, TimeoutError):
-        return Failure("read_timeout", text)
-    if isinstance(error, ConnectionRefusedError):
-        return Failure("refused", text)
-    if isinstance(error, ssl.SSLError):
-        return Failure("tls", text)
-    if isinstance(error, socket.gaierror):
-        return Failure("host", text)
-    if isinstance(error, (HTTPStreamClosedError, ConnectionError, http.client.RemoteDisconnected)):
-        return Failure("closed", text)
-    return Failure("protocol", text)
+    if isinstance(error, HTTPTimeoutError) and "during request" not in text:
+        return Failure("connect_timeout", text)  # Tornado's other texts: resolving, connecting, TLS handshake
+    for classes, kind in _KINDS:
+        if isinstance(error, classes):
+            return Failure(kind, text, begun)
+    return Failure("protocol", text, begun)
+
+
+_KINDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], FailureKind], ...] = (
+    ((HTTPTimeoutError, TimeoutError), "read_timeout"),
+    (ConnectionRefusedError, "refused"),
+    (ssl.SSLError, "tls"),
+    (socket.gaierror, "host"),
+    ((HTTPStreamClosedError, ConnectionError), "closed"),
+)
