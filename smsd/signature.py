@@ -83,7 +83,7 @@ def signed_string(url: bytes, params: Params) -> bytes:
 
 def sign(key: Key, url: str, params: Params) -> str:
     """The signature as it stands in X-Twilio-Signature."""
-    return _mac(key, signed_string(_octets(url), params)).decode("ascii")
+    return mac(key, signed_string(octets(url), params)).decode("ascii")
 
 
 def verify(keys: Sequence[Key], urls: Sequence[str], params: Params, signature: str) -> Key | None:
@@ -92,7 +92,7 @@ def verify(keys: Sequence[Key], urls: Sequence[str], params: Params, signature: 
     fields = signed_string(b"", params)
     for key in keys:
         for url in urls:
-            if hmac.compare_digest(_mac(key, _octets(url) + fields), expected):
+            if hmac.compare_digest(mac(key, octets(url) + fields), expected):
                 return key
     return None
 
@@ -151,20 +151,17 @@ class KeyRing:
     ) -> None:
         second = (Key(secondary.reveal(), "secondary"),) if secondary else ()
         self._general: tuple[Key, ...] = (Key(primary.reveal(), "primary"), *second)
-        self._own: dict[str, tuple[Key, ...]] = {
-            account_sid: tuple(Key(token.reveal(), "account") for token in account.tokens)
-            for account_sid, account in (accounts or {}).items()
-        }
-        self._tokens: dict[str, tuple[Key, ...]] = {
-            account_sid: own + self._general for account_sid, own in self._own.items()
-        }
-        self._shared: dict[str, dict[str, Key]] = {
-            account_sid: {
+        self._own: dict[str, tuple[Key, ...]] = {}
+        self._tokens: dict[str, tuple[Key, ...]] = {}
+        self._shared: dict[str, dict[str, Key]] = {}
+        for account_sid, account in (accounts or {}).items():
+            own = tuple(Key(token.reveal(), "account") for token in account.tokens)
+            self._own[account_sid] = own
+            self._tokens[account_sid] = own + self._general
+            self._shared[account_sid] = {
                 key_id: Key(shared.secret.reveal(), "shared", shared.algorithm)
                 for key_id, shared in account.shared_keys.items()
             }
-            for account_sid, account in (accounts or {}).items()
-        }
 
     def keys_for(self, account_sid: str, settings_header: str | None) -> Sequence[Key]:
         """The keys that may have signed a form with this AccountSid.
@@ -200,9 +197,11 @@ def _raw(name: str) -> bytes:
     return name.encode("latin-1", "replace")
 
 
-def _mac(key: Key, signed: bytes) -> bytes:
+def mac(key: Key, signed: bytes) -> bytes:
+    """The signature of `signed`, in base64."""
     return b2a_base64(hmac.digest(key.secret, signed, key.algorithm), newline=False)
 
 
-def _octets(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+def octets(url: str) -> bytes:
+    """The bytes of a URL, also of one that came `from_wire`."""
+    return url.encode("utf-8", "surrogateescape")
