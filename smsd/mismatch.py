@@ -124,9 +124,9 @@ def _netlocs(public_netloc: str, headers: Mapping[str, str]) -> Iterator[tuple[s
     for header in ("Host", "X-Forwarded-Host"):
         received = _HOST.fullmatch(headers.get(header, "").partition(",")[0].strip())
         if received:
-            cause = "port" if received[1].lower() == own_name.lower() else "host"
+            same = received[1].lower() == own_name.lower()
             for port in dict.fromkeys((received[2] or "", "", ":443", ":80")):
-                yield cause, received[1] + port
+                yield ("port", own_name + port) if same else ("host", received[1] + port)
     for port in _USUAL_PORTS:
         yield "port", own_name + port
 
@@ -161,8 +161,8 @@ def _queries(query: str) -> Iterator[str]:
     yield _ESCAPE.sub(lambda escape: escape[0].upper(), query)
     yield _ESCAPE.sub(lambda escape: escape[0].lower(), query)
     for safe in ("=&", "=&/:,@!$'()*;", "=&+"):
-        yield quote(unquote_to_bytes(query), safe)
-    yield unquote_to_bytes(query).decode("utf-8", "surrogateescape")
+        yield quote(unquote_to_bytes(octets(query)), safe)
+    yield unquote_to_bytes(octets(query)).decode("utf-8", "surrogateescape")
     yield "&".join(part.removesuffix("=") for part in parts)
     yield "&".join(part if "=" in part else f"{part}=" for part in parts)
 
