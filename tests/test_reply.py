@@ -11,7 +11,8 @@ from twilio.twiml.messaging_response import MessagingResponse  # type: ignore[im
 from smsd.errors import ReplyError
 from smsd.reply import MOST_BYTES, Reply, Segments, document, segments, to_twiml, verbs
 
-PNG = "https://example.com/a.png?b=1&c=2"
+PNG = "https://x.example/a.png?b=1&c=2"
+PNG_ESCAPED = "https://x.example/a.png?b=1&amp;c=2"
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 FLAG = "\U0001f1e9\U0001f1ea"
 THUMB = "\U0001f44d\U0001f3fd"
@@ -66,7 +67,7 @@ def legal(text: str) -> str:
         (Reply(media=["https://x.example/1"]), "<Message><Media>https://x.example/1</Media></Message>"),
         (
             Reply("a", "b", media=PNG),
-            f"<Message><Body>a</Body><Media>{PNG.replace('&', '&amp;')}</Media></Message><Message>b</Message>",
+            f"<Message><Body>a</Body><Media>{PNG_ESCAPED}</Media></Message><Message>b</Message>",
         ),
     ],
 )
