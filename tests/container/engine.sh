@@ -64,6 +64,7 @@ CONF
     [ -z "${PIP_INDEX_URL:-}" ] || printf 'index-url = %s\n' "$PIP_INDEX_URL"; } >"$state/pip.conf"
 }
 
+# shellcheck disable=SC2016  # the hooks expand inside mmdebstrap
 debian() { # debian TARBALL PACKAGES HOOKS...: a minimal root file system of $release from this machine's mirrors
   local tarball=$1 include=$2 sources=/etc/apt/sources.list.d/debian.sources codename
   shift 2
@@ -76,6 +77,7 @@ debian() { # debian TARBALL PACKAGES HOOKS...: a minimal root file system of $re
       --customize-hook='rm -rf "$1"/var/cache/apt/*.bin' "$@" "$release" "$tarball" -
 }
 
+# shellcheck disable=SC2016
 python_stand_in() { # the official image has its commands in /usr/local/bin
   podman image exists "$python_image" && return
   echo "engine.sh: making $python_image from Debian packages" >&2

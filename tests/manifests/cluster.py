@@ -1,0 +1,94 @@
+"""The manifests as the cluster would get them: rendered by kubectl, read as YAML. Talks to no cluster."""
+
+import functools
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Manifest = dict[str, Any]
+
+CHECKOUT = Path(__file__).parents[2]
+K8S = CHECKOUT / "deploy" / "k8s"
+
+SETS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "production": (".", ()),
+    "production-monitoring": (".", ("monitoring",)),
+    "production-gateway-api": (".", ("gateway-api",)),
+    "production-everything": (".", ("monitoring", "gateway-api")),
+    "local": ("overlays/local", ()),
+    "local-monitoring": ("overlays/local", ("monitoring",)),
+}
+"""Every combination that is supported: its name, the kustomization it stands on, the components added."""
+
+CUSTOM_KINDS = {"PodMonitor", "PrometheusRule", "HTTPRoute"}
+"""Kinds that need a CRD: only components may have them."""
+
+
+@functools.cache
+def text(name: str) -> str:
+    """A set of `SETS` as one stream of YAML."""
+    base, components = SETS[name]
+    if not components:
+        return _kustomize(K8S / base)
+    with tempfile.TemporaryDirectory() as folder:
+        here = os.path.relpath(K8S, os.path.realpath(folder))
+        kustomization = {
+            "resources": [f"{here}/{base}"],
+            "components": [f"{here}/components/{component}" for component in components],
+        }
+        Path(folder, "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        return _kustomize(Path(folder))
+
+
+def _kustomize(folder: Path) -> str:
+    done = subprocess.run(
+        ["kubectl", "kustomize", folder], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@functools.cache
+def manifests(name: str) -> list[Manifest]:
+    """A set of `SETS`, document by document. Not to be changed: everybody gets the same."""
+    return list(yaml.load_all(text(name), yaml.CSafeLoader))
+
+
+def one(name: str, kind: str, called: str) -> Manifest:
+    """The one manifest of that kind and name."""
+    (found,) = [m for m in manifests(name) if m["kind"] == kind and m["metadata"]["name"] == called]
+    return found
+
+
+def config_map(name: str, prefix: str) -> dict[str, str]:
+    """The data of a ConfigMap or Secret whose name may end in a hash; Secrets as they stand, in base64."""
+    (found,) = [
+        m["data"]
+        for m in manifests(name)
+        if m["kind"] in ("ConfigMap", "Secret") and m["metadata"]["name"].startswith(prefix)
+    ]
+    data: dict[str, str] = found
+    return data
+
+
+def pods(name: str) -> dict[str, Manifest]:
+    """Pod templates by the name of what makes them."""
+    return {
+        m["metadata"]["name"]: m["spec"]["template"]
+        for m in manifests(name)
+        if m["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job")
+    }
+
+
+def container(name: str, workload: str, called: str) -> Manifest:
+    (found,) = [c for c in pods(name)[workload]["spec"]["containers"] if c["name"] == called]
+    return dict(found)
+
+
+def mebibytes(quantity: str) -> int:
+    assert quantity.endswith("Mi"), quantity
+    return int(quantity.removesuffix("Mi"))
