@@ -199,14 +199,16 @@ def _value(setting: Setting, environ: Mapping[str, str], defaults: Mapping[str, 
     if setting.file:
         content = table.read(environ[name]) if name else table.sample(setting.default)
         return setting.cast(table.toml(content))
-    if name is None:
-        given = defaults.get(setting.name, setting.default)
-    else:
-        given = environ[name] if name == setting.name else table.read(environ[name])
-    if given or (given is not None and setting.cast is cast.text):
-        return setting.cast(_clean(setting, given))
+    given = (
+        _clean(setting, environ[name] if name == setting.name else table.read(environ[name])) if name else ""
+    )
+    if given or (name and setting.cast is cast.text):
+        return setting.cast(given)
+    fallback = defaults.get(setting.name, setting.default)
+    if fallback is not None:
+        return setting.cast(fallback)
     if setting.required and not (defaults and setting.name == "SMSD_PUBLIC_URL"):
-        raise Invalid("is required" if name is None else "is an empty file, and required")
+        raise Invalid("is empty, and required" if name else "is required")
     return None
 
 
@@ -215,8 +217,7 @@ def _clean(setting: Setting, given: str) -> str:
         given.encode()
     except UnicodeEncodeError:
         raise Invalid("is no UTF-8 text") from None
-    texts = (cast.text, cast.template)
-    return given if setting.cast in texts else given.strip()
+    return given if setting.cast in (cast.text, cast.template) else given.strip()
 
 
 def _derive(values: dict[str, Any], *, dev: bool) -> None:
