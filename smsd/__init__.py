@@ -1,0 +1,17 @@
+"""smsd turns text messages into conversations.
+
+It answers Twilio's messaging webhook, counts every message of a conversation exactly once, also over retries,
+replicas and the loss of its cache, and hands message and session to a *dialogue*, the part that you write:
+
+    from smsd import Message, Reply, Session
+
+    async def reply(message: Message, session: Session) -> Reply | str | None:
+        return f"This is message {session.count}"
+"""
+
+from smsd.message import Geography, Media, Message
+from smsd.reply import Reply
+from smsd.session import Session
+from smsd.version import VERSION as __version__
+
+__all__ = ["Geography", "Media", "Message", "Reply", "Session", "__version__"]

@@ -134,6 +134,11 @@ def conversation_id(hash_key: bytes, account_sid: str, to: str, from_: str) -> b
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=hash_key, digest_size=18).digest()
 
 
+def hashing_key(secret: bytes) -> bytes:
+    """The key of `conversation_id` from a secret of any length."""
+    return hashlib.blake2b(secret, digest_size=32).digest()
+
+
 def message_digest(message_sid: str) -> bytes:
     """The short id of a message in records and cookies."""
     return hashlib.blake2b(message_sid.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()

@@ -41,8 +41,8 @@ class Answer(NamedTuple):
     cookie_state: str
     """absent, valid, expired, foreign or forged."""
     started: bool = False
-    restored: str | None = None
-    """cookie or overlay: where a conversation came from that the store had lost."""
+    restored: bool = False
+    """The store had lost the conversation, and the cookie alone brought it back."""
     error: Exception | None = None
     """Why the dialogue failed."""
     dialogue_s: float | None = None
@@ -86,7 +86,7 @@ class Exchange:
         self.cookies = cookies
         self.dialogue = dialogue
         self.apology = apology
-        self._hash_key = hash_key
+        self._hash_key = conversation.hashing_key(hash_key)
         self._ttl_ms = ttl_s * 1000
         self._dialogue_timeout_s = dialogue_timeout_s
         self._loop_limit = loop_limit
@@ -95,12 +95,13 @@ class Exchange:
         self._random_bits = random_bits
         self._turns = Turns()
 
-    def conversation_of(self, message: Message) -> bytes:
-        return conversation.conversation_id(self._hash_key, message.account_sid, message.to, message.from_)
+    def conversation_of(self, account_sid: str, to: str, from_: str) -> bytes:
+        """The id of the conversation between two numbers."""
+        return conversation.conversation_id(self._hash_key, account_sid, to, from_)
 
     async def answer(self, message: Message, cookie: str | None) -> Answer:
         """The answer to a message whose signature was checked; `cookie` is the value received, if any."""
-        whose = self.conversation_of(message)
+        whose = self.conversation_of(message.account_sid, message.to, message.from_)
         now_ms = self._now_ms()
         state, copy = self._open_cookie(cookie, whose, now_ms)
         mine = await self._turns.take(whose)
@@ -160,7 +161,7 @@ class Exchange:
             arrival.conversation,
             arrival.cookie_state,
             started=said.number == 1,
-            restored=_source(view, arrival) if found.restored and not view.degraded else None,
+            restored=found.restored and not view.degraded and _by_cookie_alone(view, arrival),
             error=said.error,
             dialogue_s=said.took_s,
         )
@@ -235,9 +236,8 @@ def storage_key(conversation_id: bytes) -> bytes:
     return b"smsd:" + conversation_id.hex().encode()
 
 
-def _source(view: View, arrival: _Arrival) -> str:
-    copies = len(view.copies) - (arrival.cookie_state == "valid")
-    return "overlay" if copies else "cookie"
+def _by_cookie_alone(view: View, arrival: _Arrival) -> bool:
+    return arrival.cookie_state == "valid" and len(view.copies) == 1
 
 
 def _clock_s() -> float:

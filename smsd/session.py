@@ -20,7 +20,7 @@ class Session:
 
     count     number of this message in the conversation, from 1
     is_new    this message begins the conversation
-    restored  the store had lost the conversation and the cookie brought it back, without `data` over 400 bytes
+    restored  the store had lost the conversation; the cookie brought it back, without `data` over 400 bytes
     """
 
     __slots__ = ("_data", "_packed", "count", "ended", "restored")

@@ -1,6 +1,6 @@
 """Where records stand. This file holds the one Protocol that `exchange` knows; no store is imported here."""
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from smsd.conversation import Record
 
@@ -12,7 +12,7 @@ class View(NamedTuple):
     """What the store holds; None if nothing, or if what it held was lost."""
     copies: tuple[Record, ...]
     """What other hands know: the cookie, the overlay, a record read before the store went away."""
-    token: object = None
+    token: Any = None
     """Compare-and-swap token; the store's own affair."""
     degraded: bool = False
     """The store could not be reached in time: this is the overlay."""
@@ -21,11 +21,20 @@ class View(NamedTuple):
 
 
 class Store(Protocol):
-    """All operations are bounded in time and none raises: a store that fails answers with an overlay's view.
-    """
+    """All operations are bounded in time and none raises: a store that fails answers with an overlay's view."""
 
     data_limit: int
     """Bytes of `session.data` as JSON."""
+
+    @property
+    def nodes(self) -> dict[str, bool]:
+        """Each node's name and whether it answers."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """Conversations that wait to be merged."""
+        ...
 
     async def load(self, key: bytes, copy: Record | None) -> View:
         """The record under `key`, joined by the cookie's copy."""
@@ -34,6 +43,37 @@ class Store(Protocol):
     async def commit(self, key: bytes, record: Record, view: View) -> View | None:
         """Write `record` if nobody wrote since `view`: None when done, else the view to start again from."""
         ...
+
+    async def close(self, *, within_s: float) -> None:
+        """Merge what can be merged within so many seconds, then let go of everything."""
+        ...
+
+
+class Remote(Protocol):
+    """What an overlay stands in for. `load` and `save` raise StoreUnavailable, in time."""
+
+    @property
+    def nodes(self) -> dict[str, bool]:
+        """Each node's name and whether it answers."""
+        ...
+
+    def is_up(self, key: bytes) -> bool:
+        """Whether `key` can be expected to be readable."""
+        ...
+
+    async def load(self, key: bytes) -> tuple[Record | None, Any]:
+        """The record, None where there is none, and the token to replace it with."""
+        ...
+
+    async def save(self, key: bytes, record: Record, token: Any) -> bool:
+        """True when written; False when another write came first, or perhaps: read again."""
+        ...
+
+    async def flush(self) -> None:
+        """Forget everything. For the development server's switch; nothing else calls it."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Observer(Protocol):

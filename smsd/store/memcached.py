@@ -78,6 +78,11 @@ class Memcached:
         self._observer.store_took("write", time.perf_counter() - started_s)
         return stored
 
+    async def flush(self) -> None:
+        """Empty every node."""
+        for node in self._nodes.values():
+            await node.flush()
+
     async def close(self) -> None:
         for node in self._nodes.values():
             await node.close()

@@ -3,10 +3,10 @@ Twilio.
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from smsd.conversation import Record
 from smsd.cookie import MAX_DATA_BYTES as COOKIE_DATA_BYTES
-from smsd.session import MAX_DATA_BYTES
 from smsd.store import View
 
 _SWEEP_EVERY = (
@@ -14,12 +14,13 @@ _SWEEP_EVERY = (
 )
 
 
-class MemoryStore:
-    """Records in a dict. They end with the process; the cookies do not."""
-
-    data_limit = MAX_DATA_BYTES
+class Memory:
+    """Records in a dict, as `memcached.Memcached` has them on nodes. They end with the process; cookies do
+    not.
+    """
 
     def __init__(self, ttl_s: int, now_ms: Callable[[], int]) -> None:
+        self.nodes: dict[str, bool] = {}
         self._ttl_ms = ttl_s * 1000
         self._now_ms = now_ms
         self._records: dict[bytes, Record] = {}
@@ -28,20 +29,28 @@ class MemoryStore:
     def __len__(self) -> int:
         return len(self._records)
 
-    async def load(self, key: bytes, copy: Record | None) -> View:
-        return View(self._records.get(key), (copy,) if copy else ())
+    def is_up(self, _key: bytes) -> bool:
+        return True
 
-    async def commit(self, key: bytes, record: Record, view: View) -> View | None:
-        if self._records.get(key) is not view.stored:
-            return View(self._records.get(key), view.copies)
+    async def load(self, key: bytes) -> tuple[Record | None, object]:
+        """The record, which is its own token: it is never changed, only replaced."""
+        record = self._records.get(key)
+        return record, record
+
+    async def save(self, key: bytes, record: Record, token: object) -> bool:
+        if self._records.get(key) is not token:
+            return False
         self._records[key] = record
         self._writes += 1
         if self._writes % _SWEEP_EVERY == 0:
             self._sweep()
-        return None
+        return True
 
-    def flush(self) -> None:
+    async def flush(self) -> None:
         self._records.clear()
+
+    async def close(self) -> None:
+        """Nothing to close."""
 
     def _sweep(self) -> None:
         limit = self._now_ms() - self._ttl_ms
@@ -49,15 +58,20 @@ class MemoryStore:
             del self._records[key]
 
 
-class CookieStore:
+class CookieOnly:
     """Nothing is stored: the cookie's copy is the record. Two messages at the same time may get the same
     number.
     """
 
     data_limit = COOKIE_DATA_BYTES
+    nodes: ClassVar[dict[str, bool]] = {}
+    pending = 0
 
     async def load(self, key: bytes, copy: Record | None) -> View:  # noqa: ARG002 - no store
         return View(copy, ())
 
     async def commit(self, key: bytes, record: Record, view: View) -> View | None:  # noqa: ARG002 - no store
         return None
+
+    async def close(self, *, within_s: float) -> None:  # noqa: ARG002 - nothing to close
+        """Nothing to close."""

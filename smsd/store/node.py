@@ -13,6 +13,7 @@ from collections import deque
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
+from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
 
 from smsd.errors import StoreUnavailable
@@ -77,6 +78,10 @@ class Node:
         result: bool = await self._submit(key, value, token, expire_s)
         return result
 
+    async def flush(self) -> None:
+        """Empty the node: its own short connection, since nobody waits for it."""
+        await asyncio.to_thread(flush, self.name, self._timeout_s)
+
     async def close(self) -> None:
         """The thread ends with the operation it is in."""
         self._prober.cancel()
@@ -112,8 +117,7 @@ class Node:
             self._timer = self._loop.call_at(self._waiting[0].deadline_s, self._look_for_late)
 
     def _fail(self, kind: str) -> None:
-        """Everything under way is given up and the breaker opens: whoever waits goes on with the overlay now.
-        """
+        """Everything under way is given up and the breaker opens: whoever waits goes on with the overlay now."""
         self._observer.store_error(self.name, kind)
         self._set_up(up=False)
         for operation in self._waiting:
@@ -127,8 +131,7 @@ class Node:
             self._observer.store_up(self.name, up=up)
 
     async def _probe(self) -> None:
-        """Reads while the node is down, so that its return is seen without a message having to wait for it.
-        """
+        """Reads while the node is down, so that its return is seen without a message having to wait for it."""
         while True:
             if not self.up:
                 with contextlib.suppress(StoreUnavailable):
@@ -163,8 +166,7 @@ class _NodeIO:
     """The thread: takes what is waiting, one round trip, hands the outcome back."""
 
     def __init__(self, name: str, queue: "SimpleQueue[_Operation | None]", deliver: Any) -> None:
-        host, _, port = name.rpartition(":")
-        self._connection = Connection((host.strip("[]"), int(port)), no_delay=True)
+        self._connection = Connection(address(name), no_delay=True)
         self._generation = 0
         self._queue = queue
         self._deliver = deliver
@@ -230,6 +232,19 @@ class _NodeIO:
 
     def _found(self, value: Value | None) -> Read:
         return Read(value.value, Token(self._generation, value.cas)) if value else Read(None, None)
+
+
+def address(name: str) -> tuple[str, int]:
+    """Host and port of "host:port", IPv6 in brackets."""
+    host, _, port = name.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def flush(name: str, timeout_s: float) -> None:
+    """`flush_all` on one node. Blocking; raises OSError and pymemcache's MemcacheError."""
+    client = Client(address(name), connect_timeout=timeout_s, timeout=timeout_s)
+    client.flush_all(noreply=False)
+    client.close()
 
 
 def _kind(error: Exception) -> str:

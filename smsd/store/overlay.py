@@ -9,14 +9,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import cast
 
 from smsd.conversation import Record, decode, encode, reconciled
 from smsd.errors import StoreUnavailable
 from smsd.session import MAX_DATA_BYTES
-from smsd.store import Observer, View
-from smsd.store.memcached import Memcached
-from smsd.store.node import Token
+from smsd.store import Observer, Remote, View
 
 MAX_PENDING_BYTES = 32 * 1024 * 1024
 """Of records waiting to be merged. Beyond it the oldest are dropped: their counts live on in their cookies.
@@ -27,13 +24,13 @@ _AT_ONCE = 64
 
 
 class OverlayStore:
-    """memcached where it answers, an in-process overlay where it does not."""
+    """The remote store where it answers, an in-process overlay where it does not."""
 
     data_limit = MAX_DATA_BYTES
 
     def __init__(
         self,
-        remote: Memcached,
+        remote: Remote,
         *,
         timeout_s: float,
         ttl_s: int,
@@ -50,6 +47,11 @@ class OverlayStore:
         self._observer = observer
         self._pending = Pending(max_pending_bytes, observer)
         self._reconciler = asyncio.get_running_loop().create_task(self._reconcile_for_ever())
+
+    @property
+    def nodes(self) -> dict[str, bool]:
+        """Each node's name and whether it answers."""
+        return self.remote.nodes
 
     @property
     def pending(self) -> int:
@@ -75,7 +77,7 @@ class OverlayStore:
     async def commit(self, key: bytes, record: Record, view: View) -> View | None:
         if view.degraded:
             return self._commit_here(key, record, view)
-        token, waiting = cast("tuple[Token | None, Record | None]", view.token)
+        token, waiting = view.token
         try:
             stored = await self.remote.save(key, record, token)
         except StoreUnavailable:

@@ -1,0 +1,72 @@
+# One verb a line; `make help` lists them. Every verb does its own set-up first.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run
+DEV := $(VENV)/.dev
+
+.PHONY: help run test soak install lint format bench image manifests lock clean
+
+help: ## list the verbs
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(RUN) ## set up everything and serve at a desk, with a phone page
+	@$(BIN)/smsd serve --dev
+
+test: $(DEV) ## set up everything and pass all tests
+	@.ci/need memcached chromium
+	@$(BIN)/python -m pytest
+
+soak: $(DEV) ## ten minutes of faults; SOAK_SECONDS and SOAK_SEED change them
+	@.ci/need memcached
+	@$(BIN)/python -m pytest tests/faults/soak.py -s
+
+install: $(RUN) ## make .venv/bin/smsd
+
+lint: $(DEV) ## ruff, mypy, shellcheck, hadolint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@git ls-files -z | xargs -0 grep -lE '^#!.*\b(ba)?sh$$' | xargs $(BIN)/shellcheck
+	@$(BIN)/hadolint Dockerfile
+
+format: $(DEV) ## put the code into its form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(DEV) ## measure: cost and answer time against a bare handler and against peers
+	@tests/bench/run
+
+image: $(DEV) ## build the image and try it as operators run it
+	@tests/container/run
+
+manifests: $(DEV) ## check the Kubernetes manifests and run them
+	@tests/manifests/run
+
+lock: $(DEV) ## resolve the dependencies anew
+	@$(BIN)/python -m pip install -q uv
+	@$(BIN)/uv pip compile -q -U --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	  pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q -U --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	  --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean: ## remove what the verbs made
+	@rm -rf $(VENV) .artefacts .hypothesis .mypy_cache .pytest_cache .ruff_cache build ./*.egg-info
+
+$(VENV)/bin/python:
+	@.ci/need $(PYTHON)
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUN): requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing smsd into $(VENV) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(DEV): requirements-dev.lock $(RUN)
+	@echo "Installing the development tools into $(VENV) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,147 @@
+"""The composition root: settings become stores, dialogue, metrics and two Tornado applications. Nothing is
+decided here.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from tornado.web import RequestHandler
+
+from smsd.cookie import CookieCodec
+from smsd.dialogue import LoadedDialogue
+from smsd.exchange import Exchange
+from smsd.gate import Gate
+from smsd.handlers import AdminApplication, PublicApplication
+from smsd.metrics import Metrics
+from smsd.settings import Settings
+from smsd.signature import KeyRing
+from smsd.store import Remote, Store
+from smsd.store.memcached import Memcached
+from smsd.store.memory import CookieOnly, Memory
+from smsd.store.overlay import OverlayStore
+from smsd.version import VERSION
+
+Routes = list[tuple[str, type[RequestHandler], dict[str, Any]]]
+
+
+class Service:
+    """One process' worth of smsd, made within a running event loop; `close` it in the same one.
+
+    now_ms     the time in milliseconds since 1970
+    clock_s    a monotonic clock in seconds
+    wrap       put around the remote store; the development server takes it down and up
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        dialogue: LoadedDialogue,
+        *,
+        now_ms: Callable[[], int],
+        clock_s: Callable[[], float],
+        wrap: Callable[[Remote], Remote] = lambda remote: remote,
+    ) -> None:
+        self.settings = settings
+        self.dialogue = dialogue
+        self.draining = False
+        self.metrics = Metrics(nodes=settings.store.nodes)
+        self._now_ms = now_ms
+        self._draw = random.Random().getrandbits  # noqa: S311 - names of lineages, no secrets
+        self.store = self._store(wrap)
+        self.exchange = Exchange(
+            store=self.store,
+            cookies=_codec(settings),
+            dialogue=dialogue,
+            hash_key=settings.hash_key.reveal(),
+            ttl_s=settings.session_ttl_s,
+            dialogue_timeout_s=settings.dialogue_timeout_s,
+            apology=settings.apology,
+            loop_limit=settings.loop_limit,
+            opt_out=settings.opt_out,
+            now_ms=now_ms,
+            random_bits=self._random_bits,
+        )
+        self.gate = Gate(
+            _ring(settings),
+            public_url=settings.public_url,
+            prefix=settings.prefix,
+            accounts=_accounts(settings),
+            clock_s=clock_s,
+        )
+
+    def public(self, extra: Routes = []) -> PublicApplication:  # noqa: B006 - only read
+        return PublicApplication(
+            self.gate, self.exchange, self.metrics, prefix=self.settings.prefix, extra=[*extra]
+        )
+
+    def admin(self) -> AdminApplication:
+        return AdminApplication(self.metrics, ready=lambda: not self.draining, status=self.status)
+
+    def status(self) -> dict[str, object]:
+        """What `/status` shows."""
+        return {
+            "version": VERSION,
+            "store": self.settings.store.kind,
+            "nodes": {name: "up" if up else "down" for name, up in self.store.nodes.items()},
+            "pending": self.store.pending,
+            "dialogue": self.settings.dialogue,
+            "draining": self.draining,
+        }
+
+    async def apply(self, settings: Settings) -> None:
+        """Settings read again: what may change while running changes now; requests under way end with the
+        old.
+        """
+        self.settings = settings
+        self.exchange.cookies = _codec(settings)
+        self.exchange.apology = settings.apology
+        self.gate.ring = _ring(settings)
+        self.gate.accounts = _accounts(settings)
+        await self.dialogue.reload(settings)
+
+    async def close(self, *, within_s: float = 1.0) -> None:
+        """Merge what the overlay still holds, for so long at most, and let go of everything."""
+        await self.store.close(within_s=within_s)
+        await self.dialogue.close()
+
+    def _random_bits(self) -> int:
+        return self._draw(32)
+
+    def _store(self, wrap: Callable[[Remote], Remote]) -> Store:
+        settings = self.settings
+        if settings.store.kind == "cookie":
+            return CookieOnly()
+        remote: Remote
+        if settings.store.kind == "memory":
+            remote = Memory(settings.session_ttl_s, self._now_ms)
+        else:
+            remote = Memcached(
+                settings.store.nodes,
+                timeout_s=settings.store_timeout_s,
+                ttl_s=settings.session_ttl_s,
+                now_ms=self._now_ms,
+                observer=self.metrics,
+            )
+        return OverlayStore(
+            wrap(remote),
+            timeout_s=settings.store_timeout_s,
+            ttl_s=settings.session_ttl_s,
+            now_ms=self._now_ms,
+            random_bits=self._random_bits,
+            observer=self.metrics,
+        )
+
+
+def _codec(settings: Settings) -> CookieCodec:
+    keys = {version: secret.reveal() for version, secret in settings.cookie_keys.items()}
+    return CookieCodec(keys, settings.session_ttl_s)
+
+
+def _ring(settings: Settings) -> KeyRing:
+    return KeyRing(settings.auth_token, settings.auth_token_secondary, settings.accounts)
+
+
+def _accounts(settings: Settings) -> frozenset[str]:
+    """TWILIO_ACCOUNT_SID and the sub-accounts that the accounts file names; empty for all."""
+    return frozenset((settings.account_sid, *settings.accounts)) if settings.account_sid else frozenset()

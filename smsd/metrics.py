@@ -1,0 +1,164 @@
+"""Every metric: its name, its help, its label values. The only file that imports prometheus_client.
+
+Names: `smsd_`, what is counted, the unit (`_seconds`), `_total` for counters. No label ever holds a number, a
+name or an id; every label value that can be known beforehand is there from the start, at 0, so that the first
+event shows as a rise.
+"""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from smsd.exchange import OUTCOMES, Answer
+from smsd.message import DELIVERY_STATUSES
+from smsd.mismatch import CAUSES
+from smsd.store.node import KINDS
+from smsd.version import VERSION
+
+HANDLERS = {"sms": (200, 400, 403, 405, 413), "status": (204, 400, 403, 405, 413), "other": (404,)}
+"""Label `handler` and the codes it is expected to give."""
+
+_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
+_STORE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_REASONS = ("signature_missing", "signature_mismatch", "account", "malformed", "too_large")
+_FALLBACKS = ("11200", "11205", "11215", "11217", "11750", "12100", "12200", "12300", "other")
+
+
+class Metrics:
+    """One registry and what is in it. Also the stores' `Observer`."""
+
+    def __init__(self, *, nodes: Iterable[str] = ()) -> None:
+        self.registry = CollectorRegistry()
+        self.under_way = 0
+        ProcessCollector(registry=self.registry)
+        self._metrics()
+        self.store_pending_gauge.set(0)
+        Gauge(
+            "smsd_build_info", "Always 1; the version is in the label.", ["version"], registry=self.registry
+        ).labels(VERSION).set(1)
+        for node in nodes:
+            self.store_up_gauge.labels(node).set(1)
+            for kind in KINDS:
+                self.store_errors.labels(node, kind)
+
+    def _metrics(self) -> None:
+        self.messages = self._counter(
+            "messages", "Messages accepted, by what became of them.", outcome=OUTCOMES
+        )
+        self.rejected = self._counter("rejected", "Requests refused, by reason.", reason=_REASONS)
+        self.mismatches = self._counter(
+            "signature_mismatch", "Signatures that did not fit, by likely cause.", cause=CAUSES
+        )
+        self.signatures = self._counter(
+            "signatures",
+            "Good signatures, by the key that made them.",
+            key=("primary", "secondary", "account", "shared"),
+        )
+        self.cookies = self._counter(
+            "cookies", "Cookies received.", state=("absent", "valid", "expired", "foreign", "forged")
+        )
+        self.started = self._counter("conversations_started", "Conversations begun.")
+        self.restored = self._counter(
+            "conversations_restored", "Conversations that memcached had lost.", source=("cookie", "overlay")
+        )
+        self.fallbacks = self._counter("fallbacks", "Messages at the fallback URL.", error_code=_FALLBACKS)
+        self.reloads = self._counter("reloads", "Settings read again.", result=("ok", "refused"))
+        self.store_conflicts = self._counter(
+            "store_conflicts", "Records written by another hand between read and write."
+        )
+        self.store_errors = Counter(
+            "smsd_store_errors", "Failures of memcached nodes.", ["node", "kind"], registry=self.registry
+        )
+        self.overlay_dropped_counter = self._counter(
+            "store_dropped", "Overlay records dropped at the memory bound; their cookies hold the counts."
+        )
+        self.deliveries = Counter(
+            "smsd_deliveries", "Status callbacks.", ["status", "error_code"], registry=self.registry
+        )
+        for status in DELIVERY_STATUSES:
+            self.deliveries.labels(status, "")
+        self.requests = self._histogram(
+            "request_duration", "From request read to answer written.", _REQUEST_BUCKETS, "handler", "code"
+        )
+        for handler, codes in HANDLERS.items():
+            for code in codes:
+                self.requests.labels(handler, str(code))
+        self.store_duration = self._histogram(
+            "store_duration", "Of one operation, as a message waits for it.", _STORE_BUCKETS, "operation"
+        )
+        self._store_took = {name: self.store_duration.labels(name) for name in ("read", "write")}
+        self.dialogue_duration = self._histogram("dialogue_duration", "Of the dialogue.", _REQUEST_BUCKETS)
+        self.segments = self._counter(
+            "reply_segments", "SMS segments of replies sent.", encoding=("GSM-7", "UCS-2")
+        )
+        self.store_up_gauge = Gauge(
+            "smsd_store_up", "Whether the node answers.", ["node"], registry=self.registry
+        )
+        self.store_pending_gauge = Gauge(
+            "smsd_store_pending",
+            "Conversations on the overlay, to be merged into memcached.",
+            registry=self.registry,
+        )
+        self.event_loop_lag = Gauge(
+            "smsd_event_loop_lag_seconds",
+            "The longest the event loop was held up in the last 15 s.",
+            registry=self.registry,
+        )
+
+    def _counter(self, name: str, help_: str, **label: Iterable[str]) -> Counter:
+        counter = Counter(f"smsd_{name}", help_, list(label), registry=self.registry)
+        for values in label.values():
+            for value in values:
+                counter.labels(value)
+        return counter
+
+    def _histogram(self, name: str, help_: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"smsd_{name}_seconds", help_, labels, buckets=buckets, registry=self.registry)
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """The page and its content type: Prometheus' or OpenMetrics' format, as `accept` has it."""
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self.registry), content_type
+
+    def answered(self, answer: Answer) -> None:
+        """One accepted message."""
+        self.messages.labels(answer.outcome).inc()
+        self.cookies.labels(answer.cookie_state).inc()
+        if answer.started:
+            self.started.inc()
+        if answer.restored:
+            self.restored.labels("cookie").inc()
+        if answer.dialogue_s is not None:
+            self.dialogue_duration.observe(answer.dialogue_s)
+
+    def signed(self, key: str) -> None:
+        """One good signature."""
+        self.signatures.labels(key).inc()
+
+    def took(self, handler: str, code: int, seconds: float) -> None:
+        """One request to the public listener."""
+        self.requests.labels(handler, str(code)).observe(seconds)
+
+    # --- what the stores tell
+
+    def store_error(self, node: str, kind: str) -> None:
+        self.store_errors.labels(node, kind).inc()
+
+    def store_up(self, node: str, *, up: bool) -> None:
+        self.store_up_gauge.labels(node).set(up)
+
+    def store_took(self, operation: str, seconds: float) -> None:
+        self._store_took[operation].observe(seconds)
+
+    def store_conflict(self) -> None:
+        self.store_conflicts.inc()
+
+    def store_pending(self, conversations: int) -> None:
+        self.store_pending_gauge.set(conversations)
+
+    def overlay_merged(self) -> None:
+        self.restored.labels("overlay").inc()
+
+    def overlay_dropped(self) -> None:
+        self.overlay_dropped_counter.inc()

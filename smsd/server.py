@@ -1,0 +1,151 @@
+"""The process: sockets, signals, reload, drain. It knows nothing of messages."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import ParseBodyConfig, ParseUrlEncodedConfig, set_parse_body_config
+from tornado.netutil import bind_sockets
+
+from smsd import logs
+from smsd.app import Routes, Service
+from smsd.errors import SettingsError
+from smsd.gate import MAX_BODY_BYTES
+from smsd.reload import Reloader
+
+log = logging.getLogger("smsd.server")
+
+IDLE_CONNECTION_S = 75.0
+SLOW_BODY_S = 15.0  # Twilio gives up after 15 s
+MAX_HEADER_BYTES = 32 * 1024
+FINISH_S = 20.0
+"""After the listener is closed, requests under way may take so long: the longest dialogue, and the store."""
+
+IDLE_GRACE_S = 1.0
+"""And connections without one: a request may be on its way, and an answer may not be written out yet."""
+
+RELOAD_EVERY_S = 1.0
+LAG_EVERY_S = 0.05
+LAG_WINDOW_S = 15.0
+
+
+class _Listener(HTTPServer):
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+
+class Server:
+    """Both listeners of a service, from `start` to the end of `run`."""
+
+    def __init__(self, service: Service, reloader: Reloader, *, extra: Routes) -> None:
+        # the gate counts fields itself, so that it can say why; 64 KiB bound the work
+        set_parse_body_config(
+            ParseBodyConfig(urlencoded=ParseUrlEncodedConfig(max_arguments=MAX_BODY_BYTES + 1))
+        )
+        self.service = service
+        self._reloader = reloader
+        self._public = _Listener(
+            service.public(extra),
+            max_body_size=MAX_BODY_BYTES,
+            max_header_size=MAX_HEADER_BYTES,
+            body_timeout=SLOW_BODY_S,
+            idle_connection_timeout=IDLE_CONNECTION_S,
+        )
+        self._admin = HTTPServer(service.admin(), max_header_size=MAX_HEADER_BYTES)
+        self._stop = asyncio.Event()
+        self._reload_now = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> tuple[int, int]:
+        """Listen; the ports of both listeners. OSError if one is taken."""
+        settings = self.service.settings
+        ports = []
+        for server, port in ((self._public, settings.port), (self._admin, settings.admin_port)):
+            sockets = bind_sockets(port, settings.host)
+            server.add_sockets(sockets)
+            ports.append(sockets[0].getsockname()[1])
+        return ports[0], ports[1]
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT, and then until everything under way is answered. A second signal ends it
+        now.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
+        self._tasks = [loop.create_task(job()) for job in (self._watch_files, self._watch_lag)]
+        await self._stop.wait()
+        await self._drain()
+
+    def _on_stop(self) -> None:
+        if self._stop.is_set():
+            raise SystemExit(130)
+        self._stop.set()
+
+    async def _drain(self) -> None:
+        """Fail readiness, go on until the load balancer knows, close the listener, finish what is under way."""
+        settings = self.service.settings
+        logs.event(log, logging.INFO, "draining", seconds=settings.drain_delay_s)
+        self.service.draining = True
+        self._public.conn_params.no_keep_alive = (
+            True  # answers say so: clients take their next request elsewhere
+        )
+        await asyncio.sleep(settings.drain_delay_s)
+        self._public.stop()
+        await self._until(lambda: not self._public.connections, IDLE_GRACE_S)
+        await self._until(lambda: not self.service.metrics.under_way, FINISH_S)
+        await self._public.close_all_connections()
+        await self.service.close()
+        self._admin.stop()
+        await self._admin.close_all_connections()
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        logs.event(log, logging.INFO, "stopped")
+
+    async def _until(self, done: Callable[[], bool], at_most_s: float) -> None:
+        give_up_s = time.monotonic() + at_most_s
+        while not done() and time.monotonic() < give_up_s:
+            await asyncio.sleep(0.01)
+
+    async def _watch_files(self) -> None:
+        """Look at the files every second, and at once on SIGHUP."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RELOAD_EVERY_S):
+                    await self._reload_now.wait()
+            if self._reload_now.is_set() or self._reloader.changed():
+                self._reload_now.clear()
+                await self._reload()
+
+    async def _reload(self) -> None:
+        try:
+            settings = self._reloader.reload()
+            if settings is not None:
+                await self.service.apply(settings)
+        except SettingsError as error:
+            self.service.metrics.reloads.labels("refused").inc()
+            logs.event(log, logging.ERROR, "reload refused", problems=list(error.problems))
+            return
+        self.service.metrics.reloads.labels("ok").inc()
+        logs.event(log, logging.INFO, "reloaded", restart_needed=list(self._reloader.restart_needed))
+
+    async def _watch_lag(self) -> None:
+        """How late the loop is with a sleep: the worst of this window and of the one before."""
+        worst_s, before_s = 0.0, 0.0
+        window_ends_s = time.monotonic() + LAG_WINDOW_S
+        while True:
+            asked_s = time.monotonic()
+            await asyncio.sleep(LAG_EVERY_S)
+            now_s = time.monotonic()
+            if now_s > window_ends_s:
+                worst_s, before_s, window_ends_s = 0.0, worst_s, now_s + LAG_WINDOW_S
+            worst_s = max(worst_s, now_s - asked_s - LAG_EVERY_S)
+            self.service.metrics.event_loop_lag.set(max(worst_s, before_s))

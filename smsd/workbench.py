@@ -1,0 +1,185 @@
+"""`smsd serve --dev`: the service with its hood open. The phone page looks in, stops the store, moves the
+clock.
+
+Never imported by production.
+"""
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from twilio.request_validator import RequestValidator
+
+from smsd import conversation
+from smsd.app import Service
+from smsd.dialogue import LoadedDialogue
+from smsd.errors import CookieError, StoreUnavailable
+from smsd.exchange import storage_key
+from smsd.reload import Reloader
+from smsd.serve import listen, now_ms
+from smsd.server import Server
+from smsd.settings import Settings
+from smsd.simulator import web
+from smsd.store import Remote
+
+CURL_FROM = "+14158675309"
+CURL_TO = "+14158141829"
+CURL_ACCOUNT = "AC" + "0" * 32
+
+
+async def serve(reloader: Reloader, loaded: LoadedDialogue) -> int:
+    """The development server, until a signal."""
+    await loaded.open()
+    bench = Workbench(reloader, loaded)
+    server = Server(bench.service, reloader, extra=web.routes(bench))
+    sys.stdout.write(greeting(reloader.settings))
+    sys.stdout.flush()
+    return await listen(server)
+
+
+def greeting(settings: Settings) -> str:
+    """What a developer sees first: the page, and a request that is signed."""
+    base = settings.public_url
+    return (
+        f"\n  The phone     {base}/phone\n"
+        f"  In a terminal smsd phone {base}\n"
+        f"  With curl     {curl_line(settings)}\n\n"
+    )
+
+
+def curl_line(settings: Settings) -> str:
+    """A message from Rey, signed as Twilio signs, for a shell."""
+    form = {
+        "MessageSid": "SM" + "0" * 32,
+        "AccountSid": settings.account_sid or CURL_ACCOUNT,
+        "From": CURL_FROM,
+        "To": CURL_TO,
+        "Body": "Hello",
+        "NumMedia": "0",
+    }
+    url = f"{settings.public_url}/sms"
+    signature = RequestValidator(settings.auth_token.reveal().decode()).compute_signature(url, form)
+    return shlex.join(["curl", "-s", "-H", f"X-Twilio-Signature: {signature}", "-d", urlencode(form), url])
+
+
+class Switch:
+    """Around the remote store: taken down, it fails at once, as a node does whose connection is refused."""
+
+    def __init__(self, remote: Remote) -> None:
+        self.remote = remote
+        self.up = True
+
+    @property
+    def nodes(self) -> dict[str, bool]:
+        return {name: up and self.up for name, up in self.remote.nodes.items()}
+
+    def is_up(self, key: bytes) -> bool:
+        return self.up and self.remote.is_up(key)
+
+    async def load(self, key: bytes) -> tuple[conversation.Record | None, Any]:
+        self._check()
+        return await self.remote.load(key)
+
+    async def save(self, key: bytes, record: conversation.Record, token: Any) -> bool:
+        self._check()
+        return await self.remote.save(key, record, token)
+
+    async def flush(self) -> None:
+        await self.remote.flush()
+
+    async def close(self) -> None:
+        await self.remote.close()
+
+    def _check(self) -> None:
+        if not self.up:
+            raise StoreUnavailable("dev", "refused")
+
+
+class Workbench:
+    """What the phone page may do to the service (`simulator.desk.Workbench`)."""
+
+    def __init__(self, reloader: Reloader, loaded: LoadedDialogue) -> None:
+        self._ahead_ms = 0
+        self._switch: Switch | None = None
+        self.service = Service(
+            reloader.settings, loaded, now_ms=self._now_ms, clock_s=time.monotonic, wrap=self._wrap
+        )
+
+    def _now_ms(self) -> int:
+        return now_ms() + self._ahead_ms
+
+    def _wrap(self, remote: Remote) -> Remote:
+        self._switch = Switch(remote)
+        return self._switch
+
+    @property
+    def token(self) -> str:
+        return self.service.settings.auth_token.reveal().decode()
+
+    @property
+    def account_sid(self) -> str | None:
+        return self.service.settings.account_sid
+
+    @property
+    def public_url(self) -> str:
+        return self.service.settings.public_url
+
+    def people(self) -> Mapping[str, str]:
+        return self.service.settings.people
+
+    def open_cookie(self, value: str, account: str, to: str, from_: str) -> object:
+        whose = self.service.exchange.conversation_of(account, to, from_)
+        try:
+            return shown(self.service.exchange.cookies.open(value, whose, self._now_ms()))
+        except CookieError as error:
+            return {"refused": error.state}
+
+    async def record(self, account: str, to: str, from_: str) -> object | None:
+        if self._switch is None or not self._switch.up:
+            return None
+        key = storage_key(self.service.exchange.conversation_of(account, to, from_))
+        try:
+            record, _ = await self._switch.load(key)
+        except StoreUnavailable:
+            return None
+        return shown(record) if record else None
+
+    async def flush(self) -> None:
+        if self._switch:
+            await self._switch.flush()
+
+    def set_store_up(self, up: bool) -> None:
+        if self._switch:
+            self._switch.up = up
+
+    def store_up(self) -> bool:
+        return self._switch is None or self._switch.up
+
+    def advance(self, seconds: float) -> None:
+        self._ahead_ms += round(seconds * 1000)
+
+    def stopping(self) -> bool:
+        return self.service.draining
+
+
+def shown(record: conversation.Record) -> object:
+    """A record as JSON can say it."""
+    return {
+        "count": record.count,
+        "last": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.last_ms / 1000)),
+        "data": record.data.decode() or "{}",
+        "lineages": [
+            {
+                "id": f"{line.id:016x}",
+                "open": line.id > record.floor,
+                "offset": line.offset,
+                "messages": line.top,
+                "counted elsewhere": list(line.redundant),
+                "ids": [entry.digest.hex() for entry in line.tail],
+            }
+            for line in record.lineages
+        ],
+    }
