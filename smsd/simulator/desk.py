@@ -111,7 +111,7 @@ class Desk:
         return self.bench.public_url.rstrip("/") + "/sms"
 
     async def send(self, order: Order, address: str) -> Json:
-        """Text the service that listens at `address` (host:port); returns the event, which everybody gets too."""
+        """Text the service that listens at `address` (host:port); returns the event that everybody gets."""
         token = "forged" if order.forged else self.bench.token
         account = Account(self.account_sid, token, self.webhook)
         client = Client(account=account, twilio=self.twilio, connect_to=address)

@@ -1,18 +1,19 @@
 """The phone page of `serve --dev`: its files, JSON endpoints, live events, under /phone. Never in production.
 
-Made for a browser, or `smsd phone`, on this machine. Against other web sites, and against host names that are made
-to point here (DNS rebinding): the Host must be an IP address or localhost, no proxy may stand between, a change must
-come as JSON from the same origin, and the token is told only to loopback peers that send no Origin.
+Made for a browser, or `smsd phone`, on this machine. Against other web sites, and against host names that are
+made to point here (DNS rebinding): the Host must be an IP address or localhost, no proxy may stand between, a
+change must come as JSON from the same origin, and the token is told only to loopback peers without an Origin.
 """
 
 import ipaddress
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from tornado.http1connection import HTTP1Connection
-from tornado.iostream import IOStream
+from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from smsd.reply import segments
@@ -23,9 +24,11 @@ FILES = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "phone.js": "text/javascript; charset=utf-8",
+    "inspector.js": "text/javascript; charset=utf-8",
+    "dom.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-LIVE_S = 60.0
+LIVE_S = 60
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -140,14 +143,17 @@ class Events(Guarded):
     async def get(self) -> None:
         """Send events for a minute, then end; the browser comes back and says which it had."""
         self.set_header("Content-Type", "text/event-stream")
-        last_id = self._last_seen()
         self.write(f"retry: 500\nevent: hello\ndata: {self.desk.boot}\n\n")
-        await self.flush()
-        for _ in range(int(LIVE_S)):
+        with suppress(StreamClosedError):  # the page was closed
+            await self.flush()
+            await self._live(self._last_seen())
+
+    async def _live(self, last_id: int) -> None:
+        for _ in range(LIVE_S):
             for event in await self.desk.after(last_id, timeout_s=1.0):
                 last_id = event["id"]
                 self.write(f"id: {last_id}\ndata: {json.dumps(event)}\n\n")
-            if self.desk.bench.stopping() or self.request.connection is None or self._finished:
+            if self.desk.bench.stopping():
                 return
             await self.flush()
 
@@ -180,7 +186,7 @@ class Messages(Guarded):
     def _own_address(self) -> str:
         """Where this listener listens: the address that the browser itself has reached."""
         stream = cast("HTTP1Connection", self.request.connection).stream
-        host, port, *_ = cast("IOStream", stream).socket.getsockname()
+        host, port, *_ = stream.socket.getsockname()
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
