@@ -9,7 +9,9 @@ class SmsdError(Exception):
 
 
 class SettingsError(SmsdError):
-    """Raised by `settings`, `app`: the operator's settings cannot be used. Caught by `cli` (exit 2) and by the reload."""
+    """Raised by `settings`, `app`: the operator's settings cannot be used. Caught by `cli` (exit 2) and by
+    the reload.
+    """
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
@@ -17,7 +19,9 @@ class SettingsError(SmsdError):
 
 
 class Rejected(SmsdError):
-    """A request that changes nothing. Raised by the checks below, caught by `handlers`, which chooses the status."""
+    """A request that changes nothing. Raised by the checks below, caught by `handlers`, which chooses the
+    status.
+    """
 
     reason: str  # the label of smsd_rejected_total
 
@@ -41,7 +45,9 @@ class WrongAccount(Rejected):
 
 
 class Malformed(Rejected):
-    """A good signature over parameters that are no message: one is missing or has not the form Twilio documents."""
+    """A good signature over parameters that are no message: one is missing or has not the form Twilio
+    documents.
+    """
 
     reason = "malformed"
 
@@ -53,7 +59,9 @@ class TooLarge(Rejected):
 
 
 class CookieError(SmsdError):
-    """A cookie that is of no use. Raised by `cookie`, caught by `exchange`: the message is answered without it."""
+    """A cookie that is of no use. Raised by `cookie`, caught by `exchange`: the message is answered without
+    it.
+    """
 
     state: str  # the label of smsd_cookies_total
 
@@ -77,11 +85,15 @@ class CookieForged(CookieError):
 
 
 class RecordError(SmsdError):
-    """Raised by `conversation`: bytes that are no record of this version. Caught by the stores, which treat it as lost."""
+    """Raised by `conversation`: bytes that are no record of this version. Caught by the stores, which treat
+    it as lost.
+    """
 
 
 class StoreUnavailable(SmsdError):
-    """Raised by stores: no answer in time, or none of use. Caught by `exchange`, which goes on with the overlay."""
+    """Raised by stores: no answer in time, or none of use. Caught by `exchange`, which goes on with the
+    overlay.
+    """
 
     def __init__(self, node: str, kind: str) -> None:
         super().__init__(f"{node}: {kind}")
@@ -94,7 +106,9 @@ class ReplyError(SmsdError):
 
 
 class DataError(SmsdError):
-    """Raised by `exchange`: `session.data` is no JSON object or too large. The dialogue's fault; the apology is sent."""
+    """Raised by `exchange`: `session.data` is no JSON object or too large. The dialogue's fault; the apology
+    is sent.
+    """
 
 
 class DialogueTimeout(SmsdError):
