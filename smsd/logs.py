@@ -168,7 +168,7 @@ def _ascii_json(value: object) -> bytes:
 
 
 def _text_line(record: logging.LogRecord, fields: Fields) -> bytes:
-    words = [f"{_time(record.created)} {record.levelname.lower():<8}{_word(fields['event'], r'[ -~]+')}"]
+    words = [f"{_time(record.created)} {record.levelname.lower():<8} {_word(fields['event'], r'[ -~]+')}"]
     words += [f"{name}={_word(value)}" for name, value in fields.items() if name != "event"]
     line = " ".join(words).encode()
     return (line if len(line) < MAX_LINE_BYTES else line[: MAX_LINE_BYTES - 5] + b" cut") + b"\n"
@@ -186,10 +186,10 @@ _HEADERS = "cookie|authorization|signature|token|secret|password|body|from|to"
 _SCRUB = tuple(
     (re.compile(pattern), with_)
     for pattern, with_ in (
+        (r"\?\S+", f"?{HIDDEN}"),
         (rf"(?i)\b({_HEADERS})\b\s*[:=].*", rf"\1: {HIDDEN}"),
         (r"""(?s)b?"(?:[^"\\]|\\.)*"?|(?<!\w)b?'(?:[^'\\]|\\.)*'?""", f"'{HIDDEN}'"),
         (r"://[^\s/]*@", f"://{HIDDEN}@"),
-        (r"\?\S+", f"?{HIDDEN}"),
         (r"[\w+/=|~%-]{20,}", HIDDEN),
         (r"\+?\d[\d\s().-]{5,}\d", HIDDEN),
     )
@@ -222,7 +222,14 @@ def _foreign(record: logging.LogRecord) -> str:
 
 
 def _hide(value: object) -> object:
-    return value if isinstance(value, int | float) else HIDDEN
+    return value if isinstance(value, int | float) else _Hidden()
+
+
+class _Hidden:
+    """Hides also where a message asks for the repr."""
+
+    def __repr__(self) -> str:
+        return HIDDEN
 
 
 def describe(error: BaseException) -> list[str]:
