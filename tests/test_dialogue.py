@@ -1,0 +1,236 @@
+"""Every form of dialogue can be named, and whatever is wrong with one is said with its place."""
+
+import asyncio
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from smsd.dialogue import LoadedDialogue, load
+from smsd.errors import SettingsError
+from smsd.message import Message
+from smsd.reply import Reply
+from smsd.session import Session
+
+MESSAGE = Message("SM" + "0" * 32, "AC" + "0" * 32, "+1", "+2", "hi")
+SETTINGS = object()
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Makes the module `mine` of a text; it is found in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+
+    def module(code: str) -> Path:
+        path = tmp_path / "mine.py"
+        path.write_text(textwrap.dedent(code))
+        return path
+
+    yield module
+    sys.modules.pop("mine", None)
+
+
+def ask(dialogue: LoadedDialogue, count: int = 1) -> Reply | str | None:
+    async def whole_life() -> Reply | str | None:
+        await dialogue.open()
+        try:
+            return await dialogue(MESSAGE, Session(count))
+        finally:
+            await dialogue.close()
+
+    return asyncio.run(whole_life())
+
+
+FORMS = {
+    "an async function": "async def reply(message, session): return f'{message.body} {session.count}'",
+    "a plain function": "def reply(message, session): return f'{message.body} {session.count}'",
+    "a function of anything": "def reply(*args): return f'{args[0].body} {args[1].count}'",
+    "a plain function that returns an awaitable": """
+        async def answer(message, session): return f'{message.body} {session.count}'
+        reply = lambda message, session: answer(message, session)
+        """,
+    "a class": """
+        class reply:
+            def __init__(self): self.word = ' '
+            async def __call__(self, message, session): return f'{message.body}{self.word}{session.count}'
+        """,
+    "a class without __init__": """
+        class reply:
+            def __call__(self, message, session): return f'{message.body} {session.count}'
+        """,
+    "a class that wants the settings": """
+        class reply:
+            def __init__(self, settings): self.settings = settings
+            def __call__(self, message, session):
+                assert type(self.settings) is object
+                return f'{message.body} {session.count}'
+        """,
+    "a class whose arguments have defaults": """
+        class reply:
+            def __init__(self, blank=' '): self.blank = blank
+            def __call__(self, message, session): return f'{message.body}{self.blank}{session.count}'
+        """,
+    "a factory": """
+        def reply():
+            return lambda message, session: f'{message.body} {session.count}'
+        """,
+    "a factory that wants the settings": """
+        def reply(settings):
+            async def answer(message, session): return f'{message.body} {session.count}'
+            return answer
+        """,
+    "an object": """
+        class Answer:
+            async def __call__(self, message, session): return f'{message.body} {session.count}'
+        reply = Answer()
+        """,
+    "a method": """
+        class Answer:
+            async def ask(self, message, session): return f'{message.body} {session.count}'
+        reply = Answer().ask
+        """,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_dialogue_may_be(form: str, write: Write) -> None:
+    write(FORMS[form])
+    assert ask(load("mine:reply", SETTINGS), 7) == "hi 7"
+
+
+def test_coroutines_run_on_the_event_loop_and_plain_functions_do_not(write: Write) -> None:
+    write("""
+        import threading
+        async def here(message, session): return str(threading.get_ident())
+        def elsewhere(message, session): return str(threading.get_ident())
+        """)
+    mine = str(threading.get_ident())
+    assert ask(load("mine:here", SETTINGS)) == mine
+    assert ask(load("mine:elsewhere", SETTINGS)) != mine
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+def test_a_dialogue_is_opened_told_of_new_settings_and_closed(word: str, write: Write) -> None:
+    write(f"""
+        class reply:
+            def __init__(self): self.seen = []
+            {word}def open(self): self.seen.append('open')
+            {word}def reload(self, settings): self.seen.append(settings)
+            {word}def close(self): self.seen.append('close')
+            def __call__(self, message, session): return ' '.join(self.seen)
+        """)
+    dialogue = load("mine:reply", SETTINGS)
+
+    async def whole_life() -> object:
+        await dialogue.open()
+        await dialogue.reload("new")
+        said = await dialogue(MESSAGE, Session(1))
+        await dialogue.close()
+        return said
+
+    assert asyncio.run(whole_life()) == "open new"
+    assert dialogue._dialogue.seen == ["open", "new", "close"]  # type: ignore[attr-defined]
+
+
+def test_a_dialogue_that_cannot_open_or_reload_is_a_settings_error_and_one_that_cannot_close_is_not(
+    write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write("""
+        class reply:
+            def open(self): raise OSError('secret')
+            async def reload(self, settings): raise ValueError('secret')
+            def close(self): raise KeyError('secret')
+            def __call__(self, message, session): return 'hi'
+        """)
+    dialogue = load("mine:reply", SETTINGS)
+    with pytest.raises(SettingsError) as caught:
+        asyncio.run(dialogue.open())
+    assert str(caught.value) == f"SMSD_DIALOGUE: open() failed: OSError at {path}:3"
+    with pytest.raises(SettingsError) as caught:
+        asyncio.run(dialogue.reload(SETTINGS))
+    assert str(caught.value) == f"SMSD_DIALOGUE: reload() failed: ValueError at {path}:4"
+    asyncio.run(dialogue.close())
+    assert [record.message for record in caplog.records] == ["dialogue not closed"]
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+@pytest.mark.parametrize(("raised", "arrives"), [("KeyError", KeyError), ("StopIteration", RuntimeError)])
+def test_what_a_dialogue_raises_arrives_at_once(
+    word: str, raised: str, arrives: type[Exception], write: Write
+) -> None:
+    write(f"{word}def reply(message, session): raise {raised}")
+    with pytest.raises(arrives):
+        ask(load("mine:reply", SETTINGS))
+
+
+def test_closing_does_not_wait_for_a_plain_function_that_hangs(write: Write) -> None:
+    write("""
+        import threading
+        entered, released = threading.Event(), threading.Event()
+        def reply(message, session):
+            entered.set()
+            released.wait()
+        """)
+    dialogue = load("mine:reply", SETTINGS)
+    module = sys.modules["mine"]
+
+    async def whole_life() -> bool:
+        asked = asyncio.ensure_future(dialogue(MESSAGE, Session(1)))
+        await asyncio.to_thread(module.entered.wait)
+        await dialogue.close()
+        still_running = not asked.done()
+        module.released.set()
+        await asked
+        return still_running
+
+    assert asyncio.run(whole_life())
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("", "mine:reply cannot be imported: AttributeError: module 'mine' has no attribute 'reply'"),
+        (
+            "import nowhere_at_all",
+            "cannot be imported: ModuleNotFoundError at {path}:1: No module named 'nowhere_at_all'",
+        ),
+        ("x = 1\nif", "cannot be imported: SyntaxError at {path}:2: invalid syntax"),
+        ("\nx = y", "cannot be imported: NameError at {path}:2: name 'y' is not defined"),
+        ("raise ValueError('secret')", "cannot be imported: ValueError at {path}:1"),
+        ("reply = 7", "mine:reply must take nothing, the settings, or (message, session)"),
+        ("reply = 'ab'.join", "mine:reply cannot be made: TypeError: can only join an iterable"),
+        (
+            "\ndef reply(a, b, c): pass",
+            "mine:reply ({path}:2) must take nothing, the settings, or (message, session)",
+        ),
+        (
+            "class reply:\n    def __init__(self, a, b): pass",
+            "mine:reply ({path}:2) must take nothing, the settings, or (message, session)",
+        ),
+        ("class reply:\n    def __init__(self): {}[1]", "mine:reply cannot be made: KeyError at {path}:2"),
+        ("class reply: pass", "mine:reply does not take (message, session)"),
+        (
+            "class reply:\n    def __call__(self, message): pass",
+            "mine:reply does not take (message, session)",
+        ),
+        ("def reply(): return lambda message: 1", "mine:reply ({path}:1) does not take (message, session)"),
+    ],
+)
+def test_what_is_no_dialogue_is_refused_with_its_place(code: str, complaint: str, write: Write) -> None:
+    path = write(code)
+    with pytest.raises(SettingsError) as caught:
+        load("mine:reply", SETTINGS)
+    said = str(caught.value)
+    assert said.startswith("SMSD_DIALOGUE: mine:reply ")
+    assert said.endswith(complaint.format(path=path) if "{path}" in complaint else complaint)
+
+
+def test_a_module_that_is_not_there_is_named() -> None:
+    with pytest.raises(SettingsError, match="ModuleNotFoundError: No module named 'nowhere'"):
+        load("nowhere.at_all:reply", SETTINGS)
