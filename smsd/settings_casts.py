@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 
-class Invalid(Exception):  # noqa: N818 - it says what the value is
+class Invalid(Exception):
     """One or more problems of one setting. Raised by the casts, caught by `settings.load`."""
 
     def __init__(self, *problems: str) -> None:
