@@ -69,7 +69,7 @@ class LoadedDialogue:
         try:
             await self._run("close")
         except SettingsError as error:
-            log.error("dialogue not closed", exc_info=error.__cause__)
+            log.exception("dialogue not closed", exc_info=error.__cause__)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, message: Message, session: Session) -> Any:

@@ -7,7 +7,14 @@ event shows as a rise.
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import choose_encoder
 
 from smsd.exchange import OUTCOMES, Answer
@@ -15,6 +22,8 @@ from smsd.message import DELIVERY_STATUSES
 from smsd.mismatch import CAUSES
 from smsd.store.node import KINDS
 from smsd.version import VERSION
+
+disable_created_metrics()  # a second series for each counter, which nobody asks for
 
 HANDLERS = {"sms": (200, 400, 403, 405, 413), "status": (204, 400, 403, 405, 413), "other": (404,)}
 """Label `handler` and the codes it is expected to give."""

@@ -26,33 +26,42 @@ def main(environ: Mapping[str, str], *, dev: bool) -> int:
         logs.setup(settings.log_format, settings.log_level)
         loaded = dialogue.load(settings.dialogue, settings)
     except SettingsError as error:
-        for problem in error.problems:
-            sys.stderr.write(f"smsd: {problem}\n")
-        return EXIT_SETTINGS
+        return refuse(error)
     for warning in settings.warnings:
         logs.event(log, logging.WARNING, "setting", warning=warning)
+    return asyncio.run(_serve(reloader, loaded, dev=dev))
+
+
+async def _serve(reloader: Reloader, loaded: dialogue.LoadedDialogue, *, dev: bool) -> int:
+    try:
+        await loaded.open()
+    except SettingsError as error:
+        return refuse(error)
     if dev:
         from smsd import workbench
 
-        return asyncio.run(workbench.serve(reloader, loaded))
-    return asyncio.run(_serve(reloader, loaded))
-
-
-async def _serve(reloader: Reloader, loaded: dialogue.LoadedDialogue) -> int:
-    await loaded.open()
+        return await listen(*workbench.server(reloader, loaded))
     service = Service(reloader.settings, loaded, now_ms=now_ms, clock_s=time.monotonic)
-    server = Server(service, reloader, extra=[])
-    return await listen(server)
+    return await listen(Server(service, reloader, extra=[]))
 
 
-async def listen(server: Server) -> int:
+def refuse(error: SettingsError) -> int:
+    """A line for each problem."""
+    for problem in error.problems:
+        sys.stderr.write(f"smsd: {problem}\n")
+    return EXIT_SETTINGS
+
+
+async def listen(server: Server, welcome: str = "") -> int:
     """Listen, say so, run to the end. 2 if a port is taken."""
     settings = server.service.settings
     try:
         port, admin_port = server.start()
     except OSError as error:
-        sys.stderr.write(f"smsd: SMSD_HOST, SMSD_PORT or SMSD_ADMIN_PORT: {error.strerror}\n")
-        return EXIT_SETTINGS
+        await server.service.close(within_s=0)
+        return refuse(SettingsError(f"SMSD_HOST, SMSD_PORT, SMSD_ADMIN_PORT: {error.strerror}"))
+    sys.stdout.write(welcome)
+    sys.stdout.flush()
     logs.event(
         log,
         logging.INFO,

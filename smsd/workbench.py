@@ -5,7 +5,6 @@ Never imported by production.
 """
 
 import shlex
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +18,7 @@ from smsd.dialogue import LoadedDialogue
 from smsd.errors import CookieError, StoreUnavailable
 from smsd.exchange import storage_key
 from smsd.reload import Reloader
-from smsd.serve import listen, now_ms
+from smsd.serve import now_ms
 from smsd.server import Server
 from smsd.settings import Settings
 from smsd.simulator import web
@@ -30,17 +29,13 @@ CURL_TO = "+14158141829"
 CURL_ACCOUNT = "AC" + "0" * 32
 
 
-async def serve(reloader: Reloader, loaded: LoadedDialogue) -> int:
-    """The development server, until a signal."""
-    await loaded.open()
+def server(reloader: Reloader, loaded: LoadedDialogue) -> tuple[Server, str]:
+    """The development server, and what it says when it listens."""
     bench = Workbench(reloader, loaded)
-    server = Server(bench.service, reloader, extra=web.routes(bench))
-    sys.stdout.write(greeting(reloader.settings))
-    sys.stdout.flush()
-    return await listen(server)
+    return Server(bench.service, reloader, extra=web.routes(bench)), welcome(reloader.settings)
 
 
-def greeting(settings: Settings) -> str:
+def welcome(settings: Settings) -> str:
     """What a developer sees first: the page, and a request that is signed."""
     base = settings.public_url
     return (

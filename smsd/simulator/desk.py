@@ -122,7 +122,8 @@ class Desk:
             outcomes = [
                 await client.deliver(message, cookies=COOKIES[order.cookie]) for _ in range(order.deliveries)
             ]
-        return await self.publish(await self._exchange(message, outcomes))
+        event = await self._exchange(message, outcomes)
+        return await self.publish({**event, "forged": order.forged})
 
     async def advance(self, seconds: float) -> Json:
         """Let time pass, here and in the service."""

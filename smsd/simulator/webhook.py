@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-from twilio.request_validator import HMAC_SHA1, RequestValidator  # type: ignore[import-untyped]
+from twilio.request_validator import HMAC_SHA1, RequestValidator
 
 from smsd.simulator.values import Params
 

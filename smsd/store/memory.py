@@ -73,5 +73,5 @@ class CookieOnly:
     async def commit(self, key: bytes, record: Record, view: View) -> View | None:  # noqa: ARG002 - no store
         return None
 
-    async def close(self, *, within_s: float) -> None:  # noqa: ARG002 - nothing to close
+    async def close(self, *, within_s: float) -> None:
         """Nothing to close."""

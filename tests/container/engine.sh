@@ -5,7 +5,8 @@
 #   engine.sh setup                 install what is missing, make the stand-in images (once; later runs take a second)
 #   engine.sh build TAG [options]   build the checkout's Dockerfile
 #   engine.sh podman ARGS...        podman with the settings used here
-#   engine.sh alone CMD ARGS...     CMD with a network and mounts of its own: loopback only, nothing left behind
+#   engine.sh memcached             the name of the image that the StatefulSet runs
+#   engine.sh alone CMD ARGS...     CMD with a network, mounts and processes of its own: loopback only, nothing left behind
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -16,7 +17,7 @@ python_image=docker.io/library/python:3.13-slim-trixie
 state=${SMSD_CONTAINER_STATE:-/var/cache/smsd-container-tests} # images: on disk, kept between runs
 fleeting=/dev/shm/smsd-container-tests                          # locks and run state: must not survive a reboot
 ca_bundle=/etc/ssl/certs/ca-certificates.crt
-memcached_image() { sed -n 's/^ *image: \(docker.io.*memcached:.*\)$/\1/p' "$checkout/deploy/k8s/memcached.yaml"; }
+memcached() { sed -n 's/^ *image: \(docker.io.*memcached:.*\)$/\1/p' "$checkout/deploy/k8s/base/memcached.yaml"; }
 
 export CONTAINERS_CONF=$state/containers.conf CONTAINERS_STORAGE_CONF=$state/storage.conf
 podman() { command podman --log-level=fatal "$@"; } # quiet: there is no systemd here to run health-check timers
@@ -94,7 +95,7 @@ python_stand_in() { # the official image has its commands in /usr/local/bin
 
 memcached_stand_in() { # under the very name that the StatefulSet asks for
   local image work
-  image=$(memcached_image)
+  image=$(memcached)
   podman image exists "$image" && return
   echo "engine.sh: making $image from Debian packages" >&2
   work=$(mktemp -d "$state/memcached.XXXXXX")
@@ -110,14 +111,17 @@ build() { # docker format: an OCI image has no HEALTHCHECK
     --volume "$ca_bundle:$ca_bundle:ro" --volume "$state/pip.conf:/etc/pip.conf:ro" "$@" "$checkout"
 }
 
+# shellcheck disable=SC2016
 alone() { # pids too are its own, so that whatever CMD leaves running ends with it
-  unshare --net --mount --pid --fork --kill-child --mount-proc -- bash -c 'ip link set lo up && exec "$@"' alone "$@"
+  mkdir -p "$fleeting"
+  unshare --net --mount --pid --fork --kill-child --mount-proc -- \
+    bash -c 'mount -t tmpfs alone "$1" && shift && ip link set lo up && exec "$@"' alone "$fleeting" "$@"
 }
 
 verb=${1:-help}
 [ $# -eq 0 ] || shift
 case $verb in
   setup) require_packages; write_settings; python_stand_in; memcached_stand_in ;;
-  build | podman | alone) "$verb" "$@" ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  build | podman | alone | memcached) "$verb" "$@" ;;
+  *) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twilio.request_validator import RequestValidator, get_signature_algorithm  # type: ignore[import-untyped]
+from twilio.request_validator import RequestValidator, get_signature_algorithm
 
 from smsd.simulator import Account, SharedKey, Webhook
 from smsd.simulator.webhook import signature_headers

@@ -1,0 +1,232 @@
+"""Real processes for tests: memcached and smsd, started, stopped, killed, resumed. Each ends with its `with` block."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pymemcache.client.base import Client as MemcacheClient
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+ACCOUNT = "AC" + "1" * 32
+PUBLIC_URL = "https://sms.example.com"
+SETTINGS = {
+    "TWILIO_AUTH_TOKEN": TOKEN,
+    "SMSD_PUBLIC_URL": PUBLIC_URL,
+    "SMSD_COOKIE_KEYS": "1:cookie-key-cookie-key-cookie-key-cookie-key",
+    "SMSD_HASH_KEY": "hash-key-hash-key-hash-key-hash-key-hash-key",
+    "SMSD_HOST": "127.0.0.1",
+    "SMSD_PORT": "0",
+    "SMSD_ADMIN_PORT": "0",
+    "SMSD_DRAIN_DELAY": "0",
+}
+"""Everything that `serve` requires, ports chosen by the system."""
+
+PATIENCE_S = 20.0
+
+
+def wait_for(condition: Callable[[], object], what: str, *, within_s: float = PATIENCE_S) -> None:
+    """Until the condition holds; AssertionError, naming what was waited for, if it never does."""
+    give_up_s = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > give_up_s:
+            raise AssertionError(f"not within {within_s} s: {what}")
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Memcached:
+    """One memcached process on a port of its own, which it keeps over restarts."""
+
+    def __init__(self, *options: str) -> None:
+        self.port = free_port()
+        self.node = f"127.0.0.1:{self.port}"
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it, empty, and wait until it answers."""
+        command = ["memcached", "-u", "nobody", "-l", "127.0.0.1", "-p", str(self.port), "-U", "0"]
+        self._process = subprocess.Popen([*command, *self._options])
+        wait_for(self.answers, f"memcached on port {self.port}")
+
+    def kill(self) -> None:
+        """SIGKILL, also to a stopped one."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def hang(self) -> None:
+        """SIGSTOP: it accepts connections and says nothing."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
+    def client(self) -> MemcacheClient:
+        """A plain client, for looking in."""
+        return MemcacheClient(("127.0.0.1", self.port), connect_timeout=2, timeout=2, default_noreply=False)
+
+    def flush(self) -> None:
+        """flush_all."""
+        client = self.client()
+        client.flush_all()
+        client.close()
+
+    def answers(self) -> bool:
+        """Whether it answers `version`."""
+        client = self.client()
+        try:
+            return bool(client.version())
+        except OSError:
+            return False
+        finally:
+            client.close()
+
+
+class Smsd:
+    """One `smsd serve` process. `env` is added to SETTINGS; None takes a setting away."""
+
+    def __init__(self, env: Mapping[str, str | None] | None = None, *, args: tuple[str, ...] = ()) -> None:
+        given = {**SETTINGS, **(env or {})}
+        self._env = {
+            "PATH": os.environ["PATH"],
+            **{key: value for key, value in given.items() if value is not None},
+        }
+        self._args = args
+        self._log = tempfile.TemporaryFile("w+")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.admin_port = 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        if kind:
+            sys.stderr.write(f"--- log of smsd on port {self.port}\n{self.log()[-4000:]}\n")
+        self._log.close()
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "smsd", "serve", *self._args],
+            env=self._env,
+            cwd=Path(__file__).parent.parent,
+            stdout=self._log,
+            stderr=self._log,
+        )
+        wait_for(self._listening, "smsd listening")
+
+    def _listening(self) -> bool:
+        assert self.process
+        assert self.process.poll() is None, f"smsd ended: {self.log()}"
+        found = re.findall(r'(?:"port":|\bport=)(\d+).*(?:"admin_port":|admin_port=)(\d+)', self.log())
+        if found:
+            self.port, self.admin_port = map(int, found[-1])
+        return bool(found)
+
+    def log(self) -> str:
+        """Everything it wrote so far."""
+        return os.pread(self._log.fileno(), 50_000_000, 0).decode("utf-8", "replace")
+
+    @property
+    def address(self) -> str:
+        """host:port of the public listener."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self.process
+        return self.process.pid
+
+    def terminate(self) -> int:
+        """SIGTERM, and its exit code."""
+        assert self.process
+        self.process.terminate()
+        return self.process.wait(PATIENCE_S * 2)
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self.process
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def admin(self, path: str) -> tuple[int, str]:
+        """Status and text of a page of the admin listener."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def metric(self, name: str) -> float:
+        """The value of one series, written as Prometheus writes it: `smsd_messages_total{outcome="counted"}`."""
+        for line in self.admin("/metrics")[1].splitlines():
+            series, _, value = line.rpartition(" ")
+            if series == name:
+                return float(value)
+        raise KeyError(name)
+
+
+@contextmanager
+def cluster(
+    nodes: int, replicas: int, env: Mapping[str, str | None] | None = None
+) -> Iterator[tuple[list[Memcached], list[Smsd]]]:
+    """So many memcached processes, and so many smsd processes over them."""
+    stores = [Memcached() for _ in range(nodes)]
+    started: list[Memcached | Smsd] = []
+    try:
+        for store in stores:
+            store.start()
+            started.append(store)
+        url = "memcached://" + ",".join(store.node for store in stores)
+        servers = [Smsd({"SMSD_STORE": url, **(env or {})}) for _ in range(replicas)]
+        for server in servers:
+            server.start()
+            started.append(server)
+        yield stores, servers
+    finally:
+        for process in reversed(started):
+            process.__exit__(*sys.exc_info())
