@@ -204,6 +204,7 @@ def test_closing_does_not_wait_for_a_plain_function_that_hangs(write: Write) -> 
         ("\nx = y", "cannot be imported: NameError at {path}:2: name 'y' is not defined"),
         ("raise ValueError('secret')", "cannot be imported: ValueError at {path}:1"),
         ("reply = 7", "mine:reply must take nothing, the settings, or (message, session)"),
+        ("reply = type", "mine:reply must take nothing, the settings, or (message, session)"),
         ("reply = 'ab'.join", "mine:reply cannot be made: TypeError: can only join an iterable"),
         (
             "\ndef reply(a, b, c): pass",

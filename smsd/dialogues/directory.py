@@ -56,11 +56,11 @@ class Directory:
         text = plain(message.body)
         searched, shown = session.data.get("search"), session.data.get("shown")
         if isinstance(searched, str) and isinstance(shown, int):
-            hits = self._hits(searched)
             number = _number(text)
-            if text == "more" or 0 < number <= min(shown, len(hits)):
+            if text == "more" or 0 < number <= shown:
                 if session.data.get("version") != self._version:
                     return self._search(searched, session)
+                hits = self._hits(searched)
                 return self._page(hits, shown, session) if text == "more" else _card(hits[number - 1])
         return self._search(text, session)
 

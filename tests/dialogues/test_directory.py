@@ -1,0 +1,213 @@
+"""The directory: a part of a name, a person or a list, a number, more."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smsd import Message, Reply, Session
+from smsd.dialogue import load
+from smsd.dialogues.directory import PAGE, Directory, plain
+from smsd.settings import Person
+from smsd.settings import load as load_settings
+
+NOBODY = "I found nobody of that name. Send me another part of it."
+
+
+@dataclass(frozen=True)
+class Settings:
+    directory: tuple[Person, ...]
+
+
+def directory(*names: str) -> Directory:
+    return Directory(Settings(tuple(Person(name) for name in names)))
+
+
+MANY = tuple(f"Person Number{n:02}" for n in range(1, 26))
+
+
+class Thread:
+    """One conversation: what is said, and the data as it would be stored between messages."""
+
+    def __init__(self, dialogue: Directory) -> None:
+        self.dialogue = dialogue
+        self.packed = b""
+        self.count = 0
+
+    def say(self, text: str) -> Reply:
+        self.count += 1
+        session = Session(self.count, packed_data=self.packed)
+        message = Message("SM" + "0" * 32, "AC" + "0" * 32, "+1", "+2", text)
+        answer = asyncio.run(self.dialogue(message, session))
+        self.packed = session.packed_data(400)
+        return answer if isinstance(answer, Reply) else Reply(answer)
+
+    def text(self, text: str) -> str:
+        return self.say(text).messages[0]
+
+    def listed(self, text: str) -> list[str]:
+        return self.text(text).splitlines()[1:]
+
+
+def sample() -> Thread:
+    """The directory that comes with smsd, found as an operator names it."""
+    settings = load_settings({"SMSD_DIALOGUE": "smsd.dialogues.directory:reply"}, dev=True)
+    dialogue = load(settings.dialogue, settings)._dialogue
+    assert isinstance(dialogue, Directory)
+    return Thread(dialogue)
+
+
+def test_one_hit_is_answered_with_name_phone_email_and_picture() -> None:
+    answer = sample().say("beat")
+    assert answer.messages == ("Beatriz Núñez\n+12025550103\nbeatriz.nunez@example.com",)
+    assert answer.media == ("https://example.com/directory/beatriz-nunez.jpg",)
+
+
+def test_what_a_person_has_not_is_left_out() -> None:
+    answer = Thread(directory("Rey")).say("rey")
+    assert (answer.messages, answer.media) == (("Rey",), ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["NUNEZ", "núñez", "nu\u0301n\u0303ez", "  Nunez \n", "beatriz  nunez", "\uff2e\uff35\uff2e\uff25\uff3a"],
+)
+def test_case_accents_and_outer_blanks_do_not_matter(text: str) -> None:
+    assert sample().text(text).startswith("Beatriz Núñez\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Elif Ayd\u0131n", "aydin"),
+        ("Aydin", "AYDIN"),
+        ("İpek", "ipek"),
+        ("Søren Ærø", "soren aero"),
+        ("Łukasz", "luk"),
+        ("Weiß", "WEISS"),
+        ("Þóra", "thora"),
+        ("김민준", "민준"),
+        ("李雷", "雷"),
+    ],
+)
+def test_letters_are_found_by_those_that_people_type(name: str, text: str) -> None:
+    assert Thread(directory(name, "Zz")).text(text) == name
+
+
+def test_several_hits_are_a_numbered_list_and_a_number_picks_from_it() -> None:
+    thread = sample()
+    assert thread.text("lindq").splitlines() == [
+        "I found 2. Send a number:",
+        "1. Adam Lindqvist",
+        "2. Carla Lindqvist",
+    ]
+    assert thread.text("2").startswith("Carla Lindqvist\n")
+    assert thread.text(" #1. ").startswith("Adam Lindqvist\n")  # the list is still remembered
+
+
+def test_ten_are_listed_and_more_goes_on_with_the_eleventh() -> None:
+    thread = Thread(directory(*MANY))
+    assert thread.listed("number") == [f"{n}. Person Number{n:02}" for n in range(1, 11)]
+    assert thread.listed("More ") == [f"{n}. Person Number{n:02}" for n in range(11, 21)]
+    assert thread.text("7") == "Person Number07"
+    assert thread.text("20") == "Person Number20"
+    assert thread.text("more").splitlines()[0] == "I found 25. Send a number:"
+    assert thread.text("25") == "Person Number25"
+    assert thread.text("more") == "That was all. Send a number from 1 to 25, or another name."
+
+
+def test_a_number_that_is_not_listed_is_a_name_like_any_other() -> None:
+    thread = Thread(directory(*MANY, "Agent 47", "Zoë"))
+    thread.say("number")
+    assert thread.text("11") == "Person Number11"  # found by its name, not by its place
+    thread.say("person")
+    assert thread.text("47") == "Agent 47"
+    assert thread.text("0").startswith("I found")
+    assert Thread(directory(*MANY)).text("99") == NOBODY
+
+
+def test_a_new_search_is_possible_at_any_time() -> None:
+    thread = sample()
+    thread.say("lindq")
+    assert thread.text("joana").startswith("Joana Tanabe\n")
+    assert thread.text("1") == NOBODY  # one hit leaves no list to choose from
+    assert thread.listed("okafor") == ["1. Ada Okafor", "2. Chidi Okafor"]
+    assert thread.text("1").startswith("Ada Okafor\n")
+
+
+def test_nothing_found_says_so_and_leaves_the_list() -> None:
+    thread = sample()
+    thread.say("lindq")
+    assert thread.text("xyz") == NOBODY
+    assert thread.text("2").startswith("Carla")
+
+
+def test_more_without_a_list_is_a_name_like_any_other() -> None:
+    assert Thread(directory("Thomas More", "Zoë")).text("more") == "Thomas More"
+    assert sample().text("more") == NOBODY
+
+
+@pytest.mark.parametrize("text", ["", " ", "\u0301"])
+def test_a_message_without_text_is_told_what_to_send(text: str) -> None:
+    assert sample().text(text) == "Send me part of a name, and I look it up."
+
+
+def test_a_number_never_picks_another_person_after_the_file_changed() -> None:
+    thread = Thread(directory("Ann Lee", "Bob Lee", "Cy Lee"))
+    thread.say("lee")
+    thread.dialogue.reload(Settings((Person("Zed Lee"), Person("Ann Lee"), Person("Bob Lee"))))
+    assert thread.listed("1") == ["1. Zed Lee", "2. Ann Lee", "3. Bob Lee"]
+    assert thread.text("1") == "Zed Lee"
+    thread.say("lee")
+    thread.dialogue.reload(Settings((Person("Cy"),)))
+    assert thread.text("more") == NOBODY
+    assert thread.text("3") == NOBODY
+
+
+def test_the_same_file_read_again_changes_nothing() -> None:
+    thread = Thread(directory("Ann Lee", "Bob Lee"))
+    thread.say("lee")
+    thread.dialogue = directory("Ann Lee", "Bob Lee")
+    assert thread.text("2") == "Bob Lee"
+
+
+@pytest.mark.parametrize(
+    "data", [{"search": 1, "shown": 2}, {"search": "lee"}, {"shown": 3}, {"search": "lee", "shown": "3"}]
+)
+def test_data_that_another_dialogue_left_is_no_list(data: dict[str, object]) -> None:
+    thread = Thread(directory("Ann Lee", "Bob Lee"))
+    thread.packed = json.dumps(data).encode()
+    assert thread.text("1") == NOBODY
+
+
+def test_the_longest_list_and_the_longest_person_fit_into_one_message() -> None:
+    name = "\U0001f600" * 5000
+    long = [Person(f"{n} {name}", "1" * 3000, "e" * 3000) for n in range(20)]
+    thread = Thread(Directory(Settings(tuple(long))))
+    assert len(thread.say("\U0001f600" * 60).messages) == 1
+    assert len(thread.say("2").messages) == 1
+
+
+def test_a_name_of_several_lines_is_listed_in_one() -> None:
+    assert Thread(directory("Ann\nLee", "Bob\tLee")).listed("lee") == ["1. Ann Lee", "2. Bob Lee"]
+
+
+texts = st.text(max_size=80) | st.sampled_from(["more", "1", "2", "11", "e", "person", "#3."])
+
+
+@given(st.lists(texts, max_size=6))
+def test_whatever_is_said_one_message_answers_and_little_is_remembered(said: Iterable[str]) -> None:
+    thread = Thread(directory(*MANY, "Zoë", "\U0001f600" * 60, "\U0001f600" * 61))
+    for text in said:
+        answer = thread.say(text)
+        assert len(answer.messages) == 1
+        assert sum(line.split(".")[0].isdecimal() for line in answer.messages[0].splitlines()) <= PAGE
+
+
+@given(st.text())
+def test_a_plain_text_stays_as_it_is(text: str) -> None:
+    assert plain(plain(text)) == plain(text)
