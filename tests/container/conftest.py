@@ -1,0 +1,61 @@
+"""The image under test, and what tests share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from smsd.version import VERSION
+
+from .podman import HARDENED, SETTINGS, Container, container, podman, wait_until
+
+FIGURES: dict[str, str] = {}
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """Built by run.sh from the real Dockerfile."""
+    return f"localhost/smsd:{VERSION}"
+
+
+@pytest.fixture(scope="session")
+def memcached_image() -> str:
+    """The one that the StatefulSet names."""
+    return os.environ["MEMCACHED_IMAGE"]
+
+
+@pytest.fixture(scope="session")
+def figures() -> dict[str, str]:
+    """What was measured, printed at the end."""
+    return FIGURES
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean() -> Iterator[None]:
+    """Leftovers of a run that was cut off are in nobody's way."""
+    podman("rm", "--all", "--force", "--time", "0", check=False)
+    podman("secret", "rm", "--all", check=False)
+    yield
+    podman("rm", "--all", "--force", "--time", "0", check=False)
+
+
+@pytest.fixture(scope="module")
+def smsd(image: str) -> Iterator[Container]:
+    """A hardened production process with its store in memory."""
+    with container(image, options=HARDENED, environ=SETTINGS) as started:
+        wait_until(started.is_ready, "smsd is ready")
+        yield started
+
+
+@pytest.fixture
+def dialogue(tmp_path: Path) -> Path:
+    """A folder to mount at /app, for a dialogue of the test's own in mine.py."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for what, figure in FIGURES.items():
+        terminalreporter.write_line(f"measured: {what}: {figure}")
