@@ -30,7 +30,8 @@ export const clock = (seconds) =>
 export const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 // What Twilio's codes mean for the person at the desk.
-export function advice(error, status) {
+export function advice(error, status, forged) {
+  if (status === 403 && forged) return "Refused with 403, as it must be: only what Twilio signed changes anything.";
   if (status === 403)
     return "The service refused the signature. Its log names the cause: another token, or another public URL.";
   return {

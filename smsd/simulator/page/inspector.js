@@ -16,9 +16,9 @@ export function inspect(event, names, chosen, choose) {
     event.deliveries.length > 1 && deliveries(event, chosen, choose),
     step("Request, as signed", `${attempt.method} ${new URL(attempt.url).pathname}`, request(attempt), true),
     step("Cookie that came along", cookieNote(delivery.cookie_sent), json(delivery.cookie_sent), Boolean(delivery.cookie_sent)),
-    step("Answer", answerNote(delivery), answer(delivery), true),
-    step("Cookie handed back", size(delivery.cookie), handedBack(delivery), Boolean(delivery.cookie)),
-    step("Record in the store", event.record ? "as it stands after this message" : "none, or the store is down",
+    step("Answer", answerNote(delivery), answer(delivery, event.forged), true),
+    step("Cookie handed back", delivery.cookie ? `${told(delivery.cookie_received)}, ${size(delivery.cookie)}` : "none", handedBack(delivery), Boolean(delivery.cookie)),
+    step("Record in the store", event.record ? told(event.record) : "none, or the store is down",
       json(event.record), Boolean(event.record)));
 }
 
@@ -72,20 +72,21 @@ function form(fields) {
     h("tr", {}, h("th", { scope: "row" }, name), value ? h("td", {}, value) : h("td", { class: "blank" }, "blank, and signed")))));
 }
 
-const cookieNote = (opened) => (opened ? "opened" : "none");
-const size = (line) => (line ? `${new TextEncoder().encode(line.split(";")[0]).length} bytes` : "none");
+const told = (opened) => (opened.refused ? `refused: ${opened.refused}` : opened.count === undefined ? "opened" : `count ${opened.count}`);
+const cookieNote = (opened) => (opened ? told(opened) : "none");
+const size = (line) => `${new TextEncoder().encode(line.split(";")[0]).length} bytes`;
 const answerNote = (delivery) => (delivery.status ? `${delivery.status} in ${delivery.milliseconds} ms` : delivery.attempts.at(-1).failure);
 
-function answer(delivery) {
+function answer(delivery, forged) {
   const failed = delivery.attempts.length > 1 &&
     h("p", {}, `${delivery.attempts.length} attempts: ${delivery.attempts.map((a) => a.status ?? a.failure).join(", ")}`);
-  return [failed, errors(delivery),
+  return [failed, errors(delivery, forged),
     delivery.twiml ? h("pre", { class: "wire", tabindex: "0", "aria-label": "TwiML" }, markup(delivery.twiml)) : h("p", { class: "blank" }, "empty body")];
 }
 
-function errors(delivery) {
+function errors(delivery, forged) {
   return delivery.errors.length > 0 && h("ul", { class: "errors" }, delivery.errors.map((error) =>
-    h("li", {}, h("b", {}, String(error.code)), " ", advice(error, delivery.status))));
+    h("li", {}, h("b", {}, String(error.code)), " ", advice(error, delivery.status, forged))));
 }
 
 // TwiML with its tags set apart, and a line for each.
@@ -109,9 +110,22 @@ function handedBack(delivery) {
       h("pre", { class: "wire", tabindex: "0", "aria-label": "Set-Cookie" }, delivery.cookie))];
 }
 
+// JSON with an indent, and short lists on one line.
+function indented(value, lead = "") {
+  if (value === null || typeof value !== "object") return JSON.stringify(value);
+  const list = Array.isArray(value);
+  const inner = `${lead}  `;
+  const short = JSON.stringify(value);
+  if (short.length < 64 && Object.values(value).every((one) => one === null || typeof one !== "object"))
+    return list ? short.replaceAll('","', '", "') : short.replaceAll('":', '": ').replaceAll(',"', ', "');
+  const parts = list ? value.map((one) => indented(one, inner))
+    : Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${indented(one, inner)}`);
+  return `${list ? "[" : "{"}\n${inner}${parts.join(`,\n${inner}`)}\n${lead}${list ? "]" : "}"}`;
+}
+
 function json(value) {
   if (value === null || value === undefined) return h("p", { class: "blank" }, "nothing here");
-  const tokens = JSON.stringify(value, null, 2).split(/("(?:[^"\\]|\\.)*"(?:\s*:)?)/);
+  const tokens = indented(value).split(/("(?:[^"\\]|\\.)*"(?:\s*:)?)/);
   return h("pre", { class: "wire", tabindex: "0", "aria-label": "JSON" }, tokens.map((token) =>
     token.endsWith(":") ? h("span", { class: "t-name" }, token) : token.startsWith('"') ? h("span", { class: "t-text" }, token) : token));
 }

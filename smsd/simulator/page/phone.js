@@ -64,7 +64,7 @@ function shown(event) {
 function trouble(event) {
   const delivery = event.deliveries.find((one) => one.errors.length) || event.deliveries[0];
   if (delivery.errors.length)
-    return delivery.errors.map((error) => h("p", { class: "trouble" }, h("b", {}, `${error.code} `), advice(error, delivery.status)));
+    return delivery.errors.map((error) => h("p", { class: "trouble" }, h("b", {}, `${error.code} `), advice(error, delivery.status, event.forged)));
   return !delivery.replies.length && !delivery.automatic && h("p", { class: "meta" }, "No reply");
 }
 
