@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import msgspec
 from tornado.web import create_signed_value, decode_signed_value
 
-from smsd.conversation import DIGEST_BYTES, UNKNOWN, Entry, Lineage, Record, folded_to
+from smsd.conversation import DIGEST_BYTES, MAX_LINEAGES, UNKNOWN, Entry, Lineage, Record, folded_to
 from smsd.errors import CookieExpired, CookieForeign, CookieForged
 
 NAME = "smsd"
@@ -28,10 +28,16 @@ MAX_DATA_BYTES = 400
 """Of the dialogue's data as JSON; larger data lives in the record only."""
 
 DIGESTS = (24, 16)
-"""Ids carried: the first number if there is room, else the second."""
+"""Ids carried: the first number if there is room, else the second. Fewer only where the conversation was lost so often
+within its last 16 messages that their lineages, next to large data, leave no room.
+"""
 
 _MAX_PAYLOAD = 636
 _FORMAT = 1
+_SIZES = [
+    *((digests, MAX_LINEAGES) for digests in DIGESTS),
+    *((digests, lineages) for digests in (16, 8, 4, 0) for lineages in (6, 3, 1)),
+]
 _NO_DIGEST = bytes(DIGEST_BYTES)
 _FOR_EVER_DAYS = 36_500  # the payload's own time decides, to the millisecond
 
@@ -82,6 +88,8 @@ class CookieCodec:
 
     def open(self, value: str, conversation: bytes, now_ms: int) -> Record:
         """The copy in a received cookie. CookieForged, CookieForeign or CookieExpired if it is of no use."""
+        if not value.isascii():
+            raise CookieForged
         payload = decode_signed_value(
             self._keys,
             NAME,
@@ -101,15 +109,11 @@ class CookieCodec:
 
 
 def pack(record: Record, conversation: bytes) -> bytes:
-    """The payload of a record's copy, at most 636 bytes: fewer ids, then fewer lineages, until it fits."""
-    lineages = len(record.lineages)
-    for digests in DIGESTS:
-        payload = _encoder.encode(_copy(record, conversation, digests))
+    """The payload of a record's copy, at most 636 bytes: with fewer ids and lineages where it does not fit."""
+    for digests, lineages in _SIZES:
+        payload = _encoder.encode(_copy(_with_at_most(record, lineages), conversation, digests))
         if len(payload) < _MAX_PAYLOAD:
             break
-    while len(payload) >= _MAX_PAYLOAD and lineages > 1:
-        lineages -= 1
-        payload = _encoder.encode(_copy(folded_to(record, lineages), conversation, DIGESTS[-1]))
     padding = -(len(payload) + 1) % 3
     return bytes((padding,)) + payload + bytes(padding)
 
@@ -131,6 +135,10 @@ def unpack(payload: bytes) -> tuple[bytes, Record]:
         copy.last_ms, copy.floor, copy.base, lineages, copy.data or b"", copy.stamp if known else (0, 0, 0)
     )
     return copy.conversation, record
+
+
+def _with_at_most(record: Record, lineages: int) -> Record:
+    return folded_to(record, lineages) if len(record.lineages) > lineages else record
 
 
 def _copy(record: Record, conversation: bytes, digests: int) -> _Copy:

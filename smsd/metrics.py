@@ -23,7 +23,7 @@ from smsd.mismatch import CAUSES
 from smsd.store.node import KINDS
 from smsd.version import VERSION
 
-disable_created_metrics()  # a second series for each counter, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asks for
 
 HANDLERS = {"sms": (200, 400, 403, 405, 413), "status": (204, 400, 403, 405, 413), "other": (404,)}
 """Label `handler` and the codes it is expected to give."""

@@ -45,6 +45,8 @@ class Session:
 
     @data.setter
     def data(self, value: dict[str, Any]) -> None:
+        if not isinstance(value, dict):
+            raise DataError(f"session.data is no JSON object: {type(value).__name__}")
         self._data = value
 
     def end(self) -> None:
@@ -57,7 +59,7 @@ class Session:
         """`data` as JSON, empty for {}. DataError if it is no JSON object or has more than `limit` bytes."""
         if self._data is None:
             return self._packed
-        if not self._data and isinstance(self._data, dict):
+        if not self._data:
             return b""
         try:
             packed = _encoder.encode(self._data)
