@@ -130,7 +130,7 @@ function armed() {
 function drawArmed() {
   $("armed").replaceChildren(...["twice", "lost", "stale", "forged"].filter((id) => $(id).checked).map((id) =>
     h("li", {}, h("button", { type: "button", onclick: () => { $(id).checked = false; drawArmed(); $("body").focus(); },
-      "aria-label": `${$(id).parentNode.querySelector("b").textContent}: undo` }, $(id).parentNode.querySelector("b").textContent, h("span", { "aria-hidden": "true" }, "×")))));
+      "aria-label": `${$(`${id}-name`).textContent}: undo` }, $(`${id}-name`).textContent, h("span", { "aria-hidden": "true" }, "×")))));
 }
 
 async function send(body, order) {
@@ -275,7 +275,7 @@ function avatar() {
   const number = from();
   $("avatar").textContent = (nameOf(number) || number.slice(-2) || "?").slice(0, nameOf(number) ? 1 : 2);
   $("avatar").dataset.hue = String([...number].reduce((sum, char) => sum + char.charCodeAt(0), 0) % 5);
-  $("other-label").hidden = $("from").value !== OTHER;
+  for (const node of [$("other"), document.querySelector("label[for=other]")]) node.hidden = $("from").value !== OTHER;
 }
 
 function changed() {
