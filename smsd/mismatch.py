@@ -92,7 +92,7 @@ def _tries(
         for key in keys:
             yield cause, key, octets(url) + fields
     usual_urls = [octets(url) for url in candidate_urls(public_url, target)]
-    for cause, key in _other_keys(ring, keys):
+    for cause, key in _other_keys(ring):
         for usual_url in usual_urls:
             yield cause, key, usual_url + fields
     for cause, form in _forms(params):
@@ -167,11 +167,10 @@ def _queries(query: str) -> Iterator[str]:
     yield "&".join(part if "=" in part else f"{part}=" for part in parts)
 
 
-def _other_keys(ring: KeyRing, keys: Sequence[Key]) -> Iterator[tuple[str, Key]]:
-    """Keys that may not sign this form, and every key with the algorithm that it is not registered for."""
+def _other_keys(ring: KeyRing) -> Iterator[tuple[str, Key]]:
+    """Every key, also those that may not sign this form; and with the algorithm it is not registered for."""
     for key in islice(ring, _MOST_KEYS_OF_OTHERS):
-        if key not in keys:
-            yield "shared_key" if key.label == "shared" else "token", key
+        yield "shared_key" if key.label == "shared" else "token", key
         yield "algorithm", replace(key, algorithm="sha256" if key.algorithm == "sha1" else "sha1")
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tornado.escape import parse_qs_bytes
 from tornado.httputil import HTTPHeaders
-from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+from twilio.request_validator import RequestValidator
 
 from smsd import mismatch
 from smsd.mismatch import ADVICE, CAUSES, explain
@@ -112,6 +112,11 @@ HTTPS = "https://sms.example.com"
         ("query", "https://sms.example.com/sms?a=%C3%A4", HTTPS, "/sms?a=\xc3\xa4", {}),
         ("query", "https://sms.example.com/sms?a", HTTPS, "/sms?a=", {}),
         ("query", "https://sms.example.com/sms?a=", HTTPS, "/sms?a", {}),
+        ("query", "https://sms.example.com/sms?a=1&b=2&c=3&d=4", HTTPS, "/sms?b=2&a=1&d=4&c=3", {}),
+        ("query", "https://sms.example.com/sms?a=b:/%20", HTTPS, "/sms?a=b%3A%2F%20", {}),
+        ("query", "https://sms.example.com/sms?a=b+c%2Fd", HTTPS, "/sms?a=b+c/d", {}),
+        ("query", "https://sms.example.com/sms?", HTTPS, "/sms", {}),
+        ("host", "http://old.example.com/sms", "http://x.example", "/sms", {"Host": "old.example.com"}),
         ("unknown", "https://nowhere.example/sms", HTTPS, "/sms", {}),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tornado.escape import parse_qs_bytes
-from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+from twilio.request_validator import RequestValidator
 
 from smsd import signature
 from smsd.settings import Account, Secret, SharedKey
@@ -236,6 +236,7 @@ def test_a_token_signs_for_its_own_account_and_the_main_tokens_for_all(
         ("shared-1", "HMAC_SHA1", ACCOUNT, "key=old,algorithm=HMAC_SHA1", "shared"),
         ("shared-256", "HMAC_SHA1", ACCOUNT, "key=strong,algorithm=HMAC_SHA1", None),
         ("shared-256", "HMAC_SHA1", ACCOUNT, "key=strong,algorithm=HMAC_SHA256", None),
+        ("shared-256", "HMAC_SHA256", ACCOUNT, "key=strong,algorithm=HMAC_SHA1", None),
         ("shared-256", "HMAC_SHA1", ACCOUNT, None, None),
         ("shared-1", "HMAC_SHA256", ACCOUNT, "key=old,algorithm=HMAC_SHA256", None),
         ("shared-256", "HMAC_SHA256", OTHER_ACCOUNT, "key=strong,algorithm=HMAC_SHA256", None),
@@ -284,6 +285,10 @@ def test_no_settings_header_whatever_raises_or_reaches_the_tokens(header: str) -
 @given(st.text())
 def test_no_account_sid_whatever_raises(account_sid: str) -> None:
     assert [key.label for key in ring().keys_for(account_sid, None)] == ["primary", "secondary"]
+
+
+def test_the_keys_most_likely_to_have_signed_come_first() -> None:
+    assert [key.label for key in ring().keys_for(ACCOUNT, None)] == ["account", "primary", "secondary"]
 
 
 def test_without_a_secondary_token_there_is_one_key() -> None:

@@ -196,6 +196,12 @@ def test_a_name_of_several_lines_is_listed_in_one() -> None:
     assert Thread(directory("Ann\nLee", "Bob\tLee")).listed("lee") == ["1. Ann Lee", "2. Bob Lee"]
 
 
+def test_a_text_longer_than_what_is_remembered_is_no_part_of_a_name() -> None:
+    thread = Thread(directory("\U0001f600" * 61 + "a", "\U0001f600" * 61 + "b"))
+    assert thread.text("\U0001f600" * 61) == NOBODY
+    assert len(thread.listed("\U0001f600" * 60)) == 2
+
+
 texts = st.text(max_size=80) | st.sampled_from(["more", "1", "2", "11", "e", "person", "#3."])
 
 
