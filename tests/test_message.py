@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from smsd.errors import Malformed
@@ -19,6 +20,9 @@ from smsd.message import (
 )
 from smsd.signature import Params
 
+properties = hypothesis_settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 SID, ACCOUNT = "SM" + "0123456789abcdef" * 2, "AC" + "f" * 32
 INBOUND = {
     "MessageSid": SID,
@@ -240,6 +244,7 @@ names = st.sampled_from([*INBOUND, "OptOutType", "MediaUrl0", "ErrorCode", "Mess
 values = st.lists(st.binary(max_size=8) | st.sampled_from([v.encode() for v in INBOUND.values()]), max_size=2)
 
 
+@properties
 @given(st.dictionaries(names, values))
 def test_any_form_is_read_whole_or_refused(form: Params) -> None:
     try:
@@ -253,6 +258,7 @@ def test_any_form_is_read_whole_or_refused(form: Params) -> None:
     assert got.error_code in (None, "other")
 
 
+@properties
 @given(st.dictionaries(names, values))
 def test_any_form_is_a_delivery_with_known_labels_or_refused(form: Params) -> None:
     try:
@@ -263,6 +269,7 @@ def test_any_form_is_a_delivery_with_known_labels_or_refused(form: Params) -> No
     assert got.error_code in ("", "other")
 
 
+@properties
 @given(st.dictionaries(names.filter(lambda name: name not in INBOUND), values))
 def test_other_fields_whatever_never_hinder_a_message(form: Params) -> None:
     got = Message.from_params({**form, **raw({**INBOUND, "MessageStatus": ""})})

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from urllib.parse import quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tornado.escape import parse_qs_bytes
 from tornado.httputil import HTTPHeaders
@@ -16,6 +17,9 @@ from smsd.mismatch import ADVICE, CAUSES, explain
 from smsd.settings import Account, Secret, SharedKey
 from smsd.signature import Key, KeyRing, Params, candidate_urls, verify
 
+properties = hypothesis_settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 ACCOUNT, OTHER_ACCOUNT = "AC" + "a" * 32, "AC" + "b" * 32
 SETTINGS_HEADER = "X-Twilio-Webhooks-Signature-Settings"
 STRONG = {SETTINGS_HEADER: "key=strong,algorithm=HMAC_SHA256"}
@@ -196,6 +200,7 @@ forms = st.dictionaries(text, st.lists(st.binary(max_size=9), max_size=2), max_s
 urls = st.sampled_from(["https://x.example", "http://[::1]:1/p", "https://x.example:443/a%20b"])
 
 
+@properties
 @given(urls, text, forms, headers)
 def test_no_request_whatever_raises_or_gets_another_label(
     public_url: str, target: str, form: Params, sent: dict[str, str]

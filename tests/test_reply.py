@@ -4,13 +4,17 @@ import re
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from twilio.twiml.messaging_response import MessagingResponse
 
 from smsd.errors import ReplyError
 from smsd.reply import MOST_BYTES, Reply, Segments, document, segments, to_twiml, verbs
 
+properties = hypothesis_settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 PNG = "https://x.example/a.png?b=1&c=2"
 PNG_ESCAPED = "https://x.example/a.png?b=1&amp;c=2"
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
@@ -76,6 +80,7 @@ def test_a_reply_becomes_this_document(reply: Reply | str | None, inside: str) -
     assert to_twiml(reply) == f'<?xml version="1.0" encoding="UTF-8"?>{response}'.encode()
 
 
+@properties
 @given(st.text())
 def test_a_parser_reads_the_text_without_what_xml_cannot_carry(text: str) -> None:
     assert texts_in(to_twiml(text)) == ([legal(text)] if legal(text).strip() else [])
@@ -84,6 +89,7 @@ def test_a_parser_reads_the_text_without_what_xml_cannot_carry(text: str) -> Non
 plain = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), min_size=1)
 
 
+@properties
 @given(st.lists(plain.filter(str.strip), max_size=10), st.lists(st.just(PNG), max_size=3))
 def test_the_document_is_the_one_that_the_sdk_would_make(texts: list[str], media: list[str]) -> None:
     expected = MessagingResponse()
@@ -99,6 +105,7 @@ def test_the_document_is_the_one_that_the_sdk_would_make(texts: list[str], media
     assert tree(to_twiml(Reply(*texts, media=media))) == tree(str(expected))
 
 
+@properties
 @given(st.lists(st.text(), max_size=3), st.booleans())
 def test_the_verbs_can_be_kept_and_made_a_document_again(texts: list[str], with_media: bool) -> None:
     twiml = to_twiml(Reply(*texts, media=PNG if with_media else ()))
@@ -166,6 +173,7 @@ def test_media_that_twilio_cannot_fetch_is_an_error(link: object) -> None:
         Reply("x", media=[link])  # type: ignore[list-item]
 
 
+@properties
 @given(st.text(max_size=40))
 def test_no_media_link_whatever_raises_another_error(link: str) -> None:
     try:
@@ -213,6 +221,7 @@ pieces = st.sampled_from(
 )
 
 
+@properties
 @given(st.lists(pieces, max_size=12))
 def test_splitting_loses_nothing_but_blanks_and_every_part_fits(bits: list[str]) -> None:
     text = "".join(bits)
@@ -269,6 +278,7 @@ def test_segments_are_counted_as_the_standard_has_it(text: str, expected: Segmen
     assert segments(text) == expected
 
 
+@properties
 @given(st.text(max_size=400))
 def test_segments_hold_all_units_and_no_more_than_needed(text: str) -> None:
     got = segments(text)

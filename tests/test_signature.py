@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from urllib.parse import quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tornado.escape import parse_qs_bytes
 from twilio.request_validator import RequestValidator
@@ -15,6 +16,9 @@ from smsd import signature
 from smsd.settings import Account, Secret, SharedKey
 from smsd.signature import Key, KeyRing, Params, candidate_urls, key_named, sign, signed_string, verify
 
+properties = hypothesis_settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 ACCOUNT, OTHER_ACCOUNT = "AC" + "a" * 32, "AC" + "b" * 32
 TOKEN = "12345"
 KEY = Key(TOKEN.encode(), "primary")
@@ -97,6 +101,7 @@ prefixes = st.sampled_from(["", "/texts", "/a/b"])
 targets = st.sampled_from(["/sms", "/sms?a=1&b=2", "/sms?q=%20%2B+", "/sms/status", "/sms/?x=ä"])
 
 
+@properties
 @given(st.sampled_from(["http", "https"]), hosts, ports, prefixes, targets, forms, st.booleans())
 def test_every_request_that_the_sdk_signs_is_accepted_and_the_reverse(
     scheme: str, host: str, port: str, prefix: str, target: str, form: dict[str, list[str]], sha256: bool
@@ -134,11 +139,13 @@ def test_a_url_that_has_no_default_port_stays_as_it_is() -> None:
     assert set(candidate_urls("ws://x.example", "/sms")) == {"ws://x.example/sms"}
 
 
+@properties
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1")))
 def test_no_signature_text_whatever_raises_or_is_accepted(text: str) -> None:
     assert verify([KEY], ["https://x.example/sms"], {"a": [b"1"]}, text) is None
 
 
+@properties
 @given(
     st.dictionaries(st.text(max_size=5), st.lists(st.binary(max_size=5), max_size=2), max_size=4),
     st.text(max_size=20),
@@ -274,6 +281,7 @@ def test_the_settings_header_names_a_key_in_one_form_only(header: str, named: tu
     assert key_named(header) == named
 
 
+@properties
 @given(
     st.text() | st.lists(st.sampled_from(["key", "algorithm", "=", ",", "HMAC_SHA1", "x", " "])).map("".join)
 )
@@ -282,6 +290,7 @@ def test_no_settings_header_whatever_raises_or_reaches_the_tokens(header: str) -
     assert labels <= {"shared"} or header == ""
 
 
+@properties
 @given(st.text())
 def test_no_account_sid_whatever_raises(account_sid: str) -> None:
     assert [key.label for key in ring().keys_for(account_sid, None)] == ["primary", "secondary"]

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from smsd import Message, Reply, Session
@@ -15,6 +16,9 @@ from smsd.dialogues.directory import PAGE, Directory, plain
 from smsd.settings import Person
 from smsd.settings import load as load_settings
 
+properties = hypothesis_settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 NOBODY = "I found nobody of that name. Send me another part of it."
 
 
@@ -205,6 +209,7 @@ def test_a_text_longer_than_what_is_remembered_is_no_part_of_a_name() -> None:
 texts = st.text(max_size=80) | st.sampled_from(["more", "1", "2", "11", "e", "person", "#3."])
 
 
+@properties
 @given(st.lists(texts, max_size=6))
 def test_whatever_is_said_one_message_answers_and_little_is_remembered(said: Iterable[str]) -> None:
     thread = Thread(directory(*MANY, "Zoë", "\U0001f600" * 60, "\U0001f600" * 61))
@@ -214,6 +219,7 @@ def test_whatever_is_said_one_message_answers_and_little_is_remembered(said: Ite
         assert sum(line.split(".")[0].isdecimal() for line in answer.messages[0].splitlines()) <= PAGE
 
 
+@properties
 @given(st.text())
 def test_a_plain_text_stays_as_it_is(text: str) -> None:
     assert plain(plain(text)) == plain(text)
