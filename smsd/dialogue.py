@@ -20,7 +20,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Semaphore, Thread
 from types import TracebackType
 from typing import Any
 
@@ -43,15 +45,14 @@ class LoadedDialogue:
     def __init__(self, dialogue: Callable[[Message, Session], Any]) -> None:
         self._dialogue = dialogue
         self._is_async = _is_async(dialogue)
-        self._threads = ThreadPoolExecutor(MOST_THREADS, "dialogue")
+        self._threads = _Threads()
 
     async def __call__(self, message: Message, session: Session) -> Reply | str | None:
         """What the dialogue answers, or whatever it raises."""
         if self._is_async:
             answer = await self._dialogue(message, session)
         else:
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._threads, self._ask, message, session)
+            answer = await asyncio.wrap_future(self._threads.run(lambda: self._ask(message, session)))
             if inspect.isawaitable(answer):
                 answer = await answer
         return answer  # type: ignore[no-any-return]  # `to_twiml` refuses what is no reply
@@ -65,12 +66,11 @@ class LoadedDialogue:
         await self._run("reload", settings)
 
     async def close(self) -> None:
-        """Let the dialogue close what it opened. Nothing waits for threads that still run."""
+        """Let the dialogue close what it opened. Plain functions that still run are not waited for."""
         try:
             await self._run("close")
         except SettingsError as error:
             log.exception("dialogue not closed", exc_info=error.__cause__)
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, message: Message, session: Session) -> Any:
         try:
@@ -89,6 +89,38 @@ class LoadedDialogue:
         except Exception as error:
             problem = f"SMSD_DIALOGUE: {name}() failed: {_said(error)}"
             raise SettingsError(problem) from error
+
+
+class _Threads:
+    """A pool of at most MOST_THREADS.
+
+    One that hangs does not hold up the end of the process: ThreadPoolExecutor would join it.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._idle = Semaphore(0)
+        self._started = 0
+
+    def run(self, function: Callable[[], Any]) -> Future[Any]:
+        """What `function` will have returned. Called from one thread only."""
+        future: Future[Any] = Future()
+        self._jobs.put((future, function))
+        if not self._idle.acquire(blocking=False) and self._started < MOST_THREADS:
+            self._started += 1
+            Thread(target=self._work, name=f"dialogue-{self._started}", daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while True:
+            future, function = self._jobs.get()
+            if future.set_running_or_notify_cancel():  # False: its time-out came first
+                try:
+                    future.set_result(function())
+                except BaseException as error:  # noqa: BLE001 - it is raised where the future is awaited
+                    future.set_exception(error)
+            del future, function  # a message is not kept until the next one comes
+            self._idle.release()
 
 
 def load(spec: str, settings: object) -> LoadedDialogue:

@@ -1,6 +1,7 @@
 """Every form of dialogue can be named, and whatever is wrong with one is said with its place."""
 
 import asyncio
+import subprocess
 import sys
 import textwrap
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smsd.dialogue import LoadedDialogue, load
+from smsd.dialogue import MOST_THREADS, LoadedDialogue, load
 from smsd.errors import SettingsError
 from smsd.message import Message
 from smsd.reply import Reply
@@ -17,6 +18,7 @@ from smsd.session import Session
 
 MESSAGE = Message("SM" + "0" * 32, "AC" + "0" * 32, "+1", "+2", "hi")
 SETTINGS = object()
+ROOT = str(Path(__file__).parent.parent)
 
 Write = Callable[[str], Path]
 
@@ -169,27 +171,71 @@ def test_what_a_dialogue_raises_arrives_at_once(
         ask(load("mine:reply", SETTINGS))
 
 
-def test_closing_does_not_wait_for_a_plain_function_that_hangs(write: Write) -> None:
+def test_a_plain_function_that_hangs_does_not_hold_up_the_end_of_the_process(write: Write) -> None:
     write("""
-        import threading
-        entered, released = threading.Event(), threading.Event()
+        import asyncio, sys, threading
+        from smsd import Message, Session
+        from smsd.dialogue import load
+
+        entered = threading.Event()
+
         def reply(message, session):
             entered.set()
-            released.wait()
+            threading.Event().wait()
+
+        async def life():
+            dialogue = load("mine:reply", None)
+            message = Message("SM" + "0" * 32, "AC" + "0" * 32, "+1", "+2", "hi")
+            asked = asyncio.ensure_future(dialogue(message, Session(1)))
+            await asyncio.to_thread(entered.wait)
+            asked.cancel()
+            await dialogue.close()
+
+        if __name__ == "__main__":
+            sys.modules["mine"] = sys.modules["__main__"]
+            asyncio.run(life())
+            print("the end")
+        """)
+    ended = subprocess.run(
+        [sys.executable, "mine.py"],
+        env={"PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the end\n", "")
+
+
+def test_plain_functions_run_side_by_side_and_those_beyond_the_limit_wait(write: Write) -> None:
+    write("""
+        import threading
+        lock, gate, running = threading.Lock(), threading.Event(), []
+        def reply(message, session):
+            with lock:
+                running.append(session.count)
+            gate.wait()
+            return str(session.count)
         """)
     dialogue = load("mine:reply", SETTINGS)
     module = sys.modules["mine"]
 
-    async def whole_life() -> bool:
-        asked = asyncio.ensure_future(dialogue(MESSAGE, Session(1)))
-        await asyncio.to_thread(module.entered.wait)
-        await dialogue.close()
-        still_running = not asked.done()
-        module.released.set()
-        await asked
-        return still_running
+    async def life() -> tuple[int, list[object]]:
+        asked = [asyncio.ensure_future(dialogue(MESSAGE, Session(n))) for n in range(1, MOST_THREADS + 4)]
+        while len(module.running) < MOST_THREADS:
+            await asyncio.sleep(0.001)
+        last = asked.pop()
+        last.cancel()  # it still waits for its turn, and now never runs
+        with pytest.raises(asyncio.CancelledError):
+            await last
+        at_once = len(module.running)
+        module.gate.set()
+        return at_once, [await answer for answer in asked]
 
-    assert asyncio.run(whole_life())
+    at_once, answers = asyncio.run(life())
+    assert at_once == MOST_THREADS
+    assert answers == [str(n) for n in range(1, MOST_THREADS + 3)]
+    assert MOST_THREADS + 3 not in module.running
 
 
 @pytest.mark.parametrize(
