@@ -61,18 +61,24 @@ class OverlayStore:
     async def load(self, key: bytes, copy: Record | None) -> View:
         return await self._load(key, (copy,) if copy else (), time.monotonic())
 
-    async def _load(self, key: bytes, copies: tuple[Record, ...], since_s: float) -> View:
+    async def _load(
+        self, key: bytes, copies: tuple[Record, ...], since_s: float, seen: Record | None = None
+    ) -> View:
+        """`seen`: the record as it was last read for this message, in case it cannot be read again."""
         if time.monotonic() - since_s > self._budget_s:
-            return self._degraded(key, copies, since_s)
+            return self._degraded(key, copies, since_s, seen)
         try:
             stored, token = await self.remote.load(key)
         except StoreUnavailable:
-            return self._degraded(key, copies, since_s)
+            return self._degraded(key, copies, since_s, seen)
         waiting = self._pending.get(key)
         return View(stored, (*copies, waiting) if waiting else copies, (token, waiting), since_s=since_s)
 
-    def _degraded(self, key: bytes, copies: tuple[Record, ...], since_s: float) -> View:
-        return View(self._pending.get(key), copies, degraded=True, since_s=since_s)
+    def _degraded(
+        self, key: bytes, copies: tuple[Record, ...], since_s: float, seen: Record | None = None
+    ) -> View:
+        known = (*copies, seen) if seen else copies
+        return View(self._pending.get(key), known, degraded=True, since_s=since_s)
 
     async def commit(self, key: bytes, record: Record, view: View) -> View | None:
         if view.degraded:
@@ -81,14 +87,13 @@ class OverlayStore:
         try:
             stored = await self.remote.save(key, record, token)
         except StoreUnavailable:
-            known = (view.stored, *view.copies) if view.stored else view.copies
-            return self._degraded(key, known, view.since_s)
+            return self._degraded(key, view.copies, view.since_s, view.stored)
         if stored:
             if waiting is not None:
                 self._merged(key, waiting)
             return None
         self._observer.store_conflict()
-        return await self._load(key, view.copies, view.since_s)
+        return await self._load(key, view.copies, view.since_s, view.stored)
 
     def _commit_here(self, key: bytes, record: Record, view: View) -> View | None:
         if self._pending.get(key) != view.stored:

@@ -1,0 +1,230 @@
+"""What every store promises `exchange`, and every remote promises the overlay: one set of tests for all."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from smsd import conversation as c
+from smsd.conversation import Record
+from smsd.store.memcached import Memcached
+from smsd.store.memory import CookieOnly, Memory
+from smsd.store.overlay import OverlayStore
+from smsd.workbench import Switch
+from tests import processes
+from tests.observer import Told
+
+TTL_S = 14_400
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def record(*sids: str) -> Record:
+    made: Record | None = None
+    for sid in sids:
+        opened = c.opened(made, (), now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=hash(sid))
+        made = c.added(opened.record, c.message_digest(sid), b"re " + sid.encode(), now_ms=now_ms(), data=b"")
+    assert made
+    return made
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[processes.Memcached]]:
+    with processes.Memcached() as one, processes.Memcached() as two, processes.Memcached() as three:
+        yield [one, two, three]
+
+
+Remotes = Callable[[list[str]], Any]
+
+
+def memory(_nodes: list[str]) -> Memory:
+    return Memory(TTL_S, now_ms)
+
+
+def memcached(nodes: list[str]) -> Memcached:
+    return Memcached(nodes, timeout_s=5, ttl_s=TTL_S, now_ms=now_ms, observer=Told())
+
+
+def switched(nodes: list[str]) -> Switch:
+    return Switch(memcached(nodes))
+
+
+def run(test: Callable[[Any], Awaitable[None]], make: Remotes, nodes: list[processes.Memcached]) -> None:
+    async def whole() -> None:
+        remote = make([node.node for node in nodes])
+        await remote.flush()
+        await test(remote)
+        await remote.close()
+
+    asyncio.run(whole())
+
+
+remotes = pytest.mark.parametrize("make", [memory, memcached, switched])
+
+
+@remotes
+def test_what_is_saved_is_loaded(make: Remotes, nodes: list[processes.Memcached]) -> None:
+    async def test(remote: Any) -> None:
+        for key in (b"smsd:%d" % i for i in range(20)):
+            found, token = await remote.load(key)
+            assert found is None
+            assert await remote.save(key, record(key.decode()), token)
+            found, _ = await remote.load(key)
+            assert found.count == 1
+            assert c.find(found, c.message_digest(key.decode())).reply == b"re " + key  # type: ignore[union-attr]
+
+    run(test, make, nodes)
+
+
+@remotes
+def test_of_two_writers_one_wins(make: Remotes, nodes: list[processes.Memcached]) -> None:
+    async def test(remote: Any) -> None:
+        _, mine = await remote.load(b"smsd:k")
+        _, other = await remote.load(b"smsd:k")
+        assert await remote.save(b"smsd:k", record("1"), mine)
+        assert not await remote.save(b"smsd:k", record("2"), other)
+        _, mine = await remote.load(b"smsd:k")
+        _, other = await remote.load(b"smsd:k")
+        assert await remote.save(b"smsd:k", record("1", "2"), other)
+        assert not await remote.save(b"smsd:k", record("1", "3"), mine)
+        found, _ = await remote.load(b"smsd:k")
+        assert c.find(found, c.message_digest("2"))
+
+    run(test, make, nodes)
+
+
+@remotes
+def test_a_record_that_was_lost_meanwhile_is_not_overwritten_blindly(
+    make: Remotes, nodes: list[processes.Memcached]
+) -> None:
+    async def test(remote: Any) -> None:
+        _, token = await remote.load(b"smsd:k")
+        await remote.save(b"smsd:k", record("1"), token)
+        _, token = await remote.load(b"smsd:k")
+        await remote.flush()
+        assert not await remote.save(b"smsd:k", record("1", "2"), token)
+        assert (await remote.load(b"smsd:k"))[0] is None
+
+    run(test, make, nodes)
+
+
+@remotes
+def test_many_operations_at_once_do_not_mix(make: Remotes, nodes: list[processes.Memcached]) -> None:
+    async def test(remote: Any) -> None:
+        async def one(i: int) -> None:
+            key = b"smsd:%d" % i
+            _, token = await remote.load(key)
+            assert await remote.save(key, record(f"first {i}"), token)
+            found, token = await remote.load(key)
+            assert c.find(found, c.message_digest(f"first {i}"))
+            assert await remote.save(key, record(f"first {i}", "x" * i), token)
+            found, _ = await remote.load(key)
+            assert found.count == 2
+
+        await asyncio.gather(*map(one, range(300)))
+
+    run(test, make, nodes)
+
+
+@remotes
+def test_a_large_record_goes_through(make: Remotes, nodes: list[processes.Memcached]) -> None:
+    async def test(remote: Any) -> None:
+        opened = c.opened(None, (), now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=1).record
+        large = c.added(opened, b"digest", b"r" * 60_000, now_ms=now_ms(), data=b"d" * 100_000)
+        keys = [b"smsd:%d" % i for i in range(30)]
+        tokens = [(await remote.load(key))[1] for key in keys]
+        saved = await asyncio.gather(
+            *(remote.save(key, large, token) for key, token in zip(keys, tokens, strict=True))
+        )
+        loaded = await asyncio.gather(*map(remote.load, keys))
+        assert all(saved)
+        assert all(found == large for found, _ in loaded)
+
+    run(test, make, nodes)
+
+
+@asynccontextmanager
+async def store(kind: str, nodes: list[str]) -> AsyncIterator[Any]:
+    if kind == "cookie":
+        yield CookieOnly()
+        return
+    remote: Any = memory(nodes) if kind == "memory" else memcached(nodes)
+    await remote.flush()
+    made = OverlayStore(
+        remote, timeout_s=5, ttl_s=TTL_S, now_ms=now_ms, random_bits=lambda: 1, observer=Told()
+    )
+    try:
+        yield made
+    finally:
+        await made.close(within_s=0)
+
+
+@pytest.mark.parametrize("kind", ["memory", "cookie", "memcached"])
+def test_every_store_gives_a_view_and_takes_it_back(kind: str, nodes: list[processes.Memcached]) -> None:
+    async def test() -> None:
+        async with store(kind, [node.node for node in nodes]) as made:
+            view = await made.load(b"smsd:k", record("from the cookie"))
+            opened = c.opened(
+                view.stored, view.copies, now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=9
+            ).record
+            assert opened.count == 1
+            grown = c.added(opened, c.message_digest("2"), b"", now_ms=now_ms(), data=b"")
+            assert await made.commit(b"smsd:k", grown, view) is None
+            assert made.pending == 0
+            assert made.data_limit == (400 if kind == "cookie" else 100_000)
+            if kind != "cookie":
+                again = await made.commit(b"smsd:k", grown, view)
+                assert again.stored == grown
+
+    asyncio.run(test())
+
+
+def test_memory_forgets_what_has_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smsd.store.memory._SWEEP_EVERY", 10)
+    clock = [now_ms()]
+
+    async def test() -> None:
+        remote = Memory(TTL_S, lambda: clock[0])
+        for i in range(9):
+            await remote.save(b"%d" % i, record("old"), None)
+        clock[0] += TTL_S * 1000 + 5000
+        fresh = Record(clock[0])
+        await remote.save(b"new", fresh, None)
+        assert len(remote) == 1
+        assert (await remote.load(b"new"))[0] == fresh
+
+    asyncio.run(test())
+
+
+def test_memcached_outlives_the_record_by_two_seconds(nodes: list[processes.Memcached]) -> None:
+    async def test(remote: Any) -> None:
+        _, token = await remote.load(b"smsd:k")
+        await remote.save(b"smsd:k", record("1"), token)
+
+    run(test, memcached, nodes[:1])
+    meta = nodes[0].client()
+    line = meta.raw_command("mg smsd:k t").decode()
+    meta.close()
+    left_s = int(line.split("t")[-1])
+    assert TTL_S < left_s <= TTL_S + 2
+
+
+def test_the_node_of_a_key_depends_on_names_alone_and_moves_little() -> None:
+    async def test() -> None:
+        names = [f"127.0.0.1:{port}" for port in (1, 2, 3)]
+        three, again = memcached(names), memcached(names[::-1])
+        four = memcached([*names, "127.0.0.1:4"])
+        keys = [b"smsd:%d" % i for i in range(3000)]
+        assert [three.node_of(key).name for key in keys] == [again.node_of(key).name for key in keys]
+        moved = [four.node_of(key).name for key in keys if three.node_of(key).name != four.node_of(key).name]
+        assert set(moved) == {"127.0.0.1:4"}
+        assert 600 < len(moved) < 900
+        for remote in (three, again, four):
+            await remote.close()
+
+    asyncio.run(test())

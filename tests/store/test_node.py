@@ -1,0 +1,251 @@
+"""One memcached node under faults: what is told, how soon, and that it comes back. Real processes, real sockets."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from smsd.errors import StoreUnavailable
+from smsd.store.node import Node, Read, Token
+from tests.observer import Told
+from tests.processes import Memcached, free_port
+
+KEY = b"smsd:key"
+
+
+def run(name: str, test: Callable[[Node, Told], Awaitable[None]], timeout_s: float = 0.25) -> None:
+    async def whole() -> None:
+        told = Told()
+        node = Node(name, timeout_s, told)
+        try:
+            await test(node, told)
+        finally:
+            await node.close()
+
+    asyncio.run(whole())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@contextmanager
+def server(*answers: bytes | None) -> Iterator[str]:
+    """Answers what it reads with one of `answers` a connection; None: silence. After the last it refuses."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def serve() -> None:
+        for answer in answers:
+            with listener.accept()[0] as sock:
+                sock.recv(65536)
+                if answer is None:
+                    stop.wait(10)
+                else:
+                    sock.sendall(answer)
+        listener.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        stop.set()
+        thread.join(10)
+
+
+async def fails(operation: Awaitable[object]) -> str:
+    with pytest.raises(StoreUnavailable) as caught:
+        await operation
+    return caught.value.kind
+
+
+def test_a_value_and_its_token() -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await node.read(KEY) == Read(None, None)
+        assert await node.write(KEY, b"one", None, 60)
+        read = await node.read(KEY)
+        assert read.value == b"one"
+        assert not await node.write(KEY, b"two", None, 60)
+        assert await node.write(KEY, b"two", read.token, 60)
+        assert not await node.write(KEY, b"three", read.token, 60)
+        assert not told.errors
+
+    with Memcached() as memcached:
+        run(memcached.node, test)
+
+
+def test_a_kept_connection_to_a_restarted_memcached_is_tried_again_at_once() -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await node.write(KEY, b"one", None, 60)
+        token = (await node.read(KEY)).token
+        memcached.kill()
+        memcached.start()
+        assert await node.read(KEY) == Read(None, None)
+        assert not told.errors
+        assert node.up
+        # memcached counts its tokens from 1 again: an old one must not fit by chance
+        assert await node.write(KEY, b"other", None, 60)
+        assert not await node.write(KEY, b"mine", token, 60)
+        assert (await node.read(KEY)).value == b"other"
+
+    with Memcached() as memcached:
+        run(memcached.node, test, timeout_s=5)
+
+
+def test_a_write_over_a_connection_that_broke_is_for_reading_again() -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await node.write(KEY, b"one", None, 60)
+        token = (await node.read(KEY)).token
+        memcached.kill()
+        memcached.start()
+        assert not await node.write(KEY, b"two", token, 60)
+        assert not told.errors
+
+    with Memcached() as memcached:
+        run(memcached.node, test, timeout_s=5)
+
+
+def test_refused_then_back() -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await fails(node.read(KEY)) == "refused"
+        assert told.up == {node.name: False}
+        assert await fails(node.read(KEY)) == "down"  # at once: the breaker is open
+        memcached.start()
+        await until(lambda: node.up)
+        assert await node.write(KEY, b"one", None, 60)
+        assert told.up == {node.name: True}
+
+    memcached = Memcached()
+    try:
+        run(memcached.node, test)
+    finally:
+        memcached.kill()
+
+
+def test_hanging_then_back() -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await node.write(KEY, b"one", None, 60)
+        memcached.hang()
+        kinds = await asyncio.gather(*(fails(node.read(KEY)) for _ in range(100)))
+        assert set(kinds) == {"timeout"}
+        assert await fails(node.write(KEY, b"two", None, 60)) == "down"
+        memcached.resume()
+        await until(lambda: node.up)
+        assert (await node.read(KEY)).value == b"one"
+
+    with Memcached() as memcached:
+        run(memcached.node, test)
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        ((None,), "timeout"),
+        ((b"",), "closed"),
+        ((b"VALUE smsd:key 0 5 1\r\nab",), "closed"),
+        ((b"NONSENSE\r\n",), "protocol"),
+        ((b"VALUE smsd:key 0 x 1\r\n",), "protocol"),
+        ((b"VALUE a b c d e f\r\n",), "protocol"),
+        ((b"HTTP/1.1 400 Bad Request\r\n",), "protocol"),
+    ],
+)
+def test_what_a_broken_server_says_is_an_outage(answers: tuple[bytes | None, ...], kind: str) -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await fails(node.read(KEY)) == kind
+        assert told.errors[node.name, kind] == 1
+        assert not node.up
+
+    with server(*answers) as name:
+        run(name, test)
+
+
+@pytest.mark.parametrize("answer", [b"WHAT\r\n", b"VALUE x\r\n"])
+def test_no_answer_to_a_write_is_an_outage(answer: bytes) -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await fails(node.write(KEY, b"v", None, 60)) == "protocol"
+
+    with server(answer) as name:
+        run(name, test)
+
+
+def test_a_slow_drip_ends_at_the_deadline() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def drip() -> None:
+        with listener.accept()[0] as sock:
+            sock.recv(4096)
+            try:
+                while not stop.wait(0.05):
+                    sock.sendall(b"V")
+            except OSError:
+                return  # the node gave up, as it must
+
+    thread = threading.Thread(target=drip, daemon=True)
+    thread.start()
+
+    async def test(node: Node, told: Told) -> None:
+        assert await fails(node.read(KEY)) == "timeout"
+
+    run(f"127.0.0.1:{listener.getsockname()[1]}", test)
+    stop.set()
+    thread.join(10)
+    listener.close()
+
+
+def test_a_host_that_does_not_exist_is_an_outage_and_not_a_crash() -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await fails(node.read(KEY)) in {"network", "timeout"}
+
+    run("memcached-0.invalid:11211", test, timeout_s=2)
+
+
+def test_a_record_that_memcached_refuses_harms_only_itself() -> None:
+    async def test(node: Node, told: Told) -> None:
+        kind, written = await asyncio.gather(
+            fails(node.write(b"smsd:large", b"x" * 2_000_000, None, 60)),
+            node.write(KEY, b"small", None, 60),
+        )
+        assert (kind, written) == ("server", True)
+        assert node.up
+        assert told.errors[node.name, "server"] == 1
+
+    with Memcached() as memcached:
+        run(memcached.node, test, timeout_s=5)
+
+
+def test_ipv6_addresses_are_in_brackets() -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await fails(node.read(KEY)) in {"refused", "network"}
+
+    run(f"[::1]:{free_port()}", test)
+
+
+def test_a_token_of_another_connection_is_never_sent() -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await node.write(KEY, b"one", None, 60)
+        read = await node.read(KEY)
+        assert read.token
+        assert not await node.write(KEY, b"two", Token(read.token.connection + 1, read.token.cas), 60)
+        assert (await node.read(KEY)).value == b"one"
+
+    with Memcached() as memcached:
+        run(memcached.node, test, timeout_s=5)
+
+
+def test_closing_ends_the_thread() -> None:
+    async def test(node: Node, told: Told) -> None:
+        await node.read(KEY)
+
+    with Memcached() as memcached:
+        run(memcached.node, test)
+        name = f"memcached {memcached.node}"
+        for thread in [thread for thread in threading.enumerate() if thread.name == name]:
+            thread.join(10)
+            assert not thread.is_alive()

@@ -1,0 +1,253 @@
+"""The overlay: what is counted while the store is away, and how it gets back. The store is a dict with a switch."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from smsd import conversation as c
+from smsd.conversation import Record
+from smsd.errors import StoreUnavailable
+from smsd.store import View
+from smsd.store.memory import Memory
+from smsd.store.overlay import OverlayStore
+from smsd.workbench import Switch
+from tests.observer import Told
+from tests.test_conversation import START_MS
+
+TTL_S = 14_400
+KEY = b"smsd:key"
+
+
+class Bench:
+    """An overlay over a store in memory that can be taken down, with a clock."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.now_ms = START_MS
+        self.told = Told()
+        self.bits = 0
+        self.remote = Switch(Memory(TTL_S, lambda: self.now_ms))
+        self.store = self.another(**settings)
+        self.sent = 0
+
+    def another(self, **settings: Any) -> OverlayStore:
+        """Another replica over the same store."""
+        return OverlayStore(
+            self.remote,
+            ttl_s=TTL_S,
+            now_ms=lambda: self.now_ms,
+            random_bits=self._random_bits,
+            observer=self.told,
+            **{"timeout_s": 1, **settings},
+        )
+
+    def _random_bits(self) -> int:
+        self.bits += 1
+        return self.bits
+
+    async def text(
+        self,
+        key: bytes = KEY,
+        *,
+        copy: Record | None = None,
+        sid: str = "",
+        store: OverlayStore | None = None,
+    ) -> int:
+        """One message, as `exchange` does it; its number."""
+        self.now_ms += 1000
+        self.sent += 1
+        store = store or self.store
+        digest = c.message_digest(sid or f"SM{self.sent}")
+        view: View | None = await store.load(key, copy)
+        while view is not None:
+            record = c.opened(
+                view.stored,
+                view.copies,
+                now_ms=self.now_ms,
+                ttl_ms=TTL_S * 1000,
+                random_bits=self._random_bits(),
+            ).record
+            known = c.find(record, digest)
+            if known:
+                return known.number
+            self.last = c.added(record, digest, b"reply", now_ms=self.now_ms, data=b"")
+            view = await store.commit(key, self.last, view)
+        return self.last.count
+
+
+def run(test: Callable[[Bench], Awaitable[None]], **settings: Any) -> None:
+    async def whole() -> None:
+        await test(Bench(**settings))
+
+    asyncio.run(whole())
+
+
+def test_counting_goes_on_while_the_store_is_down_and_is_merged_when_it_is_back() -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.text() == 1
+        cookie = bench.last
+        bench.remote.up = False
+        assert await bench.text(copy=cookie) == 2
+        assert await bench.text(copy=cookie) == 3
+        assert (bench.store.pending, bench.told.pending) == (1, 1)
+        bench.remote.up = True
+        await bench.store.reconcile()
+        assert (bench.store.pending, bench.told.pending, bench.told.merged) == (0, 0, 1)
+        assert await bench.text(store=bench.another()) == 4  # another replica, no cookie
+
+    run(test)
+
+
+def test_the_next_message_merges_too() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.text()
+        bench.remote.up = False
+        await bench.text(copy=bench.last)
+        bench.remote.up = True
+        assert await bench.text() == 3
+        assert bench.store.pending == 0
+
+    run(test)
+
+
+def test_a_message_counted_on_two_overlays_and_in_the_store_counts_once() -> None:
+    async def test(bench: Bench) -> None:
+        other = bench.another()
+        await bench.text()
+        cookie = bench.last
+        bench.remote.up = False
+        assert await bench.text(copy=cookie, sid="SMx") == 2
+        assert await bench.text(copy=cookie, sid="SMx", store=other) == 2
+        bench.remote.up = True
+        await bench.store.reconcile()
+        await other.reconcile()
+        assert await bench.text() == 3
+
+    run(test)
+
+
+def test_a_store_that_fails_at_the_write_is_not_asked_again() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.text()
+        view = await bench.store.load(KEY, None)
+        record = c.opened(view.stored, (), now_ms=bench.now_ms, ttl_ms=TTL_S * 1000, random_bits=5).record
+        bench.remote.up = False
+        again = await bench.store.commit(KEY, record, view)
+        assert again
+        assert again.degraded
+        assert again.copies == (view.stored,)
+
+    run(test)
+
+
+def test_an_overlay_that_was_merged_meanwhile_is_no_ground_to_write_on() -> None:
+    async def test(bench: Bench) -> None:
+        bench.remote.up = False
+        await bench.text()
+        view = await bench.store.load(KEY, None)
+        bench.remote.up = True
+        await bench.store.reconcile()
+        bench.remote.up = False
+        record = c.added(
+            c.opened(view.stored, (), now_ms=bench.now_ms, ttl_ms=TTL_S * 1000, random_bits=5).record,
+            b"digest",
+            b"",
+            now_ms=bench.now_ms,
+            data=b"",
+        )
+        again = await bench.store.commit(KEY, record, view)
+        assert again
+        assert again.stored is None
+
+    run(test)
+
+
+def test_a_merge_that_fails_halfway_is_tried_again() -> None:
+    async def test(bench: Bench) -> None:
+        bench.remote.up = False
+        await bench.text()
+        save = bench.remote.save
+
+        async def fail(key: bytes, record: Record, token: Any) -> bool:
+            await save(key, record, token)  # applied, and nobody hears of it
+            raise StoreUnavailable("node", "timeout")
+
+        bench.remote.up = True
+        bench.remote.save = fail  # type: ignore[method-assign]
+        await bench.store.reconcile()
+        assert bench.store.pending == 1
+        bench.remote.save = save  # type: ignore[method-assign]
+        await bench.store.reconcile()
+        assert bench.store.pending == 0
+        assert await bench.text() == 2
+
+    run(test)
+
+
+def test_conversations_that_are_over_are_not_merged() -> None:
+    async def test(bench: Bench) -> None:
+        bench.remote.up = False
+        await bench.text()
+        bench.remote.up = True
+        bench.now_ms += TTL_S * 1000
+        await bench.store.reconcile()
+        assert (bench.store.pending, bench.told.merged) == (0, 0)
+        assert await bench.text() == 1
+
+    run(test)
+
+
+def test_at_the_memory_bound_the_oldest_are_dropped_and_live_on_in_their_cookies() -> None:
+    async def test(bench: Bench) -> None:
+        bench.remote.up = False
+        cookies = {}
+        for i in range(100):
+            key = b"smsd:%d" % i
+            assert await bench.text(key) == 1
+            cookies[key] = bench.last
+        assert 0 < bench.store.pending < 100
+        assert bench.told.dropped == 100 - bench.store.pending
+        assert await bench.text(b"smsd:0", copy=cookies[b"smsd:0"]) == 2
+
+    run(test, max_pending_bytes=4000)
+
+
+def test_after_too_many_conflicts_the_overlay_counts() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.text()
+        save = bench.remote.save
+
+        async def conflict(key: bytes, record: Record, token: Any) -> bool:
+            await asyncio.sleep(0.001)
+            return False
+
+        bench.remote.save = conflict  # type: ignore[method-assign]
+        assert await bench.text() == 2
+        assert bench.store.pending == 1
+        assert bench.told.conflicts > 1
+        bench.remote.save = save  # type: ignore[method-assign]
+        await bench.store.reconcile()
+        assert await bench.text() == 3
+
+    run(test, timeout_s=0.05)
+
+
+def test_closing_merges_what_it_can() -> None:
+    async def test(bench: Bench) -> None:
+        bench.remote.up = False
+        await bench.text()
+        bench.remote.up = True
+        await bench.store.close(within_s=5)
+        assert bench.store.pending == 0
+        assert await bench.text(store=bench.another()) == 2
+
+    run(test)
+
+
+def test_closing_waits_no_longer_than_it_may() -> None:
+    async def test(bench: Bench) -> None:
+        bench.remote.up = False
+        await bench.text()
+        await bench.store.close(within_s=0.05)
+        assert bench.store.pending == 1
+
+    run(test)
