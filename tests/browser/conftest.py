@@ -1,17 +1,14 @@
 """A real browser before a real `smsd serve --dev`. Without Chromium the tests are skipped, but never in CI."""
 
 import os
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from tornado.testing import bind_unused_port
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+
+from tests.simulator.dev import DevServer
 
 ARTEFACTS = Path(__file__).parents[2] / ".artefacts"
 CHROMIUM = Path("/usr/bin/chromium")
@@ -24,57 +21,16 @@ ARGUMENTS = [
     "--disable-quic",
     "--no-first-run",
 ]
-SIZES = {"desk": {"width": 1440, "height": 900}, "pocket": {"width": 375, "height": 740}}
-
-
-class DevServer:
-    """A `smsd serve --dev` process that can be stopped and started again on the same ports."""
-
-    def __init__(self) -> None:
-        self.port, self.admin_port = (_unused_port() for _ in range(2))
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        keep = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "smsd", "serve", "--dev"],
-            env=keep
-            | {
-                "SMSD_PORT": str(self.port),
-                "SMSD_ADMIN_PORT": str(self.admin_port),
-                "SMSD_DRAIN_DELAY": "0",
-                "PYTHONUNBUFFERED": "1",
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stderr
-        for line in self.process.stderr:
-            if re.search(r"\blistening\b", line):
-                return
-        pytest.fail("smsd serve --dev did not come up")
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        if self.process:
-            self.process.send_signal(number)
-            self.process.communicate(timeout=30)
-            self.process = None
-
-
-def _unused_port() -> int:
-    sock, port = bind_unused_port()
-    sock.close()
-    return port
+SIZES: dict[str, ViewportSize] = {
+    "desk": {"width": 1440, "height": 900},
+    "pocket": {"width": 375, "height": 740},
+}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[DevServer]:
-    server = DevServer()
-    server.start()
-    yield server
-    server.stop()
+    with DevServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The phone page in a browser, before a real `smsd serve --dev`: a conversation, every switch, every error state."""
 
-import signal
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Literal
@@ -8,7 +7,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import ARTEFACTS, SIZES, DevServer, Watch
+from tests.browser.conftest import ARTEFACTS, SIZES, Watch
+from tests.simulator.dev import DevServer
 
 REY, TO = "+14158675309", "+14158141829"
 _stranger = count(100)
@@ -22,7 +22,7 @@ def open_page(browser: Browser, server: DevServer) -> Iterator[Open]:
     opened: list[tuple[Page, Watch, bool]] = []
 
     def open_page(size: str = "desk", scheme: Scheme = "light", *, may_complain: bool = False) -> Page:
-        context = browser.new_context(viewport=SIZES[size], color_scheme=scheme)  # type: ignore[arg-type]
+        context = browser.new_context(viewport=SIZES[size], color_scheme=scheme, reduced_motion="reduce")
         page = context.new_page()
         opened.append((page, Watch(page, f"127.0.0.1:{server.port}"), may_complain))
         page.goto(f"{server.url}/phone")
@@ -357,14 +357,14 @@ def test_every_text_has_enough_contrast_and_every_control_a_name(open_page: Open
 def test_a_server_that_is_gone_is_said_and_found_again(open_page: Open, server: DevServer) -> None:
     page = open_page(may_complain=True)  # the browser itself reports refused connections on the console
     number = be_a_stranger(page)
-    server.stop(signal.SIGKILL)
+    server.process.kill()
     expect(page.get_by_role("alert").first).to_contain_text("The server is gone")
     say(page, "anybody?")
     expect(page.locator(".trouble")).to_contain_text("Not sent: the server is gone")
     page.screenshot(path=ARTEFACTS / "server-gone.png")
     page.get_by_role("button", name="Flush the store").click()
     expect(page.locator("#banner")).to_be_visible()
-    server.start()
+    server.again()
     expect(page.locator("#pill-live")).to_have_text("live")
     expect(page.locator("#banner")).to_be_hidden()
     assert page.get_by_label("Number", exact=True).input_value() == number
@@ -385,7 +385,7 @@ def test_a_message_that_was_not_sent_can_be_tried_again(open_page: Open, server:
 
 def test_a_deploy_closes_the_page_without_delay(open_page: Open, server: DevServer) -> None:
     page = open_page(may_complain=True)
-    server.stop()  # waits 30 s at most; the streams end within a second
+    assert server.process.terminate() == 0  # the streams end within a second
     expect(page.locator("#pill-live")).to_have_text("server gone")
-    server.start()
+    server.again()
     expect(page.locator("#pill-live")).to_have_text("live")

@@ -10,14 +10,20 @@ const from = () => ($("from").value === OTHER ? $("other").value.trim() : $("fro
 const to = () => $("to").value.trim();
 const nameOf = (number) => state.people.find((person) => person.number === number.replace(/^\w+:/, ""))?.name;
 const label = (number) => (nameOf(number) ? `${nameOf(number)} ${number}` : number);
-const ours = (event) => event.kind === "note" || (event.from === from() && event.to === to());
+const ours = (event) => event.kind === "exchange" && event.from === from() && event.to === to();
+
+// What happened to the world shows in a thread from its first message on.
+function thread() {
+  const first = state.events.findIndex(ours);
+  return first < 0 ? [] : state.events.slice(first).filter((event) => event.kind === "note" || ours(event));
+}
 
 // --- the thread
 
 function drawThread() {
   $("thread").setAttribute("aria-busy", "true");
-  $("thread").replaceChildren(...state.events.filter(ours).map(entry));
-  if (!state.events.some((event) => event.kind === "exchange" && ours(event))) $("thread").append(welcome());
+  const events = thread();
+  $("thread").replaceChildren(...(events.length ? events.map(entry) : [welcome()]));
   $("thread").removeAttribute("aria-busy");
   roving();
   toEnd();
@@ -29,9 +35,9 @@ function welcome() {
 }
 
 function append(event) {
-  if (!ours(event)) return;
+  if (!thread().includes(event)) return;
   $("thread").querySelector(".welcome")?.remove();
-  $("thread").querySelector(".pending")?.remove();
+  [...$("thread").querySelectorAll(".pending:not(.failed)")].find((item) => item.dataset.body === event.body)?.remove();
   $("thread").append(entry(event));
   roving();
   toEnd();
@@ -80,7 +86,7 @@ function note(event) {
 
 function pending(body) {
   $("thread").querySelector(".welcome")?.remove();
-  const item = h("li", { class: "exchange pending" }, h("p", { class: "bubble out" }, body),
+  const item = h("li", { class: "exchange pending", "data-body": body }, h("p", { class: "bubble out" }, body),
     h("p", { class: "bubble in typing", "aria-label": "Waiting for the reply" }, h("i"), h("i"), h("i")));
   $("thread").append(item);
   toEnd();
@@ -201,7 +207,7 @@ function receive(event) {
     pills();
   }
   append(event);
-  if (event.kind === "exchange" && ours(event)) select(event.id);
+  if (ours(event)) select(event.id);
 }
 
 function pills() {
@@ -234,7 +240,7 @@ async function load() {
   pills();
   avatar();
   drawThread();
-  select(state.events.findLast((event) => event.kind === "exchange" && ours(event))?.id ?? null);
+  select(state.events.findLast(ours)?.id ?? null);
 }
 
 function choices(found) {
@@ -281,7 +287,7 @@ function avatar() {
 function changed() {
   avatar();
   drawThread();
-  select(state.events.findLast((event) => event.kind === "exchange" && ours(event))?.id ?? null);
+  select(state.events.findLast(ours)?.id ?? null);
 }
 
 function view(name) {

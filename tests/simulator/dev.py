@@ -1,0 +1,29 @@
+"""A real `smsd serve --dev` process for tests, which can be stopped and started again on the same ports."""
+
+from typing import Self
+
+from tests.processes import SETTINGS, Smsd, free_port
+
+
+class DevServer:
+    """With nothing set up but its ports."""
+
+    def __init__(self, **env: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        ports = {"SMSD_PORT": str(self.port), "SMSD_ADMIN_PORT": str(free_port()), "SMSD_DRAIN_DELAY": "0"}
+        self._env = {**dict.fromkeys(SETTINGS), **ports, **env}
+        self.process = Smsd(self._env, args=("--dev",))
+
+    def __enter__(self) -> Self:
+        self.process.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.__exit__(None, None, None)
+
+    def again(self) -> None:
+        """Start it again, after `process.kill()` or `process.terminate()`."""
+        self.__exit__()
+        self.process = Smsd(self._env, args=("--dev",))
+        self.process.__enter__()
