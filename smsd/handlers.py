@@ -40,6 +40,11 @@ class _Silent(RequestHandler):
     allow = "POST"
     metrics: Metrics
 
+    def begin(self, metrics: Metrics) -> None:
+        """To be called by `initialize`: `prepare` is left out for a method or a body that Tornado refuses."""
+        self.metrics = metrics
+        metrics.under_way += 1
+
     def write_error(self, status_code: int, **_: Any) -> None:
         self.clear()
         self.set_status(status_code)
@@ -51,9 +56,6 @@ class _Silent(RequestHandler):
         """Tornado would log the request with its headers and the client's address."""
         if not isinstance(value, HTTPError):
             logs.event(log, logging.ERROR, "request failed", handler=self.handler, error=value)
-
-    def prepare(self) -> None:
-        self.metrics.under_way += 1
 
     def on_finish(self) -> None:
         self.metrics.under_way -= 1
@@ -69,10 +71,9 @@ class _Nothing(_Silent):
     """Every path that is not ours."""
 
     def initialize(self, metrics: Metrics) -> None:
-        self.metrics = metrics
+        self.begin(metrics)
 
     def prepare(self) -> None:
-        super().prepare()
         raise HTTPError(404)
 
 
@@ -80,9 +81,9 @@ class _Webhook(_Silent):
     """What both webhooks share: only what Twilio signed passes."""
 
     def initialize(self, gate: Gate, exchange: Exchange, metrics: Metrics) -> None:
+        self.begin(metrics)
         self.gate = gate
         self.exchange = exchange
-        self.metrics = metrics
 
     def check_signature(self) -> None:
         request = self.request
@@ -198,10 +199,15 @@ class PublicApplication(Application):
         """Called when the headers are there: a body announced too large is refused by Tornado without a word
         to us.
         """
-        length = request.headers.get("Content-Length", "")
-        if len(length) > 4 and length.isdigit() and int(length) > MAX_BODY_BYTES:
+        if _too_large(request.headers.get("Content-Length", "")):
             self.metrics.rejected.labels(TooLarge.reason).inc()
         return super().find_handler(request, **kwargs)
+
+
+def _too_large(length: str) -> bool:
+    """Of a Content-Length as received: also thousands of digits, or "²", which is a digit and no number."""
+    is_number = len(length) > 4 and length.isascii() and length.isdigit()
+    return is_number and (len(length) > 9 or int(length) > MAX_BODY_BYTES)
 
 
 class _Page(_Silent):
@@ -223,8 +229,6 @@ class _Page(_Silent):
 
     def on_finish(self) -> None:
         """Scrapes and probes are not the service's requests."""
-
-    prepare = on_finish
 
 
 class AdminApplication(Application):
