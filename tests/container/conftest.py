@@ -32,12 +32,13 @@ def figures() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def clean() -> Iterator[None]:
+def clean() -> None:
     """Leftovers of a run that was cut off are in nobody's way."""
+    podman("pod", "rm", "--all", "--force", check=False)
     podman("rm", "--all", "--force", "--time", "0", check=False)
+    podman("volume", "rm", "--all", "--force", check=False)
     podman("secret", "rm", "--all", check=False)
-    yield
-    podman("rm", "--all", "--force", "--time", "0", check=False)
+    podman("network", "prune", "--force", check=False)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ release=trixie # has the Python of the Dockerfile's PYTHON_IMAGE
 python_image=docker.io/library/python:3.13-slim-trixie
 state=${SMSD_CONTAINER_STATE:-/var/cache/smsd-container-tests} # images: on disk, kept between runs
 fleeting=/dev/shm/smsd-container-tests                          # locks and run state: must not survive a reboot
+search=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
 ca_bundle=/etc/ssl/certs/ca-certificates.crt
 memcached() { sed -n 's/^ *image: \(docker.io.*memcached:.*\)$/\1/p' "$checkout/deploy/k8s/base/memcached.yaml"; }
 
@@ -88,7 +89,7 @@ python_stand_in() { # the official image has its commands in /usr/local/bin
     --customize-hook='for name in python python3; do ln -sf /usr/bin/python3 "$1/usr/local/bin/$name"; done' \
     --customize-hook='for name in pip pip3; do ln -sf /usr/bin/pip3 "$1/usr/local/bin/$name"; done' \
     --customize-hook='rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED; touch "$1/etc/pip.conf"'
-  podman import -q --change 'ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin' \
+  podman import -q --change "ENV PATH=$search" \
     --change 'CMD ["python3"]' "$work/root.tar" "$python_image" >/dev/null
   rm -rf "$work"
 }
@@ -100,7 +101,7 @@ memcached_stand_in() { # under the very name that the StatefulSet asks for
   echo "engine.sh: making $image from Debian packages" >&2
   work=$(mktemp -d "$state/memcached.XXXXXX")
   debian "$work/root.tar" memcached
-  podman import -q --change 'USER 11211' --change 'CMD ["memcached"]' "$work/root.tar" "$image" >/dev/null
+  podman import -q --change "ENV PATH=$search" --change 'USER 11211' --change 'CMD ["memcached"]' "$work/root.tar" "$image" >/dev/null
   rm -rf "$work"
 }
 
