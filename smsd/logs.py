@@ -37,19 +37,22 @@ Fields = Mapping[str, object]
 log = logging.getLogger("smsd.logs")
 
 
+# Read by other handlers than smsd's, such as those of a test runner.
+_NOWHERE = {
+    **dict.fromkeys(("pathname", "filename", "module", "funcName", "processName"), ""),
+    **dict.fromkeys(("lineno", "process", "msecs", "relativeCreated"), 0),
+    **dict.fromkeys(("thread", "threadName", "taskName", "exc_text", "stack_info")),
+    "args": (),
+}
+
+
 class _Event(logging.LogRecord):
     """A record made by `event`. Where it was made is not looked up: that alone would take microseconds."""
-
-    # read by other handlers than smsd's, such as those of a test runner
-    pathname = filename = module = funcName = processName = ""  # noqa: N815
-    lineno = process = 0
-    thread = threadName = taskName = exc_text = stack_info = None  # noqa: N815
-    msecs = relativeCreated = 0.0  # noqa: N815
-    args = ()
 
     def __init__(
         self, logger: str, level: int, name: str, fields: Fields, error: BaseException | None
     ) -> None:
+        self.__dict__.update(_NOWHERE)
         self.name = logger
         self.levelno = level
         self.levelname = logging.getLevelName(level)

@@ -123,7 +123,8 @@ def _person_problems(person: object) -> Iterator[str]:
         yield "has another key than name, phone, email and picture"
     if not person.get("name", "").strip():
         yield "has no name"
-    if not person.get("picture", "https://").startswith(("https://", "http://")):
+    picture = person.get("picture", "https://example.com")
+    if not (re.fullmatch(r"https?://[^/\s]+\S*", picture) and picture.isprintable()):
         yield "has a picture that is no URL"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
 from twilio.request_validator import RequestValidator
 
 from smsd import conversation
@@ -165,7 +166,7 @@ def shown(record: conversation.Record) -> object:
     return {
         "count": record.count,
         "last": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.last_ms / 1000)),
-        "data": record.data.decode() or "{}",
+        "data": msgspec.json.decode(record.data or b"{}"),
         "lineages": [
             {
                 "id": f"{line.id:016x}",

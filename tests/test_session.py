@@ -73,10 +73,13 @@ CIRCLE["circle"] = CIRCLE
     ],
 )
 def test_what_is_no_json_object_is_an_error_of_the_dialogue(data: Any) -> None:
-    session = Session(1)
-    with pytest.raises(DataError, match="no JSON object"):
+    def keep() -> bytes:
+        session = Session(1)
         session.data = data
-        session.packed_data()
+        return session.packed_data()
+
+    with pytest.raises(DataError, match="no JSON object"):
+        keep()
 
 
 @pytest.mark.parametrize("limit", [400, MAX_DATA_BYTES])
