@@ -2,8 +2,8 @@
 
 import http.client
 import itertools
+import re
 import socket
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, urlencode
@@ -139,20 +139,18 @@ def raw_post(
     return b"\r\n".join([*lines, *headers, b"", body])
 
 
-def talk(address: str, raw: bytes, *, wait_s: float = PATIENCE_S, half_close: bool = False) -> bytes:
-    """Everything that is sent back until the peer closes, or has answered and is silent.
+def talk(address: str, raw: bytes, *, wait_s: float = PATIENCE_S, answers: int = 1) -> bytes:
+    """What is sent back: so many whole answers, or all until the peer closes.
 
-    AssertionError if nothing happens within `wait_s` and the peer does not end it either when we do.
+    After `wait_s` of silence we end our side. AssertionError if the peer then does not close.
     """
     host, _, port = address.rpartition(":")
     received = b""
     with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as sock:
         try:
             sock.sendall(raw)
-            if half_close:
-                sock.shutdown(socket.SHUT_WR)
             sock.settimeout(wait_s)
-            while not complete(received) and (more := sock.recv(65536)):
+            while not complete(received, answers) and (more := sock.recv(65536)):
                 received += more
         except TimeoutError:
             received += _ended(sock)
@@ -164,11 +162,10 @@ def talk(address: str, raw: bytes, *, wait_s: float = PATIENCE_S, half_close: bo
 def _ended(sock: socket.socket) -> bytes:
     """What comes after we have said all: the peer must close."""
     received = b""
-    give_up_s = time.monotonic() + PATIENCE_S
+    sock.settimeout(PATIENCE_S)
     try:
         sock.shutdown(socket.SHUT_WR)
-        sock.settimeout(PATIENCE_S)
-        while time.monotonic() < give_up_s and (more := sock.recv(65536)):
+        while more := sock.recv(65536):
             received += more
     except TimeoutError:
         raise AssertionError("the server neither answers nor closes") from None
@@ -177,15 +174,15 @@ def _ended(sock: socket.socket) -> bytes:
     return received
 
 
-def complete(received: bytes) -> bool:
-    """Whether these bytes hold one whole answer that is no 100."""
-    head, separator, body = received.partition(b"\r\n\r\n")
+def complete(received: bytes, answers: int = 1) -> bool:
+    """Whether these bytes hold so many whole answers; 100 is none."""
+    head, separator, rest = received.partition(b"\r\n\r\n")
     if not separator:
         return False
     if head.startswith(b"HTTP/1.1 100"):
-        return complete(body)
-    for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            return len(body) >= int(value)
-    return b" 204" in head.split(b"\r\n")[0]
+        return complete(rest, answers)
+    length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
+    size = int(length[1]) if length else 0 if head.startswith(b"HTTP/1.1 204") else None
+    if size is None or len(rest) < size:
+        return False
+    return answers == 1 or complete(rest[size:], answers - 1)
