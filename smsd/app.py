@@ -93,12 +93,12 @@ class Service:
         """Settings read again: what may change while running changes now; requests under way end with the
         old.
         """
+        await self.dialogue.reload(settings)  # first: it may refuse, and then nothing has changed
         self.settings = settings
         self.exchange.cookies = _codec(settings)
         self.exchange.apology = settings.apology
         self.gate.ring = _ring(settings)
         self.gate.accounts = _accounts(settings)
-        await self.dialogue.reload(settings)
 
     async def close(self, *, within_s: float = 1.0) -> None:
         """Merge what the overlay still holds, for so long at most, and let go of everything."""
