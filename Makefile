@@ -38,13 +38,13 @@ format: $(DEV) ## put the code into its form
 	@$(BIN)/ruff format .
 
 bench: $(DEV) ## measure: cost and answer time against a bare handler and against peers
-	@tests/bench/run.sh
+	@tests/bench/run
 
 image: $(DEV) ## build the image and try it as operators run it
-	@tests/container/run.sh
+	@tests/container/run
 
 manifests: $(DEV) ## check the Kubernetes manifests and run them
-	@tests/manifests/run.sh
+	@tests/manifests/run
 
 lock: $(DEV) ## resolve the dependencies anew
 	@$(BIN)/python -m pip install -q uv
