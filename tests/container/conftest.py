@@ -15,7 +15,7 @@ FIGURES: dict[str, str] = {}
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """Built by run.sh from the real Dockerfile."""
+    """Built by run from the real Dockerfile."""
     return f"localhost/smsd:{VERSION}"
 
 
