@@ -127,7 +127,10 @@ class Metrics:
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """The page and its content type: Prometheus' or OpenMetrics' format, as `accept` has it."""
-        encoder, content_type = choose_encoder(accept)
+        try:
+            encoder, content_type = choose_encoder(accept)
+        except TypeError:  # it asks for a version that is no number
+            encoder, content_type = choose_encoder("")
         return encoder(self.registry), content_type
 
     def answered(self, answer: Answer) -> None:
