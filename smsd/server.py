@@ -62,7 +62,11 @@ class Server:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> tuple[int, int]:
-        """Listen; the ports of both listeners. OSError if one is taken."""
+        """Heed signals, listen; the ports of both listeners. OSError if one is taken."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
         settings = self.service.settings
         ports = []
         for server, port in ((self._public, settings.port), (self._admin, settings.admin_port)):
@@ -76,9 +80,6 @@ class Server:
         now.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
         self._tasks = [loop.create_task(job()) for job in (self._watch_files, self._watch_lag)]
         await self._stop.wait()
         await self._drain()
