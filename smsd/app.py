@@ -100,6 +100,12 @@ class Service:
         self.gate.ring = _ring(settings)
         self.gate.accounts = _accounts(settings)
 
+    async def replace_dialogue(self, dialogue: LoadedDialogue) -> None:
+        """From the next message on this one, opened already, is asked; the one before is closed."""
+        before, self.dialogue = self.dialogue, dialogue
+        self.exchange.dialogue = dialogue
+        await before.close()
+
     async def close(self, *, within_s: float = 1.0) -> None:
         """Merge what the overlay still holds, for so long at most, and let go of everything."""
         await self.store.close(within_s=within_s)

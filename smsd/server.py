@@ -5,7 +5,8 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import ParseBodyConfig, ParseUrlEncodedConfig, set_parse_body_config
@@ -16,6 +17,8 @@ from smsd.app import Routes, Service
 from smsd.errors import SettingsError
 from smsd.gate import MAX_BODY_BYTES
 from smsd.reload import Reloader
+
+Job = Callable[[], Coroutine[Any, Any, None]]
 
 log = logging.getLogger("smsd.server")
 
@@ -40,9 +43,11 @@ class _Listener(HTTPServer):
 
 
 class Server:
-    """Both listeners of a service, from `start` to the end of `run`."""
+    """Both listeners of a service, from `start` to the end of `run`. `jobs` run as long as it listens."""
 
-    def __init__(self, service: Service, reloader: Reloader, *, extra: Routes) -> None:
+    def __init__(
+        self, service: Service, reloader: Reloader, *, extra: Routes, jobs: Sequence[Job] = ()
+    ) -> None:
         # the gate counts fields itself, so that it can say why; 64 KiB bound the work
         set_parse_body_config(
             ParseBodyConfig(urlencoded=ParseUrlEncodedConfig(max_arguments=MAX_BODY_BYTES + 1))
@@ -59,6 +64,7 @@ class Server:
         self._admin = HTTPServer(service.admin(), max_header_size=MAX_HEADER_BYTES)
         self._stop = asyncio.Event()
         self._reload_now = asyncio.Event()
+        self._jobs: tuple[Job, ...] = (self._watch_files, self._watch_lag, *jobs)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> tuple[int, int]:
@@ -80,7 +86,7 @@ class Server:
         now.
         """
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(job()) for job in (self._watch_files, self._watch_lag)]
+        self._tasks = [loop.create_task(job()) for job in self._jobs]
         await self._stop.wait()
         await self._drain()
 

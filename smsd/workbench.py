@@ -4,6 +4,8 @@ clock.
 Never imported by production.
 """
 
+import asyncio
+import logging
 import shlex
 import time
 from collections.abc import Mapping
@@ -13,11 +15,12 @@ from urllib.parse import urlencode
 import msgspec
 from twilio.request_validator import RequestValidator
 
-from smsd import conversation
+from smsd import conversation, logs
 from smsd.app import Service
 from smsd.dialogue import LoadedDialogue
-from smsd.errors import CookieError, StoreUnavailable
+from smsd.errors import CookieError, SettingsError, StoreUnavailable
 from smsd.exchange import storage_key
+from smsd.refresh import Source
 from smsd.reload import Reloader
 from smsd.serve import now_ms
 from smsd.server import Server
@@ -25,15 +28,19 @@ from smsd.settings import Settings
 from smsd.simulator import web
 from smsd.store import Remote
 
+LOOK_EVERY_S = 0.5
 CURL_FROM = "+14158675309"
 CURL_TO = "+14158141829"
 CURL_ACCOUNT = "AC" + "0" * 32
+
+log = logging.getLogger("smsd.workbench")
 
 
 def server(reloader: Reloader, loaded: LoadedDialogue) -> tuple[Server, str]:
     """The development server, and what it says when it listens."""
     bench = Workbench(reloader, loaded)
-    return Server(bench.service, reloader, extra=web.routes(bench)), welcome(reloader.settings)
+    made = Server(bench.service, reloader, extra=web.routes(bench), jobs=[bench.watch_dialogue])
+    return made, welcome(reloader.settings)
 
 
 def welcome(settings: Settings) -> str:
@@ -106,6 +113,23 @@ class Workbench:
 
     def _now_ms(self) -> int:
         return now_ms() + self._ahead_ms
+
+    async def watch_dialogue(self) -> None:
+        """Load the dialogue anew when its source changes. A broken version is named, and the old one goes on."""
+        source = Source(self.service.settings.dialogue)
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if source.changed():
+                await self._load_dialogue(source)
+
+    async def _load_dialogue(self, source: Source) -> None:
+        try:
+            loaded = await source.load(self.service.settings)
+        except SettingsError as error:
+            logs.event(log, logging.ERROR, "dialogue not reloaded", problems=list(error.problems))
+            return
+        await self.service.replace_dialogue(loaded)
+        logs.event(log, logging.INFO, "dialogue reloaded", dialogue=self.service.settings.dialogue)
 
     def _wrap(self, remote: Remote) -> Remote:
         self._switch = Switch(remote)
