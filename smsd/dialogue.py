@@ -129,10 +129,11 @@ def load(spec: str, settings: object) -> LoadedDialogue:
     Modules are looked for as Python does, and in the working directory.
     """
     found = _find(spec)
-    if inspect.isclass(found) or not _takes(found, 2):
+    place = _place(found)
+    if inspect.isclass(found) or not (_takes(found, 2) or _is_async(found)):
         found = _made(spec, found, settings)
     if not _takes(found, 2):
-        raise SettingsError(f"SMSD_DIALOGUE: {spec} {_place(found)}does not take (message, session)")
+        raise SettingsError(f"SMSD_DIALOGUE: {spec} {place}does not take (message, session)")
     return LoadedDialogue(found)
 
 
@@ -175,9 +176,14 @@ def _is_async(found: Any) -> bool:
 
 
 def _place(found: Any) -> str:
-    """ "(FILE:LINE) " of a function or class, as far as it is known."""
-    code = getattr(found if inspect.isfunction(found) else getattr(found, "__init__", None), "__code__", None)
-    return f"({code.co_filename}:{code.co_firstlineno}) " if code else ""
+    """ "(FILE:LINE) " of a function, or of a class or an object's class, as far as it is known."""
+    written = inspect.unwrap(found) if callable(found) else found
+    if not (inspect.isroutine(written) or inspect.isclass(written)):
+        written = type(written)
+    try:
+        return f"({inspect.getsourcefile(written)}:{inspect.getsourcelines(written)[1]}) "
+    except (TypeError, OSError):  # built-in, or no source
+        return ""
 
 
 def _said(error: Exception) -> str:

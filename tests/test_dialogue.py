@@ -15,6 +15,7 @@ from smsd.errors import SettingsError
 from smsd.message import Message
 from smsd.reply import Reply
 from smsd.session import Session
+from tests.processes import SETTINGS as SERVE
 
 MESSAGE = Message("SM" + "0" * 32, "AC" + "0" * 32, "+1", "+2", "hi")
 SETTINGS = object()
@@ -257,16 +258,22 @@ def test_plain_functions_run_side_by_side_and_those_beyond_the_limit_wait(write:
             "mine:reply ({path}:2) must take nothing, the settings, or (message, session)",
         ),
         (
-            "class reply:\n    def __init__(self, a, b): pass",
+            "\nclass reply:\n    def __init__(self, a, b): pass",
             "mine:reply ({path}:2) must take nothing, the settings, or (message, session)",
         ),
         ("class reply:\n    def __init__(self): {}[1]", "mine:reply cannot be made: KeyError at {path}:2"),
-        ("class reply: pass", "mine:reply does not take (message, session)"),
+        ("\nclass reply: pass", "mine:reply ({path}:2) does not take (message, session)"),
         (
             "class reply:\n    def __call__(self, message): pass",
-            "mine:reply does not take (message, session)",
+            "mine:reply ({path}:1) does not take (message, session)",
+        ),
+        (
+            "class Reply:\n    async def __call__(self, message): pass\n\nreply = Reply()",
+            "mine:reply ({path}:1) does not take (message, session)",
         ),
         ("def reply(): return lambda message: 1", "mine:reply ({path}:1) does not take (message, session)"),
+        ("\ndef reply(message): pass", "mine:reply ({path}:2) does not take (message, session)"),
+        ("\nasync def reply(message): pass", "mine:reply ({path}:2) does not take (message, session)"),
     ],
 )
 def test_what_is_no_dialogue_is_refused_with_its_place(code: str, complaint: str, write: Write) -> None:
@@ -281,3 +288,35 @@ def test_what_is_no_dialogue_is_refused_with_its_place(code: str, complaint: str
 def test_a_module_that_is_not_there_is_named() -> None:
     with pytest.raises(SettingsError, match="ModuleNotFoundError: No module named 'nowhere'"):
         load("nowhere.at_all:reply", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("\nimport nowhere_at_all", "cannot be imported: ModuleNotFoundError at {path}:2"),
+        ("\nasync def reply(message): pass", "({path}:2) does not take (message, session)"),
+        (
+            "class reply:\n  def open(self): 1/0\n  def __call__(self, m, s): pass",
+            "open() failed: ZeroDivisionError at {path}:2",
+        ),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--dev",)])
+def test_serve_with_a_broken_dialogue_says_where_and_exits_2_before_it_listens(
+    code: str, complaint: str, options: tuple[str, ...], write: Write
+) -> None:
+    path = write(code)
+    ended = subprocess.run(
+        [sys.executable, "-m", "smsd", "serve", *options],
+        env={**SERVE, "PYTHONPATH": ROOT, "SMSD_DIALOGUE": "mine:reply"},
+        cwd=path.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = (line for line in ended.stderr.splitlines() if line.startswith("smsd: "))
+    assert line.startswith("smsd: SMSD_DIALOGUE: ")
+    assert complaint.format(path=path) in line
+    assert "listening" not in ended.stderr
