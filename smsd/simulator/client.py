@@ -138,8 +138,6 @@ class Client(_Edge):
             response: HTTPResponse = await self._http.fetch(given, raise_error=False)
         except Exception as error:  # noqa: BLE001 - every kind of failure is a result here
             return _failure(error, bool(begun))
-        if response.error is not None and response.code == 599:
-            return _failure(response.error, bool(begun))
         return Answer(response.code, tuple(response.headers.get_all()), response.body)
 
     async def raw(self, data: bytes, *, address: str | None = None, timeout_s: float = 5.0) -> bytes:

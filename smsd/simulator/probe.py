@@ -56,5 +56,5 @@ def _candidates(url: str) -> Iterator[str]:
     yield url
     for scheme in ("http", "https"):
         for host in hosts:
-            for netloc in {f"{host}{port}", host}:
+            for netloc in dict.fromkeys((f"{host}{port}", host)):
                 yield parts._replace(scheme=scheme, netloc=netloc).geturl()

@@ -23,9 +23,9 @@ PAGE = Path(__file__).parent / "page"
 FILES = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
-    "phone.js": "text/javascript; charset=utf-8",
-    "inspector.js": "text/javascript; charset=utf-8",
-    "dom.js": "text/javascript; charset=utf-8",
+    **dict.fromkeys(
+        ("phone.js", "thread.js", "inspector.js", "state.js", "dom.js"), "text/javascript; charset=utf-8"
+    ),
     "icon.svg": "image/svg+xml",
 }
 LIVE_S = 60

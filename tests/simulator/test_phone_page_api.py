@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from smsd.simulator.desk import cookie_value, parse_order
+from smsd.simulator.web import PAGE
 from tests.processes import Smsd
 from tests.simulator.dev import DevServer
 
@@ -36,7 +37,9 @@ def ask(
     return response.status, json.loads(content) if is_json else content.decode(), response.headers
 
 
-@pytest.mark.parametrize("path", ["", "/style.css", "/phone.js", "/inspector.js", "/dom.js", "/icon.svg"])
+@pytest.mark.parametrize(
+    "path", ["", *(f"/{file.name}" for file in PAGE.iterdir() if file.name != "index.html")]
+)
 def test_the_page_is_served_with_a_strict_policy(server: DevServer, path: str) -> None:
     status, content, headers = ask(server, "GET", f"/phone{path}")
     assert status == 200

@@ -4,10 +4,12 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from typing import Self
 
 import pytest
 
@@ -164,38 +166,58 @@ def test_another_account_is_told_from_a_bad_signature() -> None:
 
 
 def test_in_a_terminal_it_prompts_colours_and_completes(server: DevServer) -> None:
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "smsd", "phone", server.url],
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        env={"PATH": os.environ["PATH"], "TERM": "xterm"},
-        close_fds=True,
-    )
-    os.close(follower)
-    _read_until(leader, f"Rey > {TO}: ")
-    os.write(leader, b"/fr\tCh\t\n")
-    assert "from Chewy" in _read_until(leader, f"Chewy > {TO}: ")
-    os.write(leader, b"hello\n")
-    assert "Chewy has messaged" in _read_until(leader, " ms")
-    os.write(leader, b"half a line\x03")
-    _read_until(leader, f"Chewy > {TO}: ")
-    os.write(leader, b"\x1b[A\n")  # the line before comes back from history
-    assert "2 times" in _read_until(leader, " ms")
-    os.write(leader, b"\x04")
-    assert process.wait(10) == 0
-    os.close(leader)
+    with Screen(server.url) as screen:
+        screen.until(f"Rey > {TO}: ")
+        screen.type("/fr\tCh\t\n")
+        assert "from Chewy" in screen.until(f"Chewy > {TO}: ")
+        screen.type("hello\n")
+        assert "Chewy has messaged" in screen.until(f" ms\r\nChewy > {TO}: ")
+        screen.type("half a line")
+        screen.until("half a line")
+        screen.until(f"Chewy > {TO}: ", interrupt=True)
+        screen.type("\x1b[A\n")  # the line before comes back from history
+        assert "2 times" in screen.until(f" ms\r\nChewy > {TO}: ")
+        screen.type("\x04")
+        assert screen.process.wait(15) == 0
 
 
-def _read_until(descriptor: int, text: str) -> str:
-    """What the terminal shows up to and with this text, colours taken out."""
-    seen, give_up_s = "", time.monotonic() + 15
-    while text not in seen:
-        assert time.monotonic() < give_up_s, seen
-        if select.select([descriptor], [], [], 0.1)[0]:
-            seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(descriptor, 65536).decode())
-    return seen
+class Screen:
+    """`smsd phone` in a terminal of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._leader, follower = pty.openpty()
+        self._seen = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "smsd", "phone", url],
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            env={"PATH": os.environ["PATH"], "TERM": "xterm"},
+        )
+        os.close(follower)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._leader)
+
+    def type(self, keys: str) -> None:
+        os.write(self._leader, keys.encode())
+
+    def until(self, text: str, *, interrupt: bool = False) -> str:
+        """What is shown up to and with this text, escape sequences taken out; with Ctrl-C meanwhile if told so."""
+        give_up_s = time.monotonic() + 15
+        while text not in self._seen:
+            assert time.monotonic() < give_up_s, self._seen
+            if select.select([self._leader], [], [], 0.1)[0]:
+                self._seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(self._leader, 65536).decode())
+            elif interrupt:  # again and again: a signal just before readline waits is seen only after it
+                self.process.send_signal(signal.SIGINT)
+        shown, _, self._seen = self._seen.partition(text)
+        return shown + text
 
 
 @pytest.mark.parametrize(

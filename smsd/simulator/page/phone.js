@@ -1,114 +1,9 @@
-// The phone: who texts whom, the thread, the switches, live events. The server acts as Twilio; this only shows it.
+// The phone: sending, switches, live events. The server acts as Twilio; this only shows it.
 
-import { $, advice, clock, h, plural, post } from "./dom.js";
+import { $, clock, h, plural, post } from "./dom.js";
 import { empty, inspect } from "./inspector.js";
-
-const OTHER = "other";
-const state = { people: [], events: [], last: 0, boot: null, selected: null, delivery: 0, aheadS: 0, storeUp: true, sent: [] };
-
-const from = () => ($("from").value === OTHER ? $("other").value.trim() : $("from").value);
-const to = () => $("to").value.trim();
-const nameOf = (number) => state.people.find((person) => person.number === number.replace(/^\w+:/, ""))?.name;
-const label = (number) => (nameOf(number) ? `${nameOf(number)} ${number}` : number);
-const ours = (event) => event.kind === "exchange" && event.from === from() && event.to === to();
-
-// What happened to the world shows in a thread from its first message on.
-function thread() {
-  const first = state.events.findIndex(ours);
-  return first < 0 ? [] : state.events.slice(first).filter((event) => event.kind === "note" || ours(event));
-}
-
-// --- the thread
-
-function drawThread() {
-  $("thread").setAttribute("aria-busy", "true");
-  const events = thread();
-  $("thread").replaceChildren(...(events.length ? events.map(entry) : [welcome()]));
-  $("thread").removeAttribute("aria-busy");
-  roving();
-  toEnd();
-}
-
-function welcome() {
-  const who = nameOf(from()) || from() || "somebody";
-  return h("li", { class: "welcome" }, h("b", {}, `No messages yet`), `Text ${to()} as ${who}.`);
-}
-
-function append(event) {
-  if (!thread().includes(event)) return;
-  $("thread").querySelector(".welcome")?.remove();
-  [...$("thread").querySelectorAll(".pending:not(.failed)")].find((item) => item.dataset.body === event.body)?.remove();
-  $("thread").append(entry(event));
-  roving();
-  toEnd();
-}
-
-const toEnd = () => { $("thread").scrollTop = $("thread").scrollHeight; };
-
-function entry(event) {
-  if (event.kind === "note") return note(event);
-  const delivery = event.deliveries[0];
-  const twice = event.deliveries.length > 1;
-  return h("li", { class: "exchange", "data-id": event.id },
-    h("button", { type: "button", class: "bubble out", "aria-pressed": String(event.id === state.selected),
-      "aria-label": `You: ${event.body || "empty message"}. Show what happened.`, onclick: () => select(event.id) }, event.body || "\u00a0"),
-    h("p", { class: "meta right" }, clock(event.at), ` · ${plural(event.segments.count, "segment")}`, twice && h("span", { class: "tag" }, "delivered twice")),
-    shown(event).map((text) => h("p", { class: "bubble in" }, text)),
-    delivery.automatic && [h("p", { class: "bubble in twilio" }, delivery.automatic), h("p", { class: "meta" }, "answered by Twilio itself")],
-    trouble(event),
-    shown(event).length > 0 && h("p", { class: "meta" }, `${delivery.milliseconds} ms`, delivery.replies.map((reply) => ` · ${plural(reply.segments.count, "segment")}`)[0]),
-    delivery.replies.flatMap((reply) => reply.media).map((url) => h("p", { class: "meta" }, h("a", { href: url, rel: "noreferrer noopener", target: "_blank" }, `Media: ${url}`))));
-}
-
-// Every delivery of a message gets the same reply, so the handset shows it once.
-function shown(event) {
-  const said = event.deliveries.map((delivery) => delivery.replies.map((reply) => reply.body).filter(Boolean));
-  const same = said.every((texts) => texts.join("\n") === said[0].join("\n"));
-  return same ? said[0] : said.flat();
-}
-
-function trouble(event) {
-  const delivery = event.deliveries.find((one) => one.errors.length) || event.deliveries[0];
-  if (delivery.errors.length)
-    return delivery.errors.map((error) => h("p", { class: "trouble" }, h("b", {}, `${error.code} `), advice(error, delivery.status, event.forged)));
-  return !delivery.replies.length && !delivery.automatic && h("p", { class: "meta" }, "No reply");
-}
-
-function note(event) {
-  const texts = {
-    time: `${plural(Math.round(event.seconds / 360) / 10, "hour")} later`,
-    flush: "The store was flushed",
-    down: "The store went down",
-    up: "The store is back",
-  };
-  return h("li", { class: "event" }, h("span", {}, texts[event.what]));
-}
-
-function pending(body) {
-  $("thread").querySelector(".welcome")?.remove();
-  const item = h("li", { class: "exchange pending", "data-body": body }, h("p", { class: "bubble out" }, body),
-    h("p", { class: "bubble in typing", "aria-label": "Waiting for the reply" }, h("i"), h("i"), h("i")));
-  $("thread").append(item);
-  toEnd();
-  return item;
-}
-
-// One bubble is in the tab order; arrow keys move between them.
-function roving() {
-  const bubbles = [...$("thread").querySelectorAll("button.bubble")];
-  const current = bubbles.find((bubble) => bubble.getAttribute("aria-pressed") === "true") || bubbles.at(-1);
-  for (const bubble of bubbles) bubble.tabIndex = bubble === current ? 0 : -1;
-}
-
-function arrows(event) {
-  const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-  const bubbles = [...$("thread").querySelectorAll("button.bubble")];
-  const next = step && bubbles[bubbles.indexOf(document.activeElement) + step];
-  if (!next) return;
-  event.preventDefault();
-  next.click();
-  next.focus();
-}
+import { OTHER, from, label, nameOf, ours, state, to } from "./state.js";
+import { append, arrows, drawThread, onSelect, pending, roving, toEnd } from "./thread.js";
 
 // --- the inspector
 
@@ -324,6 +219,7 @@ $("down").addEventListener("change", () => world("store", { action: $("down").ch
 $("flush").addEventListener("click", () => world("store", { action: "flush" }));
 $("hours").addEventListener("click", () => world("clock", { seconds: 4 * 3600 }));
 for (const button of document.querySelectorAll(".tabs button")) button.addEventListener("click", () => view(button.dataset.view));
+onSelect(select);
 setInterval(tick, 5000);
 $("inspector").append(empty());
 load().then(() => { listen(); $("body").focus({ preventScroll: true }); }, () => banner("The server is gone."));
