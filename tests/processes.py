@@ -75,7 +75,11 @@ class Memcached:
         """Start it, empty, and wait until it answers."""
         command = ["memcached", "-u", "nobody", "-l", "127.0.0.1", "-p", str(self.port), "-U", "0"]
         self._process = subprocess.Popen([*command, *self._options])
-        wait_for(self.answers, f"memcached on port {self.port}")
+        try:
+            wait_for(self.answers, f"memcached on port {self.port}")
+        except AssertionError:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """SIGKILL, also to a stopped one."""
@@ -125,10 +129,11 @@ class Smsd:
             **{key: value for key, value in given.items() if value is not None},
         }
         self._args = args
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by __exit__
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.admin_port = 0
+        self._log_begins = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -143,7 +148,8 @@ class Smsd:
         self._log.close()
 
     def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start it, perhaps again, and wait until it listens."""
+        self._log_begins = len(self.log())
         self.process = subprocess.Popen(
             [sys.executable, "-m", "smsd", "serve", *self._args],
             env=self._env,
@@ -156,7 +162,9 @@ class Smsd:
     def _listening(self) -> bool:
         assert self.process
         assert self.process.poll() is None, f"smsd ended: {self.log()}"
-        found = re.findall(r'(?:"port":|\bport=)(\d+).*(?:"admin_port":|admin_port=)(\d+)', self.log())
+        found = re.findall(
+            r'(?:"port":|\bport=)(\d+).*(?:"admin_port":|admin_port=)(\d+)', self.log()[self._log_begins :]
+        )
         if found:
             self.port, self.admin_port = map(int, found[-1])
         return bool(found)
