@@ -55,7 +55,7 @@ class LoadedDialogue:
             answer = await asyncio.wrap_future(self._threads.run(lambda: self._ask(message, session)))
             if inspect.isawaitable(answer):
                 answer = await answer
-        return answer  # type: ignore[no-any-return]  # `to_twiml` refuses what is no reply
+        return answer  # type: ignore[no-any-return]  # `to_reply` refuses what is no reply
 
     async def open(self) -> None:
         """Let the dialogue open what it needs. SettingsError if it cannot."""

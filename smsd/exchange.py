@@ -47,6 +47,8 @@ class Answer(NamedTuple):
     """Why the dialogue failed."""
     dialogue_s: float | None = None
     """How long it took, if it ran."""
+    texts: tuple[str, ...] = ()
+    """What is sent as SMS, for the first time."""
 
 
 class _Said(NamedTuple):
@@ -54,7 +56,7 @@ class _Said(NamedTuple):
 
     number: int
     data_before: bytes
-    verbs: bytes
+    reply: Reply
     data: bytes
     ended: bool
     outcome: str
@@ -146,7 +148,8 @@ class Exchange:
         )
 
     def _with_message(self, record: Record, digest: bytes, said: _Said, now_ms: int) -> Record:
-        grown = conversation.added(record, digest, said.verbs, now_ms=now_ms, data=said.data)
+        verbs = reply.verbs(said.reply.twiml)
+        grown = conversation.added(record, digest, verbs, now_ms=now_ms, data=said.data)
         if said.ended:
             return conversation.ended(grown, now_ms=now_ms, random_bits=self._random_bits())
         return grown
@@ -154,7 +157,7 @@ class Exchange:
     def _answer(self, arrival: "_Arrival", found: Opened, record: Record, said: _Said, view: View) -> Answer:
         outcome = "degraded" if view.degraded and said.outcome == "counted" else said.outcome
         return Answer(
-            reply.document(said.verbs),
+            said.reply.twiml,
             self.cookies.set_cookie(record, arrival.conversation, arrival.now_ms),
             outcome,
             said.number,
@@ -164,18 +167,21 @@ class Exchange:
             restored=found.restored and not view.degraded and _by_cookie_alone(view, arrival),
             error=said.error,
             dialogue_s=said.took_s,
+            texts=said.reply.texts,
         )
 
     async def _repeat(self, arrival: "_Arrival", found: Opened, known: Counted) -> Answer:
         """What was answered before. Where only the id is known, the dialogue is asked again and changes
         nothing.
         """
-        verbs, error = known.reply, None
-        if verbs is None:
+        error = None
+        if known.reply is None:
             said = await self._ask(arrival, found, _clock_s() + self._dialogue_timeout_s, known.number)
-            verbs, error = said.verbs, said.error
+            twiml, error = said.reply.twiml, said.error
+        else:
+            twiml = reply.document(known.reply)
         return Answer(
-            reply.document(verbs),
+            twiml,
             self.cookies.set_cookie(found.record, arrival.conversation, arrival.now_ms),
             "duplicate",
             known.number,
@@ -190,7 +196,7 @@ class Exchange:
         """What the dialogue says to message `number`, or why it is not asked."""
         record = found.record
         number = number or record.count + 1
-        silent = _Said(number, record.data, b"", record.data, False, "", None, None)
+        silent = _Said(number, record.data, reply.SILENCE, record.data, False, "", None, None)
         if self._opt_out and arrival.message.is_opt_out:
             return silent._replace(outcome="opted_out")
         if self._loops(record, arrival.now_ms):
@@ -198,14 +204,13 @@ class Exchange:
         session = Session(number, restored=found.restored, packed_data=record.data)
         started_s = _clock_s()
         try:
-            said = await self._within(deadline_s, arrival.message, session)
-            verbs = reply.verbs(reply.to_twiml(said))
+            said = reply.to_reply(await self._within(deadline_s, arrival.message, session))
             data = session.packed_data(self.store.data_limit)
         except Exception as error:  # noqa: BLE001 - a dialogue is the user's code and may raise anything
-            verbs = reply.verbs(reply.to_twiml(self.apology or None))
-            return silent._replace(verbs=verbs, outcome="failed", error=error, took_s=_clock_s() - started_s)
+            sorry = reply.to_reply(self.apology or None)
+            return silent._replace(reply=sorry, outcome="failed", error=error, took_s=_clock_s() - started_s)
         return silent._replace(
-            verbs=verbs, data=data, ended=session.ended, outcome="counted", took_s=_clock_s() - started_s
+            reply=said, data=data, ended=session.ended, outcome="counted", took_s=_clock_s() - started_s
         )
 
     async def _within(self, deadline_s: float, message: Message, session: Session) -> Reply | str | None:

@@ -126,6 +126,8 @@ class Inbound(_Webhook):
 
     def _tell(self, message: Message, answer: Answer) -> None:
         self.metrics.answered(answer)
+        if message.channel == "sms":  # only there is charged by segments
+            self.metrics.texted(answer.texts)
         if message.error_code:
             self.metrics.fallbacks.labels(message.error_code).inc()
         if answer.error:

@@ -20,6 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from smsd.exchange import OUTCOMES, Answer
 from smsd.message import DELIVERY_STATUSES
 from smsd.mismatch import CAUSES
+from smsd.reply import segments
 from smsd.store.node import KINDS
 from smsd.version import VERSION
 
@@ -99,8 +100,9 @@ class Metrics:
         self._store_took = {name: self.store_duration.labels(name) for name in ("read", "write")}
         self.dialogue_duration = self._histogram("dialogue_duration", "Of the dialogue.", _REQUEST_BUCKETS)
         self.segments = self._counter(
-            "reply_segments", "SMS segments of replies sent.", encoding=("GSM-7", "UCS-2")
+            "reply_segments", "SMS segments of replies, as Twilio charges them.", encoding=("GSM-7", "UCS-2")
         )
+        self._segments = {name: self.segments.labels(name) for name in ("GSM-7", "UCS-2")}
         self.store_up_gauge = Gauge(
             "smsd_store_up", "Whether the node answers.", ["node"], registry=self.registry
         )
@@ -143,6 +145,12 @@ class Metrics:
             self.restored.labels("cookie").inc()
         if answer.dialogue_s is not None:
             self.dialogue_duration.observe(answer.dialogue_s)
+
+    def texted(self, texts: Iterable[str]) -> None:
+        """Messages that go out as SMS."""
+        for text in texts:
+            counted = segments(text)
+            self._segments[counted.encoding].inc(counted.count)
 
     def signed(self, key: str) -> None:
         """One good signature."""

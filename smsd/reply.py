@@ -66,6 +66,11 @@ class Reply:
         for name, value in (("messages", messages), ("media", links), ("twiml", twiml)):
             object.__setattr__(self, name, value)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The messages that travel as SMS: all, or all but the first if media go with it."""
+        return self.messages[1:] if self.media else self.messages
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a Reply is immutable")
 
@@ -82,19 +87,19 @@ class Reply:
         return f"<Reply: {len(self.messages)} messages, {len(self.media)} media>"
 
 
-def to_twiml(reply: Reply | str | None) -> bytes:
-    """The document that Twilio is sent. Nothing to say is an empty `<Response/>`. Raises `ReplyError`."""
-    if reply is None:
-        return _EMPTY
-    if isinstance(reply, str):
-        reply = Reply(reply)
-    if not isinstance(reply, Reply):
-        raise ReplyError(f"a dialogue returns Reply, str or None, not {type(reply).__name__}")
-    return reply.twiml
+def to_reply(said: Reply | str | None) -> Reply:
+    """What a dialogue returned, as a `Reply`; None is one without messages. Raises `ReplyError`."""
+    if said is None:
+        return SILENCE
+    if isinstance(said, str):
+        return Reply(said)
+    if not isinstance(said, Reply):
+        raise ReplyError(f"a dialogue returns Reply, str or None, not {type(said).__name__}")
+    return said
 
 
 def verbs(twiml: bytes) -> bytes:
-    """What stands inside `<Response>`: the part worth keeping of a document that `to_twiml` made."""
+    """What stands inside `<Response>`: the part worth keeping of a document that a `Reply` made."""
     return b"" if twiml == _EMPTY else twiml[len(_HEAD) : -len(_TAIL)]
 
 
@@ -117,6 +122,7 @@ _GSM = frozenset(
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
 _GSM_EXTENSION = frozenset("\f^{}\\[~]|€")  # sent as two septets, escape and character
+_GSM_ALL = _GSM | _GSM_EXTENSION
 
 
 def segments(text: str) -> Segments:
@@ -125,7 +131,9 @@ def segments(text: str) -> Segments:
 
     No character is torn in two, so a segment may end one unit early. An empty text counts as one segment.
     """
-    if _GSM.union(_GSM_EXTENSION).issuperset(text):
+    if len(text) <= 160 and _GSM.issuperset(text):  # most texts: the metric counts every reply
+        return Segments("GSM-7", len(text), 1)
+    if _GSM_ALL.issuperset(text):
         return _segments("GSM-7", [2 if char in _GSM_EXTENSION else 1 for char in text], 160, 153)
     return _segments("UCS-2", [2 if char > "\uffff" else 1 for char in text], 70, 67)
 
@@ -221,3 +229,6 @@ def _joined(text: str, cut: int) -> bool:
         return True
     flags = re.search("[\U0001f1e6-\U0001f1ff]*$", text[max(0, cut - _LONGEST_CLUSTER) : cut])
     return "\U0001f1e6" <= after <= "\U0001f1ff" and flags is not None and len(flags[0]) % 2 == 1
+
+
+SILENCE = Reply()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twilio.twiml.messaging_response import MessagingResponse
 
 from smsd.errors import ReplyError
-from smsd.reply import MOST_BYTES, Reply, Segments, document, segments, to_twiml, verbs
+from smsd.reply import MOST_BYTES, Reply, Segments, document, segments, to_reply, verbs
 
 properties = hypothesis_settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -77,13 +77,13 @@ def legal(text: str) -> str:
 )
 def test_a_reply_becomes_this_document(reply: Reply | str | None, inside: str) -> None:
     response = f"<Response>{inside}</Response>" if inside else "<Response/>"
-    assert to_twiml(reply) == f'<?xml version="1.0" encoding="UTF-8"?>{response}'.encode()
+    assert to_reply(reply).twiml == f'<?xml version="1.0" encoding="UTF-8"?>{response}'.encode()
 
 
 @properties
 @given(st.text())
 def test_a_parser_reads_the_text_without_what_xml_cannot_carry(text: str) -> None:
-    assert texts_in(to_twiml(text)) == ([legal(text)] if legal(text).strip() else [])
+    assert texts_in(to_reply(text).twiml) == ([legal(text)] if legal(text).strip() else [])
 
 
 plain = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), min_size=1)
@@ -102,20 +102,20 @@ def test_the_document_is_the_one_that_the_sdk_would_make(texts: list[str], media
             message.body(text)
         for link in media:
             message.media(link)
-    assert tree(to_twiml(Reply(*texts, media=media))) == tree(str(expected))
+    assert tree(Reply(*texts, media=media).twiml) == tree(str(expected))
 
 
 @properties
 @given(st.lists(st.text(), max_size=3), st.booleans())
 def test_the_verbs_can_be_kept_and_made_a_document_again(texts: list[str], with_media: bool) -> None:
-    twiml = to_twiml(Reply(*texts, media=PNG if with_media else ()))
+    twiml = Reply(*texts, media=PNG if with_media else ()).twiml
     assert document(verbs(twiml)) == twiml
     assert b"Response" not in verbs(twiml) or any("Response" in text for text in texts)
 
 
 def test_what_is_no_reply_is_refused_by_its_type_alone() -> None:
     with pytest.raises(ReplyError, match="a dialogue returns Reply, str or None, not dict"):
-        to_twiml({"Body": "secret"})  # type: ignore[arg-type]
+        to_reply({"Body": "secret"})  # type: ignore[arg-type]
 
 
 # --- limits
