@@ -85,6 +85,7 @@ def _add_keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "keys",
         help="print fresh SMSD_COOKIE_KEYS and SMSD_HASH_KEY",
         description="Print fresh secrets, as settings or as a Secret manifest.",
+        allow_abbrev=False,  # `--token SECRET` must not pass for --token-file
     )
     parser.add_argument("--kubernetes", action="store_true", help="print a Secret manifest")
     parser.add_argument(
@@ -136,7 +137,12 @@ def _keys(arguments: argparse.Namespace) -> int:
     if not arguments.kubernetes:
         sys.stdout.write(keys.settings_lines(token))
         return 0
-    auth_token = _auth_token(arguments.token_file)
+    try:
+        auth_token = _auth_token(arguments.token_file)
+    except (OSError, UnicodeDecodeError, EOFError) as error:  # EOFError: the prompt was left
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        sys.stderr.write(f"smsd keys: the Twilio auth token cannot be read: {reason}\n")
+        return EXIT_USAGE
     if not auth_token:
         sys.stderr.write("smsd keys: the Twilio auth token is empty\n")
         return EXIT_USAGE
