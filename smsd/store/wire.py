@@ -1,28 +1,12 @@
-"""One connection to one memcached node: many commands, one round trip, one deadline. Blocking; runs in a
-node's thread.
+"""What is said to one memcached node, as bytes: commands made, answers read. No socket, no clock.
 
-Writes go first and one `gets` for all reads last: while memcached sends values it reads nothing more, so
-values must not be asked for while there is something left to send.
+Answers are read by pymemcache's own readers, from what has arrived so far.
 """
 
-import socket
-import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, NoReturn
 
-from pymemcache.client.base import Client, _readline, _readvalue
+from pymemcache.client.base import _readline, _readvalue
 from pymemcache.exceptions import MemcacheUnknownError
-
-_RECEIVE_BYTES = 65_536
-
-
-class Write(NamedTuple):
-    """An `add` (no token) or a `cas`."""
-
-    key: bytes
-    value: bytes
-    expire_s: int
-    cas: bytes | None
 
 
 class Value(NamedTuple):
@@ -40,98 +24,67 @@ class ServerRefused(NamedTuple):
     answer: str
 
 
-class _DeadlineSocket:
-    """A socket whose reads and writes together end at `deadline_s`, however slowly the bytes drip."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self.deadline_s = 0.0
-
-    def _arm(self) -> None:
-        left_s = self.deadline_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        self._sock.settimeout(left_s)
-
-    def recv(self, _size: int) -> bytes:
-        self._arm()
-        return self._sock.recv(_RECEIVE_BYTES)
-
-    def sendall(self, data: bytes) -> None:
-        self._arm()
-        self._sock.sendall(data)
-
-    def close(self) -> None:
-        self._sock.close()
+class Incomplete(Exception):
+    """The rest of the answer has not arrived yet. Raised by `Answers`, caught by `node`."""
 
 
-class Connection(Client):  # type: ignore[misc]  # pymemcache has no types
-    """pymemcache's client with one more verb."""
-
-    sock: Any
-
-    def _connect(self) -> None:
-        super()._connect()
-        self.sock = _DeadlineSocket(self.sock)
-
-    def exchange(
-        self, writes: Sequence[Write], reads: Sequence[bytes], deadline_s: float
-    ) -> tuple[list[bool | ServerRefused], dict[bytes, Value]]:
-        """All commands in one round trip.
-
-        For each write whether it was stored, or why memcached refused it; and the values found by key.
-        Raises OSError (TimeoutError at the deadline) and pymemcache's MemcacheError.
-        """
-        sock = self._connected(deadline_s)
-        parts = [_write_command(write) for write in writes]
-        if reads:
-            parts.append(b"gets " + b" ".join(reads) + b"\r\n")
-        sock.sendall(b"".join(parts))
-        buffer = b""
-        stored: list[bool | ServerRefused] = []
-        for _ in writes:
-            buffer, line = _readline(sock, buffer)
-            stored.append(_write_answer(line))
-        return stored, _read_values(sock, buffer) if reads else {}
-
-    def _connected(self, deadline_s: float) -> _DeadlineSocket:
-        if self.sock is None:
-            self.connect_timeout = max(0.001, deadline_s - time.monotonic())
-            self._connect()
-        sock: _DeadlineSocket = self.sock
-        sock.deadline_s = deadline_s
-        return sock
+def gets(key: bytes) -> bytes:
+    """The command that reads."""
+    return b"gets %b\r\n" % key
 
 
-def _read_values(sock: _DeadlineSocket, buffer: bytes) -> dict[bytes, Value]:
-    values: dict[bytes, Value] = {}
-    while True:
-        buffer, line = _readline(sock, buffer)
+def write(key: bytes, value: bytes, expire_s: int, cas: bytes | None) -> bytes:
+    """An `add`, or with a token a `cas`."""
+    if cas is None:
+        return b"add %b 0 %d %d\r\n%b\r\n" % (key, expire_s, len(value), value)
+    return b"cas %b 0 %d %d %b\r\n%b\r\n" % (key, expire_s, len(value), cas, value)
+
+
+class Answers:
+    """The answers of one connection, in the order of the commands. MemcacheUnknownError for what is none."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def arrived(self, data: bytes) -> None:
+        """More of them."""
+        self._rest += data
+
+    def found(self) -> Value | None:
+        """The next answer, to `gets`."""
+        rest, line = _readline(_NOTHING_MORE, self._rest)
         if line == b"END":
-            return values
+            self._rest = rest
+            return None
         try:
-            verb, key, _flags, size, cas = line.split()
+            verb, _key, _flags, size, cas = line.split()
             length = int(size)
         except ValueError:
             raise MemcacheUnknownError("no answer to gets") from None
-        if verb != b"VALUE":
+        rest, value = _readvalue(_NOTHING_MORE, rest, length)
+        rest, end = _readline(_NOTHING_MORE, rest)
+        if (verb, end) != (b"VALUE", b"END"):
             raise MemcacheUnknownError("no answer to gets")
-        buffer, value = _readvalue(sock, buffer, length)
-        values[key] = Value(value, cas)
+        self._rest = rest
+        return Value(value, cas)
+
+    def stored(self) -> "bool | ServerRefused":
+        """The next answer, to a write."""
+        self._rest, line = _readline(_NOTHING_MORE, self._rest)
+        if line == b"STORED":
+            return True
+        if line in {b"EXISTS", b"NOT_FOUND", b"NOT_STORED"}:
+            return False
+        if line.startswith((b"SERVER_ERROR", b"CLIENT_ERROR")):
+            return ServerRefused(line.decode("ascii", "replace"))
+        raise MemcacheUnknownError("no answer to a write")
 
 
-def _write_command(write: Write) -> bytes:
-    size = len(write.value)
-    if write.cas is None:
-        return b"add %b 0 %d %d\r\n%b\r\n" % (write.key, write.expire_s, size, write.value)
-    return b"cas %b 0 %d %d %b\r\n%b\r\n" % (write.key, write.expire_s, size, write.cas, write.value)
+class _NothingMore:
+    """Takes the place of the socket that pymemcache would read on from."""
+
+    def recv(self, _size: int) -> NoReturn:
+        raise Incomplete
 
 
-def _write_answer(line: bytes) -> bool | ServerRefused:
-    if line == b"STORED":
-        return True
-    if line in {b"EXISTS", b"NOT_FOUND", b"NOT_STORED"}:
-        return False
-    if line.startswith((b"SERVER_ERROR", b"CLIENT_ERROR")):
-        return ServerRefused(line.decode("ascii", "replace"))
-    raise MemcacheUnknownError("no answer to a write")
+_NOTHING_MORE = _NothingMore()

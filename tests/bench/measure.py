@@ -49,7 +49,14 @@ def rss_mb(pid: int) -> float:
 
 
 def play(
-    traffic: Path, *, port: int, pid: int, seconds: int, in_flight: int, cookie: str = "-", counts: bool = True
+    traffic: Path,
+    *,
+    port: int,
+    pid: int,
+    seconds: int,
+    in_flight: int,
+    cookie: str = "-",
+    counts: bool = True,
 ) -> Round:
     """Play a traffic file for so long. AssertionError if an answer was wrong; `counts`: if a number was."""
     command = ["wrk", "-t", "1", "-c", str(in_flight), "-d", f"{seconds}s", "--timeout", "20s"]

@@ -11,7 +11,7 @@ import pytest
 from smsd.errors import StoreUnavailable
 from smsd.store.node import Node, Read, Token
 from tests.observer import Told
-from tests.processes import Memcached, free_port
+from tests.processes import Memcached, free_port, wait_for
 
 KEY = b"smsd:key"
 
@@ -239,13 +239,17 @@ def test_a_token_of_another_connection_is_never_sent() -> None:
         run(memcached.node, test, timeout_s=5)
 
 
-def test_closing_ends_the_thread() -> None:
+def test_closing_ends_the_connection_and_what_waits_for_it() -> None:
     async def test(node: Node, told: Told) -> None:
         await node.read(KEY)
+        assert connections() == 2  # the node's and the one that asks
+
+    def connections() -> int:
+        client = memcached.client()
+        count: int = client.stats()[b"curr_connections"]
+        client.close()
+        return count
 
     with Memcached() as memcached:
         run(memcached.node, test)
-        name = f"memcached {memcached.node}"
-        for thread in [thread for thread in threading.enumerate() if thread.name == name]:
-            thread.join(10)
-            assert not thread.is_alive()
+        wait_for(lambda: connections() == 1, "the connection closed")
