@@ -23,6 +23,7 @@ ARGUMENTS = [
 ]
 SIZES: dict[str, ViewportSize] = {
     "desk": {"width": 1440, "height": 900},
+    "tablet": {"width": 900, "height": 900},
     "pocket": {"width": 375, "height": 740},
 }
 

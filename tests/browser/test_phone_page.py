@@ -1,11 +1,11 @@
 """The phone page in a browser, before a real `smsd serve --dev`: a conversation, every switch, every error state."""
 
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import combinations, count
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FloatRect, Page, expect
 
 from tests.browser.conftest import ARTEFACTS, SIZES, Watch
 from tests.simulator.dev import DevServer
@@ -67,6 +67,15 @@ def thanked() -> str:
     return f"Thanks for the new message! {friend(1)}"
 
 
+def overlap(one: FloatRect | None, other: FloatRect | None) -> bool:
+    """Whether two parts of the page cover each other; each has a margin of some pixels."""
+    assert one is not None
+    assert other is not None
+    across = min(one["x"] + one["width"], other["x"] + other["width"]) - max(one["x"], other["x"])
+    down = min(one["y"] + one["height"], other["y"] + other["height"]) - max(one["y"], other["y"])
+    return across > 8 and down > 8
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", list(SIZES))
 def test_a_whole_conversation(open_page: Open, size: str, scheme: Scheme) -> None:
@@ -81,7 +90,10 @@ def test_a_whole_conversation(open_page: Open, size: str, scheme: Scheme) -> Non
     expect(page.locator(".pending")).to_have_count(0)
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
     page.screenshot(path=ARTEFACTS / f"{size}-{scheme}.png")
-    if size == "pocket":
+    if size != "pocket":
+        boxes = [page.locator(name).bounding_box() for name in (".phone", ".switches", ".inspector")]
+        assert not any(overlap(one, other) for one, other in combinations(boxes, 2))
+    else:
         for view in ("Switches", "Inspector"):
             page.get_by_role("button", name=view, exact=True).click()
             page.screenshot(path=ARTEFACTS / f"{size}-{scheme}-{view.lower()}.png")

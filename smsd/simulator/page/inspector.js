@@ -37,12 +37,14 @@ const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value)
 
 function deliveries(event, chosen, choose) {
   const said = event.deliveries.map((delivery) => delivery.replies.map((reply) => reply.body).join("\n"));
-  const same = said.every((text) => text === said[0]);
+  const counts = event.deliveries.map((delivery) => delivery.cookie_received?.count);
+  const told = said.some((text) => text !== said[0]) ? "the replies differ"
+    : counts.some((count) => count !== counts[0]) ? "counted more than once" : "";
   return h("div", { class: "deliveries", role: "group", "aria-label": "Deliveries of this message" },
     event.deliveries.map((_, index) =>
       h("button", { type: "button", "aria-pressed": String(index === chosen), onclick: () => choose(index) },
         `Delivery ${index + 1}`)),
-    h("span", { class: same ? "same" : "differs" }, same ? "same MessageSid, same reply, one count" : "the replies differ"));
+    h("span", { class: told ? "differs" : "same" }, told || "same MessageSid, same reply, one count"));
 }
 
 function step(title, note, content, open) {
@@ -110,13 +112,13 @@ function handedBack(delivery) {
       h("pre", { class: "wire", tabindex: "0", "aria-label": "Set-Cookie" }, delivery.cookie))];
 }
 
-// JSON with an indent, and short lists on one line.
+// JSON with an indent, and lists of plain values on one line.
 function indented(value, lead = "") {
   if (value === null || typeof value !== "object") return JSON.stringify(value);
   const list = Array.isArray(value);
   const inner = `${lead}  `;
   const short = JSON.stringify(value);
-  if (short.length < 64 && Object.values(value).every((one) => one === null || typeof one !== "object"))
+  if ((list || short.length < 64) && Object.values(value).every((one) => one === null || typeof one !== "object"))
     return list ? short.replaceAll('","', '", "') : short.replaceAll('":', '": ').replaceAll(',"', ', "');
   const parts = list ? value.map((one) => indented(one, inner))
     : Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${indented(one, inner)}`);
