@@ -25,7 +25,7 @@ OUTCOMES = ("counted", "duplicate", "degraded", "opted_out", "looped", "failed")
 """Every `outcome` of smsd_messages_total."""
 
 LOOP_WINDOW_S = 30
-TURN_WAIT_S = 0.5
+TURN_WAIT_S = 0.25
 """So long a message waits for the one before it in its conversation. Then compare-and-swap alone decides."""
 
 

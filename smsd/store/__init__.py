@@ -16,8 +16,8 @@ class View(NamedTuple):
     """Compare-and-swap token; the store's own affair."""
     degraded: bool = False
     """The store could not be reached in time: this is the overlay."""
-    since_s: float = 0.0
-    """When the first read for this message began, on the monotonic clock."""
+    waited_s: float = 0.0
+    """So long this message has waited for the store, over all its reads and writes."""
 
 
 class Store(Protocol):

@@ -40,7 +40,7 @@ class OverlayStore:
         max_pending_bytes: int = MAX_PENDING_BYTES,
     ) -> None:
         self.remote = remote
-        self._budget_s = 2 * timeout_s
+        self._budget_s = 1.5 * timeout_s
         self._ttl_ms = ttl_s * 1000
         self._now_ms = now_ms
         self._random_bits = random_bits
@@ -59,45 +59,51 @@ class OverlayStore:
         return len(self._pending)
 
     async def load(self, key: bytes, copy: Record | None) -> View:
-        return await self._load(key, (copy,) if copy else (), time.monotonic())
+        return await self._load(key, (copy,) if copy else ())
 
     async def _load(
-        self, key: bytes, copies: tuple[Record, ...], since_s: float, seen: Record | None = None
+        self, key: bytes, copies: tuple[Record, ...], waited_s: float = 0.0, seen: Record | None = None
     ) -> View:
-        """`seen`: the record as it was last read for this message, in case it cannot be read again."""
-        if time.monotonic() - since_s > self._budget_s:
-            return self._degraded(key, copies, since_s, seen)
+        """`waited_s`: how long this message has waited for the store. `seen`: the record as it was last read
+        for it, in case it cannot be read again.
+        """
+        if waited_s > self._budget_s:
+            return self._degraded(key, copies, seen)
+        asked_s = time.monotonic()
         try:
             stored, token = await self.remote.load(key)
         except StoreUnavailable:
-            return self._degraded(key, copies, since_s, seen)
+            return self._degraded(key, copies, seen)
+        waited_s += time.monotonic() - asked_s
         waiting = self._pending.get(key)
-        return View(stored, (*copies, waiting) if waiting else copies, (token, waiting), since_s=since_s)
+        return View(stored, (*copies, waiting) if waiting else copies, (token, waiting), waited_s=waited_s)
 
-    def _degraded(
-        self, key: bytes, copies: tuple[Record, ...], since_s: float, seen: Record | None = None
-    ) -> View:
+    def _degraded(self, key: bytes, copies: tuple[Record, ...], seen: Record | None = None) -> View:
         known = (*copies, seen) if seen else copies
-        return View(self._pending.get(key), known, degraded=True, since_s=since_s)
+        return View(self._pending.get(key), known, degraded=True)
 
     async def commit(self, key: bytes, record: Record, view: View) -> View | None:
         if view.degraded:
             return self._commit_here(key, record, view)
+        if view.waited_s > self._budget_s:
+            return self._degraded(key, view.copies, view.stored)
         token, waiting = view.token
+        asked_s = time.monotonic()
         try:
             stored = await self.remote.save(key, record, token)
         except StoreUnavailable:
-            return self._degraded(key, view.copies, view.since_s, view.stored)
+            return self._degraded(key, view.copies, view.stored)
         if stored:
             if waiting is not None:
                 self._merged(key, waiting)
             return None
         self._observer.store_conflict()
-        return await self._load(key, view.copies, view.since_s, view.stored)
+        waited_s = view.waited_s + time.monotonic() - asked_s
+        return await self._load(key, view.copies, waited_s, view.stored)
 
     def _commit_here(self, key: bytes, record: Record, view: View) -> View | None:
         if self._pending.get(key) != view.stored:
-            return self._degraded(key, view.copies, view.since_s)
+            return self._degraded(key, view.copies)
         self._pending.put(key, record)
         return None
 
