@@ -7,8 +7,9 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple, Self
+from typing import Self
 
 from smsd.simulator import JAR, Client, Cookies, Inbound, Twilio
 from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN, Smsd
@@ -17,7 +18,8 @@ TO = "+14158141829"
 REPLY = re.compile(rb"<Message>(.*?(\d+) times)</Message>")
 
 
-class Delivery(NamedTuple):
+@dataclass(frozen=True)
+class Delivery:
     """One delivery of one message. Times in seconds on the monotonic clock."""
 
     conversation: str

@@ -154,6 +154,8 @@ class Proxy:
             await asyncio.sleep(self.delay_s)
         elif fault is Fault.DRIP:
             for byte in chunk[:-1]:
+                if writer.is_closing():
+                    return
                 writer.write(bytes((byte,)))
                 await asyncio.sleep(self.delay_s)
             chunk = chunk[-1:]

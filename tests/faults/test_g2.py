@@ -61,3 +61,20 @@ def test_g2_replicas_do_collide(four: World) -> None:
     at_once(four, conversations=1, messages=20)
     assert sum(replica.metric("smsd_store_conflicts_total") for replica in four.replicas) > 0
     assert all(replica.metric('smsd_messages_total{outcome="degraded"}') == 0 for replica in four.replicas)
+
+
+def test_g2_a_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
+    """Replicas that collide after a second of thinking read again, and do not go on by themselves."""
+    with world(replicas=2, env={"SMSD_DIALOGUE": "tests.faults.dialogues:slow"}) as made:
+
+        async def run() -> None:
+            async with Recorder(made.replicas) as twilio:
+                from_ = number()
+                messages = [twilio.compose(from_) for _ in range(3)]
+                await asyncio.gather(
+                    *(twilio.deliver(message, made.replicas[i % 2]) for i, message in enumerate(messages))
+                )
+                assert twilio.violations() == []
+
+        asyncio.run(run())
+        assert sum(replica.metric("smsd_store_conflicts_total") for replica in made.replicas) > 0

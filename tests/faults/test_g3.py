@@ -17,8 +17,10 @@ from tests.processes import ACCOUNT, SETTINGS, Memcached
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[World]:
-    """Two nodes with 1 MB each; `no_modern`: what is asked for often is evicted as well."""
-    with world(nodes=2, replicas=2, options=("-m", "1", "-I", "512k", "-o", "no_modern")) as made:
+    """Two nodes with 1 MB each; without the maintainer what is asked for often is evicted as well."""
+    with world(
+        nodes=2, replicas=2, options=("-m", "1", "-I", "512k", "-o", "no_lru_crawler,no_lru_maintainer")
+    ) as made:
         yield made
 
 

@@ -1,0 +1,270 @@
+"""G4: with memcached down, slow or hung, every message is still answered within 1 s; when it is back, counts made
+meanwhile are merged, none lost, none doubled.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+
+import pytest
+
+from smsd.simulator import LOST
+from tests.faults.history import Delivery, Recorder
+from tests.faults.proxy import Fault
+from tests.faults.world import World, counted, number, sees, status, wait_until_merged, world
+from tests.processes import Memcached, wait_for
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[World]:
+    with world(nodes=2, replicas=2, proxied=True) as made:
+        yield made
+
+
+class Lag(threading.Thread):
+    """How late this machine wakes whoever sleeps: what no event loop can be blamed for."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.worst_s = 0.0
+        self.over = False
+
+    def run(self) -> None:
+        while not self.over:
+            asked_s = time.monotonic()
+            time.sleep(0.01)
+            self.worst_s = max(self.worst_s, time.monotonic() - asked_s - 0.01)
+
+
+@pytest.fixture(scope="module")
+def lag() -> Iterator[Lag]:
+    thread = Lag()
+    thread.start()
+    yield thread
+    thread.over = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[World]:
+    """No proxies: the processes themselves fail."""
+    with world(nodes=3, replicas=2) as made:
+        yield made
+
+
+@contextmanager
+def hung(node: Memcached) -> Iterator[None]:
+    node.hang()
+    try:
+        yield
+    finally:
+        node.resume()
+
+
+@contextmanager
+def down(node: Memcached) -> Iterator[None]:
+    node.kill()
+    try:
+        yield
+    finally:
+        node.start()
+
+
+@contextmanager
+def outage(made: World, fault: Fault, delay_s: float = 0.1) -> Iterator[None]:
+    for proxy in made.proxies:
+        proxy.delay_s = delay_s
+        proxy.set(fault)
+    try:
+        yield
+    finally:
+        for proxy in made.proxies:
+            proxy.set(Fault.PASS)
+
+
+async def converse(twilio: Recorder, numbers: list[str], messages: int) -> list[Delivery]:
+    """So many messages of each, one after the other in a conversation, all conversations at the same time."""
+    begun = len(twilio.history)
+
+    async def one(from_: str) -> None:
+        for _ in range(messages):
+            await twilio.text(from_)
+
+    await asyncio.gather(*map(one, numbers))
+    return twilio.history[begun:]
+
+
+FAULTS = [
+    (Fault.REFUSE, 0.0),
+    (Fault.SILENT, 0.0),
+    (Fault.HOLD_WRITES, 0.0),
+    (Fault.CUT, 0.0),
+    (Fault.GARBAGE, 0.0),
+    (Fault.DRIP, 0.02),
+    (Fault.SLOW, 0.1),
+    (Fault.SLOW, 0.2),
+    (Fault.SLOW, 0.4),
+]
+
+
+@pytest.mark.parametrize(("fault", "delay_s"), FAULTS)
+def test_g4_every_message_is_answered_in_time_and_none_is_lost_or_doubled(
+    two: World, fault: Fault, delay_s: float
+) -> None:
+    """Before, during and after: each conversation counts on; afterwards a message without cookie finds the sum."""
+
+    async def run() -> None:
+        async with Recorder(two.replicas) as twilio:
+            numbers = [number() for _ in range(6)]
+            await converse(twilio, numbers, 3)
+            with outage(two, fault, delay_s):
+                during = await converse(twilio, numbers, 4)
+            await asyncio.to_thread(wait_until_merged, two)
+            for from_ in numbers:
+                await twilio.text(from_, cookies=LOST)
+            assert twilio.violations() == []
+            assert max(delivery.took_s for delivery in during) < 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("delay_s", [0.1, 0.2, 0.24])
+def test_g4_many_messages_of_one_conversation_at_once_are_answered_in_time_though_memcached_is_slow(
+    two: World, delay_s: float
+) -> None:
+    async def run() -> None:
+        async with Recorder(two.replicas) as twilio:
+            from_ = number()
+            with outage(two, Fault.SLOW, delay_s):
+                messages = [twilio.compose(from_) for _ in range(12)]
+                during = await asyncio.gather(*map(twilio.deliver, messages))
+            assert all(delivery.status == 200 for delivery in during)
+            assert max(delivery.took_s for delivery in during) < 1
+            await asyncio.to_thread(wait_until_merged, two)
+            assert (await twilio.text(from_, cookies=LOST)).count == 13
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fault", [hung, down])
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_g4_nodes_hung_or_down(
+    bare: World, lag: "Lag", fault: Callable[[Memcached], object], nodes: int
+) -> None:
+    """The slowest answer, the median after the breaker has opened, the time until the return is seen, and that the
+    event loop was never held up for 50 ms.
+    """
+
+    async def run() -> None:
+        async with Recorder(bare.replicas) as twilio:
+            numbers = [number() for _ in range(12)]
+            await converse(twilio, numbers, 2)
+            faults = [fault(node) for node in bare.nodes[:nodes]]
+            for each in faults:
+                each.__enter__()  # type: ignore[attr-defined]
+            try:
+                first = [await twilio.text(from_, replica) for replica in bare.replicas for from_ in numbers]
+                for replica in bare.replicas:
+                    await asyncio.to_thread(wait_for, sees(replica, "down"), "the breaker is open")
+                later = [await twilio.text(from_) for from_ in numbers * 5]
+            finally:
+                for each in faults:
+                    each.__exit__(None, None, None)  # type: ignore[attr-defined]
+            back_s = time.monotonic()
+            await asyncio.to_thread(wait_until_merged, bare)
+            assert time.monotonic() - back_s < 2
+            assert max(delivery.took_s for delivery in first + later) < 1
+            assert median(delivery.took_s for delivery in later) < 0.05 + lag.worst_s
+            for from_ in numbers:
+                await twilio.text(from_, cookies=LOST)
+            assert twilio.violations() == []
+
+    asyncio.run(run())
+    for replica in bare.replicas:
+        assert replica.metric("smsd_event_loop_lag_seconds") < 0.05 + 2 * lag.worst_s
+
+
+def test_g4_a_node_that_hung_through_many_writes_and_wakes_doubles_nothing(bare: World) -> None:
+    """What was sent to it before the breaker opened is carried out when it wakes."""
+
+    async def run() -> None:
+        async with Recorder(bare.replicas) as twilio:
+            numbers = [number() for _ in range(30)]
+            for _ in range(3):
+                await converse(twilio, numbers, 1)
+                for node in bare.nodes:
+                    node.hang()
+                await converse(twilio, numbers, 2)
+                for node in bare.nodes:
+                    node.resume()
+                await converse(twilio, numbers, 1)
+            await asyncio.to_thread(wait_until_merged, bare)
+            for from_ in numbers:
+                await twilio.text(from_, cookies=LOST)
+            assert twilio.violations() == []
+
+    asyncio.run(run())
+
+
+def test_g4_one_replica_cut_off_from_the_nodes_counts_on(two: World) -> None:
+    """A partition: one replica reaches no node, the other reaches all; messages go to both in turn."""
+    cut_off, other = two.replicas
+
+    async def run() -> None:
+        async with Recorder(two.replicas) as twilio:
+            numbers = [number() for _ in range(6)]
+            await converse(twilio, numbers, 2)
+            for proxy in two.proxies:
+                proxy.set(Fault.SILENT, only=cut_off)
+            await converse(twilio, numbers, 10)
+            assert sees(cut_off, "down")()
+            assert not sees(other, "down")()
+            for proxy in two.proxies:
+                proxy.set(Fault.PASS, only=cut_off)
+            await asyncio.to_thread(wait_until_merged, two)
+            for from_ in numbers:
+                await twilio.text(from_, other, LOST)
+            assert twilio.violations() == []
+
+    asyncio.run(run())
+
+
+def test_g4_counts_made_apart_by_two_replicas_add_up_afterwards(two: World) -> None:
+    """Both count new messages of one conversation on their overlays: the limit that the README names. Then the sum."""
+
+    async def run() -> None:
+        async with Recorder(two.replicas) as twilio:
+            from_ = number()
+            await twilio.text(from_)
+            with outage(two, Fault.REFUSE):
+                for _ in range(5):
+                    await asyncio.gather(*(twilio.text(from_, replica) for replica in two.replicas))
+                assert [status(replica)["pending"] for replica in two.replicas] == [1, 1]
+            await asyncio.to_thread(wait_until_merged, two)
+            for replica in two.replicas:
+                await twilio.text(from_, replica, LOST)
+            assert [delivery.count for delivery in twilio.history[-2:]] == [12, 13]
+
+    before = sum(map(counted, two.replicas))
+    asyncio.run(run())
+    assert sum(map(counted, two.replicas)) == before + 13
+
+
+def test_g4_what_a_replica_counted_alone_is_merged_before_it_ends(two: World) -> None:
+    """SIGTERM while memcached is back, but not merged with yet, loses nothing: no cookie is needed."""
+    leaving, other = two.replicas
+
+    async def run() -> None:
+        async with Recorder([leaving]) as twilio:
+            numbers = [number() for _ in range(20)]
+            with outage(two, Fault.REFUSE):
+                await converse(twilio, numbers, 2)
+            assert await asyncio.to_thread(leaving.terminate) == 0
+            for from_ in numbers:
+                assert (await twilio.text(from_, other, LOST)).count == 3
+
+    asyncio.run(run())
+    leaving.start()
