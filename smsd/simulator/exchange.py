@@ -28,6 +28,7 @@ FAILURE_CODES = {
 }
 _CONNECTING = {"connect_timeout", "refused", "host", "tls"}  # what Twilio's "ct" covers
 _Steps = Generator[Request, Answer | Failure, twiml.Document]
+_Results = Generator[Request, Answer | Failure, Answer | Failure]
 
 
 @dataclass(slots=True)
@@ -60,24 +61,33 @@ class Call:
     def document(self, url: str, params: Params) -> _Steps:
         """Ask one webhook with its retries, redirects and `<Redirect>` verbs."""
         hook = Webhook.parse(url)
-        deadline_s = self.clock() + hook.total_timeout_s
-        method, document = "POST", twiml.Document()
+        visit = _Visit(self, hook, params, self.clock() + hook.total_timeout_s)
+        document, target = twiml.Document(), ("POST", hook.url)
         for _ in range(MAX_DOCUMENTS):
-            page = yield from self._page(
-                hook, method, hook.url if not document.redirect else document.redirect[1], params, deadline_s
-            )
+            page = yield from visit.page(*target)
             document.messages += page.messages
             document.notices += page.notices
-            document.failed, document.redirect = page.failed, page.redirect
+            document.failed = page.failed
             if not page.redirect:
                 return document
-            method = page.redirect[0]
+            target = page.redirect
         document.error(14106, "more than 50 documents for one message")
         return document
 
-    def _page(self, hook: Webhook, method: str, url: str, params: Params, deadline_s: float) -> _Steps:
+
+@dataclass(slots=True)
+class _Visit:
+    """One webhook URL asked: its overrides, its form, and when its time is over."""
+
+    call: Call
+    hook: Webhook
+    params: Params
+    deadline_s: float
+
+    def page(self, method: str, url: str) -> _Steps:
+        """One document, behind however many redirects."""
         for _ in range(MAX_REDIRECTS + 1):
-            result = yield from self._tries(hook, method, url, params, deadline_s)
+            result = yield from self._tries(method, url)
             if isinstance(result, Failure):
                 return twiml.failed(FAILURE_CODES[result.kind], f"{result.kind}: {result.detail}")
             if any(violates_http(line) for line in result.all("Set-Cookie")):
@@ -88,7 +98,8 @@ class Call:
             target = result.header("Location")
             if not target:
                 return twiml.failed(11200, f"status {result.status} without Location")
-            url, method = urljoin(url, target).partition("#")[0], method if result.status == 307 else "GET"
+            url = urljoin(url, target).partition("#")[0]
+            method = method if result.status == 307 else "GET"
         return twiml.failed(11215, "too many redirects")
 
     def _read(self, answer: Answer, url: str) -> twiml.Document:
@@ -100,52 +111,44 @@ class Call:
         return twiml.read(answer, url)
 
     def _keep(self, answer: Answer) -> None:
-        if self.jar is not None:
-            self.jar.store(self.pair, answer.all("Set-Cookie"))
+        if self.call.jar is not None:
+            self.call.jar.store(self.call.pair, answer.all("Set-Cookie"))
 
-    def _tries(
-        self, hook: Webhook, method: str, url: str, params: Params, deadline_s: float
-    ) -> Generator[Request, Answer | Failure, Answer | Failure]:
-        for tried in range(hook.retries + 1):
-            result = yield from self._once(hook, method, url, params, deadline_s)
-            spent = self.clock() >= deadline_s
-            if spent or tried == hook.retries or not (_class(result) & hook.retried):
+    def _tries(self, method: str, url: str) -> _Results:
+        for tried in range(self.hook.retries + 1):
+            result = yield from self._once(method, url)
+            spent = self.call.clock() >= self.deadline_s
+            if spent or tried == self.hook.retries or not (_class(result) & self.hook.retried):
                 break
         return result
 
-    def _once(
-        self, hook: Webhook, method: str, url: str, params: Params, deadline_s: float
-    ) -> Generator[Request, Answer | Failure, Answer | Failure]:
-        request = self._request(hook, method, url, params, deadline_s)
-        result = yield from self._perform(request)
+    def _once(self, method: str, url: str) -> _Results:
+        """Ask; and again with credentials, if there are any and the answer is that they are needed."""
+        result = yield from self._perform(self._request(method, url))
         challenged = isinstance(result, Answer) and result.status == 401 and result.header("WWW-Authenticate")
-        if hook.credentials and challenged:
-            token = b64encode(":".join(hook.credentials).encode()).decode()
-            basic = ("Authorization", f"Basic {token}")
-            again = self._request(hook, method, url, params, deadline_s, basic)
-            result = yield from self._perform(again)
+        if self.hook.credentials and challenged:
+            token = b64encode(":".join(self.hook.credentials).encode()).decode()
+            result = yield from self._perform(self._request(method, url, ("Authorization", f"Basic {token}")))
         return result
 
-    def _perform(self, request: Request) -> Generator[Request, Answer | Failure, Answer | Failure]:
-        began_s = self.clock()
+    def _perform(self, request: Request) -> _Results:
+        began_s = self.call.clock()
         result = yield request
-        self.attempts.append(Attempt(request, result, began_s, self.clock()))
+        self.call.attempts.append(Attempt(request, result, began_s, self.call.clock()))
         return result
 
-    def _request(
-        self, hook: Webhook, method: str, url: str, params: Params, deadline_s: float, *more: tuple[str, str]
-    ) -> Request:
-        form = params if method == "POST" else ()
+    def _request(self, method: str, url: str, *more: tuple[str, str]) -> Request:
+        form = self.params if method == "POST" else ()
         headers = [("User-Agent", "TwilioProxy/1.1"), ("Accept", "*/*"), ("X-Home-Region", "us1")]
-        headers.append(("I-Twilio-Idempotency-Token", self.idempotency_token))
+        headers.append(("I-Twilio-Idempotency-Token", self.call.idempotency_token))
         if method == "POST":
             headers.append(("Content-Type", "application/x-www-form-urlencoded; charset=UTF-8"))
-        if self.cookies:
-            headers.append(("Cookie", self.cookies))
-        headers += [*signature_headers(self.account, url, form), *more]
-        left_s = max(deadline_s - self.clock(), 0.001)
-        body = urlencode(form).encode() if method == "POST" else b""
-        return Request(method, url, tuple(headers), body, hook.connect_timeout_s, hook.read_timeout_s, left_s)
+        if self.call.cookies:
+            headers.append(("Cookie", self.call.cookies))
+        headers += [*signature_headers(self.call.account, url, form), *more]
+        left_s = max(self.deadline_s - self.call.clock(), 0.001)
+        limits_s = self.hook.connect_timeout_s, self.hook.read_timeout_s, left_s
+        return Request(method, url, tuple(headers), urlencode(form).encode(), *limits_s)
 
 
 def _class(result: Answer | Failure) -> set[str]:
