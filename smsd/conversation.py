@@ -79,6 +79,10 @@ class Lineage(msgspec.Struct, frozen=True, array_like=True):
         return self.top - len(self.redundant)
 
 
+UNWRITTEN = (0, 0, 0)
+"""The stamp of data that no dialogue has written, or that is not known here."""
+
+
 class Record(msgspec.Struct, frozen=True, array_like=True):
     """A conversation as one hand knows it."""
 
@@ -92,7 +96,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     """By id, ascending. Closed ones stay while their tails hold ids, so that a late retry is known."""
     data: bytes = b""
     """The dialogue's JSON object; empty for {}."""
-    stamp: tuple[int, int, int] = (0, 0, 0)
+    stamp: tuple[int, int, int] = UNWRITTEN
     """(floor, count, last_ms) when `data` was written; in a join the larger one wins."""
 
     @property
@@ -264,6 +268,9 @@ def find(record: Record, digest: bytes) -> Counted | None:
 def added(opened_record: Record, digest: bytes, reply: bytes, *, now_ms: int, data: bytes) -> Record:
     """The record with one more message: `reply` its TwiML verbs, `data` the dialogue's JSON object from now
     on.
+
+    Data that this record never knew, since it was too large for the cookie, is not taken for emptied: what a
+    store that cannot be reached has of it wins once they are joined.
     """
     record = opened_record
     newest = record.lineages[-1]
@@ -272,7 +279,8 @@ def added(opened_record: Record, digest: bytes, reply: bytes, *, now_ms: int, da
         newest.id, newest.offset, newest.top + 1, newest.redundant, (*newest.tail[1 - WINDOW :], entry)
     )
     last_ms = max(record.last_ms, now_ms)
-    stamp = (record.floor, record.count + 1, last_ms)
+    unknown = not data and record.stamp == UNWRITTEN and record.count
+    stamp = UNWRITTEN if unknown else (record.floor, record.count + 1, last_ms)
     lineages = (*record.lineages[:-1], grown)
     if len(lineages) > 1:
         return _folded(Record(last_ms, record.floor, record.base, lineages, data, stamp))

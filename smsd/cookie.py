@@ -17,7 +17,16 @@ from collections.abc import Mapping
 import msgspec
 from tornado.web import create_signed_value, decode_signed_value
 
-from smsd.conversation import DIGEST_BYTES, MAX_LINEAGES, UNKNOWN, Entry, Lineage, Record, folded_to
+from smsd.conversation import (
+    DIGEST_BYTES,
+    MAX_LINEAGES,
+    UNKNOWN,
+    UNWRITTEN,
+    Entry,
+    Lineage,
+    Record,
+    folded_to,
+)
 from smsd.errors import CookieExpired, CookieForeign, CookieForged
 
 NAME = "smsd"
@@ -132,7 +141,7 @@ def unpack(payload: bytes) -> tuple[bytes, Record]:
         Lineage(line.id, line.offset, line.top, line.redundant, _tail(line.digests)) for line in copy.lineages
     )
     record = Record(
-        copy.last_ms, copy.floor, copy.base, lineages, copy.data or b"", copy.stamp if known else (0, 0, 0)
+        copy.last_ms, copy.floor, copy.base, lineages, copy.data or b"", copy.stamp if known else UNWRITTEN
     )
     return copy.conversation, record
 

@@ -20,7 +20,24 @@ class Session:
 
     count     number of this message in the conversation, from 1
     is_new    this message begins the conversation
-    restored  the store had lost the conversation; the cookie brought it back, without `data` over 400 bytes
+    restored  the store has lost the conversation or cannot be reached, and the cookie brought it back: `data`
+              of more than 400 bytes is not here, and shows as {}
+
+    >>> session = Session(2)  # smsd makes it; here as a test of your own might
+    >>> session.data["colour"] = "blue"
+    >>> session.count, session.is_new, session.data
+    (2, False, {'colour': 'blue'})
+
+    What a dialogue changes in `data` happens once for each message, or not at all:
+
+    - a message that Twilio delivers again gets the answer it got before; the dialogue does not run;
+    - two messages at the same time: the dialogue runs again with what the other one wrote, and only the run that
+      was written counts. So nothing but `session` may be changed, or only in a way that `message.sid` makes harmless
+      to repeat;
+    - a dialogue that raises, is late, or leaves what is no JSON object: `data` stays as it was;
+    - the store cannot be reached: `data` goes on in this process, from the cookie's copy, and is merged afterwards.
+      Of two versions the one that counted more messages wins as a whole; one that never knew the data loses;
+    - the record is lost: up to 400 bytes of JSON come back from the cookie, more is gone, and `restored` tells.
     """
 
     __slots__ = ("_data", "_packed", "count", "ended", "restored")
@@ -38,7 +55,15 @@ class Session:
 
     @property
     def data(self) -> dict[str, Any]:
-        """A JSON object kept for the conversation: change it, and the next message finds the change."""
+        """A JSON object kept for the conversation: change it, and the next message finds the change.
+
+        At most 100,000 bytes, with `cookie://` 400; beyond it, or if it is no JSON, the apology is sent.
+
+        >>> session = Session(1)
+        >>> session.data.setdefault("seen", []).append("hi")
+        >>> session.data
+        {'seen': ['hi']}
+        """
         if self._data is None:
             self._data = _decoder.decode(self._packed) if self._packed else {}
         return self._data

@@ -1,0 +1,161 @@
+"""What becomes of `session.data` on a repetition, a collision, an outage and a loss, on real memcached.
+
+Counts have tests of their own in tests/faults. Here it is what a dialogue keeps.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from smsd.simulator import LOST, BlockingClient, Client
+from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN, Memcached, Smsd, cluster, wait_for
+
+DIALOGUE = """
+LARGE = "x" * 500  # more than goes into the cookie
+
+async def reply(message, session):
+    data = session.data
+    word, _, rest = message.body.partition(" ")
+    if word == "keep":
+        data.setdefault("kept", []).append(rest)
+    if word == "large":
+        data["large"] = LARGE
+    if word == "fail":
+        data.clear()
+        raise ValueError
+    if word == "bye":
+        session.end()
+    kept = " ".join(sorted(data.get("kept", [])))
+    return f"{session.count} {kept or '-'} {'large' if 'large' in data else 'small'} {session.restored}"
+"""
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str | None]:
+    (tmp_path / "mine.py").write_text(DIALOGUE)
+    return {"SMSD_DIALOGUE": "mine:reply", "PYTHONPATH": str(tmp_path), "SMSD_LOOP_LIMIT": "0"}
+
+
+@contextmanager
+def served(env: dict[str, str | None]) -> Iterator[tuple[Memcached, Smsd, BlockingClient]]:
+    """One memcached, one smsd, one phone."""
+    with cluster(1, 1, env) as ((node,), (smsd,)):
+        yield node, smsd, phone(smsd)
+
+
+def phone(smsd: Smsd) -> BlockingClient:
+    return BlockingClient(f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=smsd.address)
+
+
+def test_data_and_count_survive_a_restart_of_smsd(env: dict[str, str | None]) -> None:
+    with served(env) as (_, smsd, rey):
+        assert rey.text("keep a").text == "1 a small False"
+        assert rey.text("large").text == "2 a large False"
+        assert smsd.terminate() == 0
+        smsd.start()
+        again = BlockingClient(
+            f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=smsd.address, twilio=rey.twilio
+        )
+        assert again.text("keep b").text == "3 a b large False"
+
+
+def test_a_repeated_message_changes_data_once_also_when_only_the_cookie_knows_it(
+    env: dict[str, str | None],
+) -> None:
+    with served(env) as (node, _, rey):
+        first = rey.compose("keep a")
+        assert rey.deliver(first).text == rey.deliver(first).text == "1 a small False"
+        second = rey.compose("keep b")
+        assert rey.deliver(second).text == "2 a b small False"
+        node.flush()
+        rey.deliver(second)
+        assert rey.text("look").text == "3 a b small True"
+
+
+def test_messages_at_the_same_time_on_two_replicas_each_change_data_once(env: dict[str, str | None]) -> None:
+    words = [f"w{n:02}" for n in range(24)]
+
+    async def converse(addresses: list[str]) -> str | None:
+        async with Client(f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=addresses[0]) as client:
+            await asyncio.gather(
+                *(client.text(f"keep {word}", connect_to=addresses[n % 2]) for n, word in enumerate(words))
+            )
+            return (await client.text("look")).text
+
+    with cluster(1, 2, {**env, "SMSD_STORE_TIMEOUT": "5"}) as (_, servers):
+        said = asyncio.run(converse([server.address for server in servers]))
+        assert said == f"25 {' '.join(words)} small False"
+        assert sum(server.metric("smsd_store_conflicts_total") for server in servers) > 0
+
+
+def test_in_an_outage_data_goes_on_from_the_cookie_and_is_merged_afterwards(
+    env: dict[str, str | None],
+) -> None:
+    with served(env) as (node, smsd, rey):
+        rey.text("keep a")
+        node.kill()
+        assert rey.text("keep b").text == "2 a b small True"
+        assert rey.text("keep c").text == "3 a b c small False"
+        node.start()
+        wait_for(lambda: smsd.metric("smsd_store_pending") == 0, "the merge")
+        assert rey.text("look", cookies=LOST).text == "4 a b c small False"
+
+
+def test_large_data_is_away_in_an_outage_and_back_afterwards_unless_data_was_changed_meanwhile(
+    env: dict[str, str | None],
+) -> None:
+    with served(env) as (node, smsd, rey):
+        for changed, afterwards in (("look", "5 - large False"), ("keep b", "10 b small False")):
+            rey.text("large")
+            rey.text("look")
+            node.hang()
+            assert "small True" in str(rey.text("look").text)
+            rey.text(changed)
+            node.resume()
+            wait_for(lambda: smsd.metric("smsd_store_pending") == 0, "the merge")
+            assert rey.text("look").text == afterwards
+
+
+def test_with_the_record_lost_small_data_comes_from_the_cookie_and_large_is_gone(
+    env: dict[str, str | None],
+) -> None:
+    with served(env) as (node, _, rey):
+        rey.text("keep a")
+        node.flush()
+        assert rey.text("look").text == "2 a small True"
+        assert rey.text("large").text == "3 a large False"
+        node.flush()
+        assert rey.text("look").text == "4 - small True"
+        node.flush()
+        assert rey.text("look", cookies=LOST).text == "1 - small False", "record and cookie lost"
+
+
+def test_what_a_dialogue_that_fails_has_changed_is_dropped(env: dict[str, str | None]) -> None:
+    with served(env) as (_, smsd, rey):
+        rey.text("keep a")
+        rey.text("fail")
+        assert rey.text("look").text == "3 a small False"
+        assert smsd.metric('smsd_messages_total{outcome="failed"}') == 1
+
+
+def test_the_end_takes_data_along(env: dict[str, str | None]) -> None:
+    with served(env) as (node, _, rey):
+        rey.text("keep a")
+        before = rey.text("bye").text
+        assert before == "2 a small False"
+        assert rey.text("look").text == "1 - small False"
+        node.flush()
+        assert rey.text("look").text == "2 - small True"
+
+
+def test_with_the_cookie_as_the_store_data_of_400_bytes_goes_from_message_to_message(
+    env: dict[str, str | None],
+) -> None:
+    with Smsd({**env, "SMSD_STORE": "cookie://", "SMSD_APOLOGY": "Sorry"}) as smsd:
+        rey = phone(smsd)
+        assert rey.text("keep a").text == "1 a small False"
+        assert rey.text("large").text == "Sorry"
+        assert rey.text("keep b").text == "3 a b small False"
