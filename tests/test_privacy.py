@@ -100,6 +100,7 @@ shared_keys = {{ WK1 = {{ secret = "{SHARED_SECRET}", algorithm = "HMAC_SHA256" 
             "SMSD_DIALOGUE": "planted:reply",
             "SMSD_DIALOGUE_TIMEOUT": "0.2",
             "SMSD_STORE": f"memcached://{node.node}",
+            "SMSD_STORE_TIMEOUT": "2",
             "TWILIO_ACCOUNT_SID": ACCOUNT,
             "TWILIO_AUTH_TOKEN_SECONDARY": SECONDARY,
             "SMSD_ACCOUNTS": str(accounts),
