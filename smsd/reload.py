@@ -44,8 +44,9 @@ class Reloader:
         Raises `SettingsError` for a broken version: the settings stay, and `changed()` is silent until the
         files change again. `restart_needed` names the settings whose new value waits for a restart.
         """
-        self._stamp = self._look()  # before reading: what changes meanwhile is seen by the next `changed()`
-        new = self._load()
+        new = self._read()
+        if self.changed():  # while it was read: half of the old version and half of the new one is neither
+            new = self._read()
         waiting = [
             setting
             for setting in SETTINGS
@@ -58,6 +59,10 @@ class Reloader:
             return None
         self.settings = new
         return new
+
+    def _read(self) -> Settings:
+        self._stamp = self._look()  # before reading: what changes meanwhile is seen by the next `changed()`
+        return self._load()
 
     def _load(self) -> Settings:
         return load(self._environ, dev=self._dev, dev_defaults=self._defaults)
