@@ -136,7 +136,11 @@ class Smsd:
         self._log_begins = 0
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except AssertionError:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

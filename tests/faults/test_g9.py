@@ -1,0 +1,62 @@
+"""G9: a hash ring that grows or shrinks loses no count (cookie)."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.history import Recorder
+from tests.faults.world import number, store_of
+from tests.processes import Memcached, Smsd
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[str]]:
+    with Memcached() as one, Memcached() as two, Memcached() as three:
+        yield [one.node, two.node, three.node]
+
+
+@pytest.mark.parametrize(
+    "rings",
+    [
+        [[0], [0, 1], [0, 1, 2]],
+        [[0, 1, 2], [0, 1], [1]],
+        [[0], [1], [0]],
+        [[0, 1, 2], [2, 1, 0], [1, 0, 2]],
+    ],
+    ids=["grows", "shrinks", "is another one, and back", "is named in another order"],
+)
+def test_g9_no_count_is_lost_when_the_ring_changes(nodes: list[str], rings: list[list[int]]) -> None:
+    """Restarted with another SMSD_STORE between the messages of twelve conversations."""
+
+    async def run() -> None:
+        numbers = [number() for _ in range(12)]
+        async with Recorder([]) as twilio:
+            for ring in rings:
+                with Smsd(store_of([nodes[i] for i in ring])) as replica:
+                    for from_ in numbers * 3:
+                        await twilio.text(from_, replica)
+                    assert await asyncio.to_thread(replica.terminate) == 0
+            assert twilio.violations() == []
+
+    asyncio.run(run())
+
+
+def test_g9_no_count_is_lost_while_replicas_disagree_about_the_ring(nodes: list[str]) -> None:
+    """In a rolling update some replicas know the new node already: messages go to both kinds in turn, and some
+    twice.
+    """
+
+    async def run() -> None:
+        with Smsd(store_of(nodes[:1])) as before, Smsd(store_of(nodes)) as after:
+            async with Recorder([before, after]) as twilio:
+                numbers = [number() for _ in range(6)]
+                for _ in range(40):
+                    for from_ in numbers:
+                        message = twilio.compose(from_)
+                        await twilio.deliver(message)
+                        if twilio.random.random() < 0.3:
+                            await twilio.deliver(message)
+                assert twilio.violations() == []
+
+    asyncio.run(run())
