@@ -66,6 +66,26 @@ class Geography:
 class Message:
     """One inbound message. Addresses are as received, with a channel prefix such as `whatsapp:` if there is
     one.
+
+    >>> message = Message.from_params({
+    ...     "MessageSid": [b"SM0123456789abcdef0123456789abcdef"],
+    ...     "AccountSid": [b"AC0123456789abcdef0123456789abcdef"],
+    ...     "From": [b"whatsapp:+14158675309"],
+    ...     "To": [b"whatsapp:+14158141829"],
+    ...     "Body": [b"Look"],
+    ...     "ProfileName": [b"Rey"],
+    ...     "MediaUrl0": [b"https://example.com/a.png"],
+    ...     "MediaContentType0": [b"image/png"],
+    ...     "FromCountry": [b"US"],
+    ... })
+    >>> message.channel, message.body, message.profile_name, message.geography.from_country
+    ('whatsapp', 'Look', 'Rey', 'US')
+    >>> message.media
+    (Media(url='https://example.com/a.png', content_type='image/png'),)
+    >>> message.params["FromCountry"]
+    'US'
+    >>> message
+    Message(sid='SM0123456789abcdef0123456789abcdef')
     """
 
     sid: str
@@ -173,7 +193,11 @@ def is_status_callback(params: Params) -> bool:
 
 
 def address_without_channel(address: str) -> str:
-    """`whatsapp:+14155550100` -> `+14155550100`; other addresses as they are."""
+    """The number alone; other addresses as they are.
+
+    >>> address_without_channel("whatsapp:+14155550100")
+    '+14155550100'
+    """
     prefix = _CHANNEL.match(address)
     return address[prefix.end() :] if prefix else address
 

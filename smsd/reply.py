@@ -42,6 +42,14 @@ class Reply:
     `messages` are the texts as they are sent: without characters that XML cannot carry, blank ones dropped,
     longer ones than 1,600 characters split at word boundaries, or refused with `split=False`.
     Raises `ReplyError` beyond Twilio's limits. A reply is immutable.
+
+    >>> Reply("Here it is", "And more", media="https://example.com/a.png").messages
+    ('Here it is', 'And more')
+    >>> [len(message) for message in Reply("twelve chars " * 200).messages]
+    [1598, 1000]
+    >>> Reply("twelve chars " * 200, split=False)
+    Traceback (most recent call last):
+    smsd.errors.ReplyError: a text of more than 1600 characters, and split=False
     """
 
     __slots__ = ("media", "messages", "twiml")
@@ -130,6 +138,11 @@ def segments(text: str) -> Segments:
     aside.
 
     No character is torn in two, so a segment may end one unit early. An empty text counts as one segment.
+
+    >>> segments("See you at 8")
+    Segments(encoding='GSM-7', units=12, count=1)
+    >>> segments("See you at 8 \N{WAVING HAND SIGN}")
+    Segments(encoding='UCS-2', units=15, count=1)
     """
     if len(text) <= 160 and _GSM.issuperset(text):  # most texts: the metric counts every reply
         return Segments("GSM-7", len(text), 1)

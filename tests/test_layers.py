@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 CORE: tuple[set[str], ...] = (
     {"errors", "version"},
     {"signature", "conversation", "reply", "session"},
-    {"mismatch", "message", "cookie"},
+    {"mismatch", "message", "cookie", "form"},
     {"store", "gate"},
     {"exchange"},
 )
@@ -37,7 +37,7 @@ FLOOR = {name: height for height, names in enumerate((*CORE, *EDGE)) for name in
 CORE_MODULES = set().union(*CORE)
 PURE = {
     "binascii", "collections", "collections.abc", "dataclasses", "functools", "hashlib", "hmac", "itertools",
-    "msgspec", "re", "types", "typing", "unicodedata", "urllib.parse",
+    "msgspec", "re", "string", "types", "typing", "unicodedata", "urllib.parse",
 }  # fmt: skip
 """All that the core may import from elsewhere: nothing that reads a clock, a socket, a file or chance."""
 
