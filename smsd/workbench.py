@@ -9,7 +9,6 @@ import logging
 import shlex
 import time
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -27,6 +26,7 @@ from smsd.server import Server
 from smsd.settings import Settings
 from smsd.simulator import web
 from smsd.store import Remote
+from smsd.store.switch import Switch
 
 LOOK_EVERY_S = 0.5
 CURL_FROM = "+14158675309"
@@ -66,39 +66,6 @@ def curl_line(settings: Settings) -> str:
     url = f"{settings.public_url}/sms"
     signature = RequestValidator(settings.auth_token.reveal().decode()).compute_signature(url, form)
     return shlex.join(["curl", "-s", "-H", f"X-Twilio-Signature: {signature}", "-d", urlencode(form), url])
-
-
-class Switch:
-    """Around the remote store: taken down, it fails at once, as a node does whose connection is refused."""
-
-    def __init__(self, remote: Remote) -> None:
-        self.remote = remote
-        self.up = True
-
-    @property
-    def nodes(self) -> dict[str, bool]:
-        return {name: up and self.up for name, up in self.remote.nodes.items()}
-
-    def is_up(self, key: bytes) -> bool:
-        return self.up and self.remote.is_up(key)
-
-    async def load(self, key: bytes) -> tuple[conversation.Record | None, Any]:
-        self._check()
-        return await self.remote.load(key)
-
-    async def save(self, key: bytes, record: conversation.Record, token: Any) -> bool:
-        self._check()
-        return await self.remote.save(key, record, token)
-
-    async def flush(self) -> None:
-        await self.remote.flush()
-
-    async def close(self) -> None:
-        await self.remote.close()
-
-    def _check(self) -> None:
-        if not self.up:
-            raise StoreUnavailable("dev", "refused")
 
 
 class Workbench:

@@ -20,8 +20,8 @@ CORE: tuple[set[str], ...] = (
     {"exchange"},
 )
 EDGE: tuple[set[str], ...] = (
-    {"settings_casts", "logs", "dialogue", "store.wire"},
-    {"settings_files", "store.node", "store.memory", "store.overlay", "refresh"},
+    {"settings_casts", "logs", "dialogue", "store.wire", "listener"},
+    {"settings_files", "store.node", "store.memory", "store.overlay", "store.switch", "refresh"},
     {"settings", "store.memcached", "metrics"},
     {"reload", "handlers"},
     {"app"},
@@ -48,7 +48,7 @@ PURE_BUT = {
 """Time-outs and turns; the two functions of Tornado that make and check signed values."""
 
 IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"}
-DEVELOPMENT = {"workbench", "refresh", "testing", "doctor", "keys"}
+DEVELOPMENT = {"workbench", "refresh", "store.switch", "testing", "doctor", "keys"}
 LATER = {
     "cli": {"serve", "doctor", "keys", "simulator.terminal"},
     "serve": {"workbench"},

@@ -88,6 +88,17 @@ def test_time_travel(phone):
     phone.wait(hours=4)
     assert phone.text("c") == "1: c"
 
+def test_a_store_that_is_lost_or_away(phone):
+    phone.text("a")
+    phone.lose_store()
+    assert phone.text("b") == "2: a b"
+    with phone.store_down():
+        assert phone.text("c") == "3: a b c"
+        assert phone.text("d", cookies=LOST) == "4: a b c d"
+    assert phone.text("e") == "5: a b c d e"
+    phone.lose_store()
+    assert phone.text("f", cookies=LOST) == "1: f"
+
 def test_other_people(phone):
     phone.text("a")
     other = phone.as_("+14155550100")
@@ -123,9 +134,9 @@ class TestMarked:
     def test_a_name_is_enough(self, phone):
         assert phone.text("hi") == "plain"
 """
-    code, output = run(tmp_path, FIXTURE + tests)
+    code, output = run(tmp_path, FIXTURE + "from smsd.simulator import LOST\n" + tests)
     assert code == 0, output
-    assert "8 passed" in output
+    assert "9 passed" in output
 
 
 def test_marker_settings_and_the_greeting_by_default(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from smsd.simulator.client import DEFAULT_FROM, DEFAULT_SID, DEFAULT_TO, DEFAULT
 from smsd.simulator.twilio import JAR, Clock, Cookies, Twilio
 from smsd.simulator.values import Outcome
 from smsd.simulator.webhook import Account
+from smsd.store import Remote
+from smsd.store.switch import Switch
 
 PATIENCE_S = 30.0
 TYPING_S = 30.0  # so that a test with many messages does not look like two machines in a loop
@@ -68,6 +70,19 @@ class Phone:
         """Let time pass. After four hours without a message a conversation is over."""
         self._stage.clock.advance(seconds + 60 * minutes, hours=hours)
 
+    def lose_store(self) -> None:
+        """The store forgets everything, as a memcached does that is restarted. What cookies hold comes back."""
+        self._stage.lose_store()
+
+    @contextmanager
+    def store_down(self) -> Iterator[None]:
+        """Within the `with` block the store cannot be reached."""
+        self._stage.switch.up = False
+        try:
+            yield
+        finally:
+            self._stage.switch.up = True
+
     def as_(self, number: str, to: str | None = None) -> "Phone":
         """Another person's phone, texting the same number unless told otherwise."""
         return Phone(self._stage, number, to or self.to)
@@ -85,7 +100,14 @@ class Stage:
         start_s = time.time()
         self.clock = Clock(lambda: start_s)
         self.client = BlockingClient()
+        self.switch: Switch
+        self.lose_store: Callable[[], None]
         self._raised: list[Exception] = []
+
+    def between(self, remote: Remote) -> Switch:
+        """Put the switch before the store."""
+        self.switch = Switch(remote)
+        return self.switch
 
     def overhear(self, exchange: Exchange) -> None:
         """Note why a dialogue failed, which a sender never learns: what it raised, or what is wrong with its reply."""
@@ -124,6 +146,7 @@ def rehearsal(dialogue: Any, environ: Mapping[str, str]) -> Iterator[Phone]:
     )
     with _loop() as run:
         service, server, port = run(_start(stage, settings, loaded))
+        stage.lose_store = lambda: run(stage.switch.flush())
         stage.client = BlockingClient(
             account=Account(DEFAULT_SID, settings.auth_token.reveal().decode(), f"{settings.public_url}/sms"),
             twilio=Twilio(stage.clock),
@@ -139,7 +162,13 @@ async def _start(
     stage: Stage, settings: settings_module.Settings, loaded: dialogues.LoadedDialogue
 ) -> tuple[Service, HTTPServer, int]:
     await loaded.open()
-    service = Service(settings, loaded, now_ms=lambda: round(stage.clock() * 1000), clock_s=time.monotonic)
+    service = Service(
+        settings,
+        loaded,
+        now_ms=lambda: round(stage.clock() * 1000),
+        clock_s=time.monotonic,
+        wrap=stage.between,
+    )
     stage.overhear(service.exchange)
     server = HTTPServer(service.public())
     sockets = bind_sockets(0, "127.0.0.1")
