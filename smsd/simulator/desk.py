@@ -17,7 +17,7 @@ from smsd.simulator.twilio import JAR, LOST, STALE, Clock, Cookies, Twilio, new_
 from smsd.simulator.values import Answer, Attempt, Inbound, Outcome, Reply
 from smsd.simulator.webhook import Account
 
-MOST_EVENTS = 1000
+MOST_EVENTS = 300
 COOKIES: Mapping[str, Cookies] = {"jar": JAR, "lost": LOST, "stale": STALE}
 Json = dict[str, Any]
 

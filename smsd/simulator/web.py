@@ -40,7 +40,7 @@ def routes(context: Workbench) -> list[tuple[str, type[RequestHandler], dict[str
     """The Tornado rules of the phone page, to be mounted as they are."""
     shared = {"desk": Desk(context)}
     return [
-        (r"/phone", File, {**shared, "name": "index.html"}),
+        (r"/phone/?", File, {**shared, "name": "index.html"}),
         *((rf"/phone/{name}", File, {**shared, "name": name}) for name in list(FILES)[1:]),
         (r"/phone/dev\.json", Developer, shared),
         (r"/phone/api/state", State, shared),
@@ -73,7 +73,9 @@ class Guarded(RequestHandler):
         """Refuse whoever does not ask from this machine's own page."""
         headers = self.request.headers
         if not _is_address(self.request.host) or any(name in headers for name in _PROXY_HEADERS):
-            raise HTTPError(403, reason="The phone page is for this machine only")
+            raise HTTPError(
+                403, reason="Open the phone page by an IP address or as localhost, without a proxy"
+            )
         origin = headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != self.request.host:
             raise HTTPError(403, reason="Another origin")

@@ -38,7 +38,7 @@ def ask(
 
 
 @pytest.mark.parametrize(
-    "path", ["", *(f"/{file.name}" for file in PAGE.iterdir() if file.name != "index.html")]
+    "path", ["", "/", *(f"/{file.name}" for file in PAGE.iterdir() if file.name != "index.html")]
 )
 def test_the_page_is_served_with_a_strict_policy(server: DevServer, path: str) -> None:
     status, content, headers = ask(server, "GET", f"/phone{path}")

@@ -39,6 +39,7 @@ function entry(event) {
     h("button", { type: "button", class: "bubble out", "aria-pressed": String(event.id === state.selected),
       "aria-label": `You: ${event.body || "empty message"}. Show what happened.`, onclick: () => select(event.id) }, event.body || "\u00a0"),
     h("p", { class: "meta right" }, clock(event.at), ` · ${plural(event.segments.count, "segment")}`, twice && h("span", { class: "tag" }, "delivered twice")),
+    shown(event).length > 0 && h("span", { class: "hidden" }, "Reply:"),
     shown(event).map((text) => h("p", { class: "bubble in" }, text)),
     delivery.automatic && [h("p", { class: "bubble in twilio" }, delivery.automatic), h("p", { class: "meta" }, "answered by Twilio itself")],
     trouble(event),
