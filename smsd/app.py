@@ -12,7 +12,8 @@ from smsd.cookie import CookieCodec
 from smsd.dialogue import LoadedDialogue
 from smsd.exchange import Exchange
 from smsd.gate import Gate
-from smsd.handlers import AdminApplication, PublicApplication
+from smsd.handlers import AdminApplication, public_listener
+from smsd.listener import Listener
 from smsd.metrics import Metrics
 from smsd.settings import Settings
 from smsd.signature import KeyRing
@@ -70,8 +71,8 @@ class Service:
             clock_s=clock_s,
         )
 
-    def public(self, extra: Routes = []) -> PublicApplication:  # noqa: B006 - only read
-        return PublicApplication(
+    def public(self, extra: Routes = []) -> Listener:  # noqa: B006 - only read
+        return public_listener(
             self.gate, self.exchange, self.metrics, prefix=self.settings.prefix, extra=[*extra]
         )
 

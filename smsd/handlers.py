@@ -10,14 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from tornado.httputil import HTTPServerRequest, parse_cookie
+from tornado.httputil import parse_cookie
 from tornado.routing import Rule
-from tornado.web import Application, HTTPError, RequestHandler, _HandlerDelegate
+from tornado.web import Application, HTTPError, RequestHandler
 
 from smsd import cookie, logs
 from smsd.errors import Malformed, Rejected, SignatureMismatch, SignatureMissing, TooLarge, WrongAccount
 from smsd.exchange import Answer, Exchange
 from smsd.gate import MAX_BODY_BYTES, Gate
+from smsd.listener import Listener, Request, Response
 from smsd.message import Delivery, Message
 from smsd.metrics import Metrics
 from smsd.mismatch import ADVICE
@@ -61,11 +62,6 @@ class _Silent(RequestHandler):
         self.metrics.under_way -= 1
         self.metrics.took(self.handler, self.get_status(), self.request.request_time())
 
-    def refuse(self, rejected: Rejected) -> None:
-        self.metrics.rejected.labels(rejected.reason).inc()
-        self.set_status(STATUS[type(rejected)])
-        self.finish()
-
 
 class _Nothing(_Silent):
     """Every path that is not ours."""
@@ -77,25 +73,50 @@ class _Nothing(_Silent):
         raise HTTPError(404)
 
 
-class _Webhook(_Silent):
-    """What both webhooks share: only what Twilio signed passes."""
+class _Webhook:
+    """What both webhooks share: only what Twilio signed passes; no body in an error; every request timed."""
 
-    def initialize(self, gate: Gate, exchange: Exchange, metrics: Metrics) -> None:
-        self.begin(metrics)
+    handler: str
+
+    def __init__(self, gate: Gate, exchange: Exchange, metrics: Metrics) -> None:
         self.gate = gate
         self.exchange = exchange
+        self.metrics = metrics
 
-    def check_signature(self) -> None:
-        request = self.request
+    async def serve(self, request: Request) -> Response:
+        """The answer, whatever happens."""
         try:
-            key = self.gate.check(request.uri or "", request.body, request.body_arguments, request.headers)
+            response = await self._response(request)
+        except Exception as error:  # noqa: BLE001 - our own mistake: Twilio is told at once, and we in the log
+            logs.event(log, logging.ERROR, "request failed", handler=self.handler, error=error)
+            response = Response(500)
+        self.metrics.took(self.handler, response.status, request.age_s())
+        return response
+
+    async def _response(self, request: Request) -> Response:
+        if request.method != "POST":
+            return Response(405, {"Allow": "POST"})
+        try:
+            self._check_signature(request)
+            return await self.post(request)
+        except Rejected as rejected:
+            self.metrics.rejected.labels(rejected.reason).inc()
+            return Response(STATUS[type(rejected)])
+
+    async def post(self, request: Request) -> Response:
+        """The answer to a request that Twilio signed, or `Rejected`."""
+        raise NotImplementedError
+
+    def _check_signature(self, request: Request) -> None:
+        try:
+            key = self.gate.check(request.target, request.body, request.form, request.headers)
         except SignatureMismatch:
-            self._explain()
+            self._explain(request)
             raise
         self.metrics.signed(key)
 
-    def _explain(self) -> None:
-        cause = self.gate.explain(self.request.uri or "", self.request.body_arguments, self.request.headers)
+    def _explain(self, request: Request) -> None:
+        cause = self.gate.explain(request.target, request.form, request.headers)
         self.metrics.mismatches.labels(cause or "unknown").inc()
         if cause:
             logs.event(log, logging.WARNING, "signature mismatch", cause=cause, advice=ADVICE[cause])
@@ -106,25 +127,18 @@ class Inbound(_Webhook):
 
     handler = "sms"
 
-    async def post(self) -> None:
-        try:
-            self.check_signature()
-            message = Message.from_params(self.request.body_arguments)
-            self.gate.check_account(message.account_sid)
-        except Rejected as rejected:
-            self.refuse(rejected)
-            return
-        answer = await self.exchange.answer(message, self._cookie())
-        self.set_header("Content-Type", "text/xml; charset=utf-8")
-        self.set_header("Set-Cookie", answer.set_cookie)
-        self.finish(answer.twiml)
-        self._tell(message, answer)
+    async def post(self, request: Request) -> Response:
+        message = Message.from_params(request.form)
+        self.gate.check_account(message.account_sid)
+        received = request.headers.get("Cookie")
+        answer = await self.exchange.answer(
+            message, parse_cookie(received).get(cookie.NAME) if received else None
+        )
+        self._tell(message, answer, request.age_s())
+        headers = {"Content-Type": "text/xml; charset=utf-8", "Set-Cookie": answer.set_cookie}
+        return Response(200, headers, answer.twiml)
 
-    def _cookie(self) -> str | None:
-        received = self.request.headers.get("Cookie")
-        return parse_cookie(received).get(cookie.NAME) if received else None
-
-    def _tell(self, message: Message, answer: Answer) -> None:
+    def _tell(self, message: Message, answer: Answer, seconds: float) -> None:
         self.metrics.answered(answer)
         if message.channel == "sms":  # only there is charged by segments
             self.metrics.texted(answer.texts)
@@ -140,7 +154,7 @@ class Inbound(_Webhook):
             sid=message.sid,
             outcome=answer.outcome,
             count=answer.number,
-            ms=round(self.request.request_time() * 1000, 1),
+            ms=round(seconds * 1000, 1),
         )
 
 
@@ -149,14 +163,9 @@ class Status(_Webhook):
 
     handler = "status"
 
-    def post(self) -> None:
-        try:
-            self.check_signature()
-            delivery = Delivery.from_params(self.request.body_arguments)
-            self.gate.check_account(delivery.account_sid)
-        except Rejected as rejected:
-            self.refuse(rejected)
-            return
+    async def post(self, request: Request) -> Response:
+        delivery = Delivery.from_params(request.form)
+        self.gate.check_account(delivery.account_sid)
         self.metrics.deliveries.labels(delivery.status, delivery.error_code).inc()
         logs.event(
             log,
@@ -166,44 +175,31 @@ class Status(_Webhook):
             status=delivery.status,
             error_code=delivery.error_code,
         )
-        self.set_status(204)
-        self.finish()
+        return Response(204)
 
 
-class PublicApplication(Application):
+def public_listener(
+    gate: Gate, exchange: Exchange, metrics: Metrics, *, prefix: str, extra: list[Rule | tuple[Any, ...]]
+) -> Listener:
     """The public listener. `extra` are the development server's pages."""
+    inbound, status = Inbound(gate, exchange, metrics), Status(gate, exchange, metrics)
+    webhooks: dict[str, _Webhook] = {}
+    for path in (prefix, ""):  # an ingress may strip the prefix or not
+        webhooks |= {f"{path}/sms": inbound, f"{path}/sms/status": status}
+    others = Application(
+        extra,
+        default_handler_class=_Nothing,
+        default_handler_args={"metrics": metrics},
+        log_function=lambda _handler: None,  # every event is logged where it happens
+    )
 
-    def __init__(
-        self,
-        gate: Gate,
-        exchange: Exchange,
-        metrics: Metrics,
-        *,
-        prefix: str,
-        extra: list[Rule | tuple[Any, ...]],
-    ) -> None:
-        self.metrics = metrics
-        parts = {"gate": gate, "exchange": exchange, "metrics": metrics}
-        paths = {prefix, ""}  # an ingress may strip the prefix or not
-        rules = [
-            rule
-            for path in sorted(paths)
-            for rule in ((f"{path}/sms", Inbound, parts), (f"{path}/sms/status", Status, parts))
-        ]
-        super().__init__(
-            [*rules, *extra],
-            default_handler_class=_Nothing,
-            default_handler_args={"metrics": metrics},
-            log_function=lambda _handler: None,  # every event is logged where it happens
-        )
+    def announced(length: str) -> None:
+        """A body announced too large is refused by Tornado without a word to us."""
+        is_number = len(length) > 4 and length.isascii() and length.isdigit()  # "²" is a digit, no number
+        if is_number and (len(length) > 9 or int(length) > MAX_BODY_BYTES):  # int() refuses 5,000 digits
+            metrics.rejected.labels(TooLarge.reason).inc()
 
-    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> _HandlerDelegate:
-        """Called when the headers are there: a body announced too large is refused by Tornado without a word
-        to us.
-        """
-        if _too_large(request.headers.get("Content-Length", "")):
-            self.metrics.rejected.labels(TooLarge.reason).inc()
-        return super().find_handler(request, **kwargs)
+    return Listener(webhooks, others, announced)
 
 
 def _too_large(length: str) -> bool:

@@ -32,11 +32,12 @@ IDLE_GRACE_S = 1.0
 """And connections without one: a request may be on its way, and an answer may not be written out yet."""
 
 RELOAD_EVERY_S = 1.0
+SLOW_EVERY_S = 1.0
 LAG_EVERY_S = 0.05
 LAG_WINDOW_S = 15.0
 
 
-class _Listener(HTTPServer):
+class _Public(HTTPServer):
     @property
     def connections(self) -> int:
         return len(self._connections)
@@ -54,17 +55,17 @@ class Server:
         )
         self.service = service
         self._reloader = reloader
-        self._public = _Listener(
-            service.public(extra),
+        self._listener = service.public(extra)
+        self._public = _Public(
+            self._listener,
             max_body_size=MAX_BODY_BYTES,
             max_header_size=MAX_HEADER_BYTES,
-            body_timeout=SLOW_BODY_S,
             idle_connection_timeout=IDLE_CONNECTION_S,
         )
         self._admin = HTTPServer(service.admin(), max_header_size=MAX_HEADER_BYTES)
         self._stop = asyncio.Event()
         self._reload_now = asyncio.Event()
-        self._jobs: tuple[Job, ...] = (self._watch_files, self._watch_lag, *jobs)
+        self._jobs: tuple[Job, ...] = (self._watch_files, self._watch_lag, self._watch_slow, *jobs)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> tuple[int, int]:
@@ -106,7 +107,7 @@ class Server:
         await asyncio.sleep(settings.drain_delay_s)
         self._public.stop()
         await self._until(lambda: not self._public.connections, IDLE_GRACE_S)
-        await self._until(lambda: not self.service.metrics.under_way, FINISH_S)
+        await self._until(lambda: not (self._listener.tasks or self.service.metrics.under_way), FINISH_S)
         await self._public.close_all_connections()
         await self.service.close()
         self._admin.stop()
@@ -143,6 +144,12 @@ class Server:
             return
         self.service.metrics.reloads.labels("ok").inc()
         logs.event(log, logging.INFO, "reloaded", restart_needed=list(self._reloader.restart_needed))
+
+    async def _watch_slow(self) -> None:
+        """Nobody may hold a connection with a body that never ends."""
+        while True:
+            await asyncio.sleep(SLOW_EVERY_S)
+            self._listener.close_slow(SLOW_BODY_S)
 
     async def _watch_lag(self) -> None:
         """How late the loop is with a sleep: the worst of this window and of the one before."""

@@ -1,0 +1,71 @@
+"""The listener below the webhooks: what ends a request that never ends, and what a mistake of ours looks like."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+from tornado.web import Application
+
+from smsd.handlers import Inbound
+from smsd.listener import Listener, Request, Response
+from smsd.metrics import Metrics
+
+HEAD = b"POST /sms HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
+
+
+class Echo:
+    async def serve(self, request: Request) -> Response:
+        return Response(200, {"X-Age": str(request.age_s())}, request.body)
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_a_body_that_never_ends_is_ended_and_no_other_request() -> None:
+    async def test() -> None:
+        listener = Listener({"/sms": Echo()}, Application(), lambda _length: None)
+        server = HTTPServer(listener)
+        sock, port = bind_unused_port()
+        server.add_sockets([sock])
+        slow_reader, slow = await asyncio.open_connection("127.0.0.1", port)
+        whole_reader, whole = await asyncio.open_connection("127.0.0.1", port)
+        whole.write(HEAD + b"0123456789")
+        assert (await whole_reader.readuntil(b"0123456789")).startswith(b"HTTP/1.1 200 OK\r\n")
+        slow.write(HEAD + b"01234")
+        await until(lambda: len(listener.reading) == 1)
+        listener.close_slow(60)
+        assert len(listener.reading) == 1
+        listener.close_slow(0)
+        assert await slow_reader.read() == b""
+        await until(lambda: not listener.reading)
+        whole.write(HEAD + b"9876543210")
+        assert b"9876543210" in await whole_reader.readuntil(b"9876543210")
+        assert not listener.tasks
+        for writer in (slow, whole):
+            writer.close()
+        server.stop()
+        await server.close_all_connections()
+
+    asyncio.run(test())
+
+
+def test_a_mistake_of_ours_is_a_silent_500_and_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def check(self, *_: object) -> str:
+            raise ZeroDivisionError
+
+    metrics = Metrics()
+    request: Any = type("Request", (), {"method": "POST", "target": "/sms", "age_s": lambda self: 0.0})()
+    request.body, request.form, request.headers = b"", {}, {}
+    with caplog.at_level(logging.ERROR):
+        response = asyncio.run(Inbound(Broken(), Broken(), metrics).serve(request))  # type: ignore[arg-type]
+    assert response == Response(500)
+    assert [record.getMessage() for record in caplog.records] == ["request failed"]
+    samples = metrics.expose("")[0].decode()
+    assert 'smsd_request_duration_seconds_count{code="500",handler="sms"} 1.0' in samples
