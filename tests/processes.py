@@ -89,9 +89,14 @@ class Memcached:
             self._process = None
 
     def hang(self) -> None:
-        """SIGSTOP: it accepts connections and says nothing."""
+        """SIGSTOP: it accepts connections and says nothing. Returns when every thread has stopped."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        wait_for(
+            lambda: all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir()),
+            "memcached stopped",
+        )
 
     def resume(self) -> None:
         """SIGCONT."""
