@@ -13,7 +13,7 @@ from smsd.conversation import Record
 from smsd.store.memcached import Memcached
 from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore
-from smsd.workbench import Switch
+from smsd.store.switch import Switch
 from tests import processes
 from tests.observer import Told
 

@@ -10,7 +10,7 @@ from smsd.errors import StoreUnavailable
 from smsd.store import View
 from smsd.store.memory import Memory
 from smsd.store.overlay import OverlayStore
-from smsd.workbench import Switch
+from smsd.store.switch import Switch
 from tests.observer import Told
 from tests.test_conversation import START_MS
 
