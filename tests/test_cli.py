@@ -284,7 +284,7 @@ def manifest(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 
 def test_the_manifests_values_are_accepted_as_mounted_files(tmp_path: Path) -> None:
-    token = "it's-a-token-with-'quotes':-and-#"
+    token = "{it's-a-token:'with',#quotes}"
     (tmp_path / "token").write_text(f"{token}\n")
     values = manifest(smsd("keys", "--kubernetes", "--token-file", str(tmp_path / "token")))
     assert values["TWILIO_AUTH_TOKEN"] == token

@@ -575,6 +575,7 @@ def test_shared_keys_sign_with_their_algorithm(smsd: Smsd, key: SharedKey) -> No
     ("settings", "algorithm"),
     [
         ("key=WK1,algorithm=HMAC_SHA1", "HMAC_SHA1"),
+        ("key=WK1,algorithm=HMAC_SHA1", "HMAC_SHA256"),
         ("key=WK1", "HMAC_SHA256"),
         ("key=WK1,algorithm=HMAC_MD5", "HMAC_SHA1"),
         ("key=WK9,algorithm=HMAC_SHA256", "HMAC_SHA256"),
