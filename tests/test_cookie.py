@@ -1,5 +1,6 @@
 """The cookie: packed, signed, bound, rotated, small, never quoted; and what it refuses."""
 
+import hmac
 import http.cookies
 import re
 from base64 import b64decode
@@ -115,6 +116,37 @@ def test_tornado_itself_accepts_it(record: Record) -> None:
     keys = {version: key.decode() for version, key in KEYS.items()}
     payload = decode_signed_value(keys, NAME, value, min_version=2, clock=lambda: START_MS / 1000)
     assert payload == pack(record, WHOSE)
+
+
+@given(st.binary(max_size=700), st.integers(0, 10**11), st.sampled_from(sorted(KEYS)))
+def test_a_value_signed_here_is_the_one_that_tornado_signs_and_each_opens_the_others(
+    payload: bytes, now_s: int, version: int
+) -> None:
+    codec = CookieCodec({version: KEYS[version], **KEYS}, TTL_S)
+    keys = {number: key.decode() for number, key in KEYS.items()}
+    ours = codec.signed(payload, now_s)
+    theirs = create_signed_value(keys, NAME, payload, version=2, key_version=version, clock=lambda: now_s)
+    assert ours == theirs
+    assert codec.payload(theirs) == payload
+    assert decode_signed_value(keys, NAME, ours, min_version=2, clock=lambda: now_s) == payload
+
+
+@given(st.data())
+def test_what_tornado_refuses_is_refused(data: st.DataObject) -> None:
+    """Values of good fields and bad ones, each signed with the key that it names or with another."""
+    keys = {number: key.decode() for number, key in KEYS.items()}
+    field = st.sampled_from(
+        ["1:1", "1:2", "1:3", "4:smsd", "4:name", "4:AAAA", "8:AAAAAAAA", "10:1790000000", "2", ""]
+    )
+    head = "|".join(data.draw(st.tuples(st.sampled_from(["2", "1", ""]), *[field] * 4))) + "|"
+    signature = hmac.digest(KEYS[data.draw(st.sampled_from([1, 2]))], head.encode(), "sha256").hex()
+    value = (head + signature).encode()
+    opened = decode_signed_value(keys, NAME, value, min_version=2, clock=lambda: START_MS / 1000)
+    if opened is None:
+        with pytest.raises(CookieForged):
+            CODEC.payload(value)
+    else:
+        assert CODEC.payload(value) == opened
 
 
 def test_no_number_is_readable_in_it() -> None:
