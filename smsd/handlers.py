@@ -195,8 +195,7 @@ def public_listener(
 
     def announced(length: str) -> None:
         """A body announced too large is refused by Tornado without a word to us."""
-        is_number = len(length) > 4 and length.isascii() and length.isdigit()  # "²" is a digit, no number
-        if is_number and (len(length) > 9 or int(length) > MAX_BODY_BYTES):  # int() refuses 5,000 digits
+        if _too_large(length):
             metrics.rejected.labels(TooLarge.reason).inc()
 
     return Listener(webhooks, others, announced)
