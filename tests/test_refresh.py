@@ -36,7 +36,10 @@ def again(source: Source) -> LoadedDialogue:
     return asyncio.run(source.load(None))
 
 
-def test_a_version_of_the_same_second_and_size_is_loaded(folder: Path) -> None:
+def test_a_version_of_the_same_second_and_size_is_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     file = folder / "mine.py"
     file.write_text(SAYS.format("old"))
     os.utime(file, ns=(10**18, 10**18))
