@@ -25,6 +25,9 @@ from smsd.mismatch import ADVICE
 
 log = logging.getLogger("smsd.http")
 
+IDLE_CONNECTION_S = 75.0
+SLOW_BODY_S = 15.0  # Twilio gives up after 15 s
+
 STATUS: dict[type[Rejected], int] = {
     SignatureMissing: 403,
     SignatureMismatch: 403,
@@ -198,7 +201,7 @@ def public_listener(
         if _too_large(length):
             metrics.rejected.labels(TooLarge.reason).inc()
 
-    return Listener(webhooks, others, announced)
+    return Listener(webhooks, others, announced, idle_s=IDLE_CONNECTION_S, body_s=SLOW_BODY_S)
 
 
 def _too_large(length: str) -> bool:

@@ -39,34 +39,45 @@ class Webhook(Protocol):
 
 
 class Listener(HTTPServerConnectionDelegate):
-    """`webhooks`: path to what serves it. `announced` is told the Content-Length of each request."""
+    """`webhooks`: path to what serves it. `announced` is told the Content-Length of each request.
+
+    A connection may be silent between two requests, or take for the head of one, `idle_s`, and for a body `body_s`.
+    `close_late`, to be called about once a second, ends those that take longer. Tornado's own time-outs cost two timers
+    and two tasks for each request.
+    """
 
     def __init__(
         self,
         webhooks: Mapping[str, Webhook],
         others: HTTPServerConnectionDelegate,
         announced: Callable[[str], None],
+        *,
+        idle_s: float,
+        body_s: float,
     ) -> None:
         self.webhooks = webhooks
         self.others = others
         self.announced = announced
         self.tasks: set[asyncio.Task[None]] = set()
         """A task for each request under way."""
-        self.reading: dict[Request, float] = {}
-        """Requests whose body is not wholly there, and when they began."""
+        self.deadlines_s: dict[object, float] = {}
+        """Until when each connection has to say more, on the monotonic clock."""
+        self._idle_s = idle_s
+        self.body_s = body_s
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> "Request":
+        self.deadlines_s[server_conn] = time.monotonic() + self._idle_s
         return Request(self, server_conn, request_conn)
 
-    def close_slow(self, slower_than_s: float) -> None:
-        """End connections whose body takes longer. To be called about once a second: Tornado's own
-        `body_timeout` costs a timer and a task for each request.
-        """
-        began_before_s = time.monotonic() - slower_than_s
-        for request, began_s in list(self.reading.items()):  # the oldest first
-            if began_s > began_before_s:
-                break
-            request.close()
+    def close_late(self) -> None:
+        """End the connections whose time is over."""
+        now_s = time.monotonic()
+        for connection, deadline_s in list(self.deadlines_s.items()):
+            if deadline_s < now_s:
+                connection.stream.close()  # type: ignore[attr-defined]  # Tornado's HTTP1ServerConnection
+
+    def on_close(self, server_conn: object) -> None:
+        self.deadlines_s.pop(server_conn, None)
 
 
 class Request(HTTPMessageDelegate):
@@ -90,13 +101,13 @@ class Request(HTTPMessageDelegate):
     ) -> Awaitable[None] | None:
         """The head is there."""
         self._began_s = time.monotonic()
+        self._listener.deadlines_s[self._server_conn] = self._began_s + self._listener.body_s
         self._listener.announced(headers.get("Content-Length", ""))
         self.method, self.target, _ = cast("RequestStartLine", start_line)
         self.headers = headers
         webhook = self._listener.webhooks.get(self.target.partition("?")[0])
         if webhook:
             self._webhook = webhook
-            self._listener.reading[self] = self._began_s
             return None
         self._other = self._listener.others.start_request(self._server_conn, self._connection)
         return self._other.headers_received(start_line, headers)
@@ -110,10 +121,10 @@ class Request(HTTPMessageDelegate):
 
     def finish(self) -> None:
         """It is wholly read. Tornado answers a form that is none with 400."""
+        del self._listener.deadlines_s[self._server_conn]
         if self._other:
             self._other.finish()
             return
-        self._listener.reading.pop(self, None)
         self.form = {}
         parse_body_arguments(self.headers.get("Content-Type", ""), self.body, self.form, {}, self.headers)
         task = asyncio.get_running_loop().create_task(self._serve())
@@ -122,13 +133,8 @@ class Request(HTTPMessageDelegate):
 
     def on_connection_close(self) -> None:
         """It will never be read wholly."""
-        self._listener.reading.pop(self, None)
         if self._other:
             self._other.on_connection_close()
-
-    def close(self) -> None:
-        """End its connection."""
-        self._connection.close()  # type: ignore[attr-defined]  # HTTP1Connection's
 
     def age_s(self) -> float:
         """Seconds since its head was read."""

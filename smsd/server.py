@@ -16,14 +16,13 @@ from smsd import logs
 from smsd.app import Routes, Service
 from smsd.errors import SettingsError
 from smsd.gate import MAX_BODY_BYTES
+from smsd.listener import Listener
 from smsd.reload import Reloader
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
 log = logging.getLogger("smsd.server")
 
-IDLE_CONNECTION_S = 75.0
-SLOW_BODY_S = 15.0  # Twilio gives up after 15 s
 MAX_HEADER_BYTES = 32 * 1024
 FINISH_S = 20.0
 """After the listener is closed, requests under way may take so long: the longest dialogue, and the store."""
@@ -32,15 +31,27 @@ IDLE_GRACE_S = 1.0
 """And connections without one: a request may be on its way, and an answer may not be written out yet."""
 
 RELOAD_EVERY_S = 1.0
-SLOW_EVERY_S = 1.0
+LATE_EVERY_S = 1.0
 LAG_EVERY_S = 0.05
 LAG_WINDOW_S = 15.0
 
 
 class _Public(HTTPServer):
+    """Leaves time-outs to the listener."""
+
+    def initialize(self, listener: Listener) -> None:  # type: ignore[override]
+        """Tornado's way to say `__init__`."""
+        super().initialize(listener, max_body_size=MAX_BODY_BYTES, max_header_size=MAX_HEADER_BYTES)
+        self.conn_params.header_timeout = None
+        self._listener = listener
+
     @property
     def connections(self) -> int:
         return len(self._connections)
+
+    def on_close(self, server_conn: object) -> None:
+        super().on_close(server_conn)
+        self._listener.on_close(server_conn)
 
 
 class Server:
@@ -56,16 +67,11 @@ class Server:
         self.service = service
         self._reloader = reloader
         self._listener = service.public(extra)
-        self._public = _Public(
-            self._listener,
-            max_body_size=MAX_BODY_BYTES,
-            max_header_size=MAX_HEADER_BYTES,
-            idle_connection_timeout=IDLE_CONNECTION_S,
-        )
+        self._public = _Public(self._listener)
         self._admin = HTTPServer(service.admin(), max_header_size=MAX_HEADER_BYTES)
         self._stop = asyncio.Event()
         self._reload_now = asyncio.Event()
-        self._jobs: tuple[Job, ...] = (self._watch_files, self._watch_lag, self._watch_slow, *jobs)
+        self._jobs: tuple[Job, ...] = (self._watch_files, self._watch_lag, self._watch_connections, *jobs)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> tuple[int, int]:
@@ -145,11 +151,10 @@ class Server:
         self.service.metrics.reloads.labels("ok").inc()
         logs.event(log, logging.INFO, "reloaded", restart_needed=list(self._reloader.restart_needed))
 
-    async def _watch_slow(self) -> None:
-        """Nobody may hold a connection with a body that never ends."""
+    async def _watch_connections(self) -> None:
         while True:
-            await asyncio.sleep(SLOW_EVERY_S)
-            self._listener.close_slow(SLOW_BODY_S)
+            await asyncio.sleep(LATE_EVERY_S)
+            self._listener.close_late()
 
     async def _watch_lag(self) -> None:
         """How late the loop is with a sleep: the worst of this window and of the one before."""

@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
+import math
+import time
 from typing import Any
 
 import pytest
-from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application
 
 from smsd.handlers import Inbound
 from smsd.listener import Listener, Request, Response
 from smsd.metrics import Metrics
+from smsd.server import _Public
 
 HEAD = b"POST /sms HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
 
@@ -27,30 +29,36 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.005)
 
 
-def test_a_body_that_never_ends_is_ended_and_no_other_request() -> None:
+def test_who_takes_too_long_is_ended_and_nobody_else() -> None:
+    """A body that never ends, a head that never comes; and a connection that is waiting for its answer."""
+
     async def test() -> None:
-        listener = Listener({"/sms": Echo()}, Application(), lambda _length: None)
-        server = HTTPServer(listener)
+        listener = Listener({"/sms": Echo()}, Application(), lambda _length: None, idle_s=60, body_s=0)
+        server = _Public(listener)
         sock, port = bind_unused_port()
         server.add_sockets([sock])
         slow_reader, slow = await asyncio.open_connection("127.0.0.1", port)
         whole_reader, whole = await asyncio.open_connection("127.0.0.1", port)
-        whole.write(HEAD + b"0123456789")
-        assert (await whole_reader.readuntil(b"0123456789")).startswith(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(2):
+            whole.write(HEAD + b"0123456789")
+            assert (await whole_reader.readuntil(b"0123456789")).startswith(b"HTTP/1.1 200 OK\r\n")
         slow.write(HEAD + b"01234")
-        await until(lambda: len(listener.reading) == 1)
-        listener.close_slow(60)
-        assert len(listener.reading) == 1
-        listener.close_slow(0)
+        await until(lambda: min(listener.deadlines_s.values(), default=math.inf) < time.monotonic())
+        listener.close_late()
         assert await slow_reader.read() == b""
-        await until(lambda: not listener.reading)
+        await until(lambda: len(listener.deadlines_s) == 1)
         whole.write(HEAD + b"9876543210")
         assert b"9876543210" in await whole_reader.readuntil(b"9876543210")
         assert not listener.tasks
+        await until(lambda: listener.deadlines_s)
+        for connection in listener.deadlines_s:
+            listener.deadlines_s[connection] = 0
+        listener.close_late()
+        assert await whole_reader.read() == b""
+        await until(lambda: not listener.deadlines_s)
         for writer in (slow, whole):
             writer.close()
         server.stop()
-        await server.close_all_connections()
 
     asyncio.run(test())
 
