@@ -6,6 +6,7 @@ event shows as a rise.
 """
 
 from collections.abc import Iterable
+from functools import cache
 
 from prometheus_client import (
     CollectorRegistry,
@@ -111,6 +112,9 @@ class Metrics:
             "Conversations on the overlay, to be merged into memcached.",
             registry=self.registry,
         )
+        # `labels` takes longer than what it is looked up for
+        self._messages, self._cookies = cache(self.messages.labels), cache(self.cookies.labels)
+        self._signatures, self._requests = cache(self.signatures.labels), cache(self.requests.labels)
         self.event_loop_lag = Gauge(
             "smsd_event_loop_lag_seconds",
             "The longest the event loop was held up in the last 15 s.",
@@ -137,8 +141,8 @@ class Metrics:
 
     def answered(self, answer: Answer) -> None:
         """One accepted message."""
-        self.messages.labels(answer.outcome).inc()
-        self.cookies.labels(answer.cookie_state).inc()
+        self._messages(answer.outcome).inc()
+        self._cookies(answer.cookie_state).inc()
         if answer.started:
             self.started.inc()
         if answer.restored:
@@ -154,11 +158,11 @@ class Metrics:
 
     def signed(self, key: str) -> None:
         """One good signature."""
-        self.signatures.labels(key).inc()
+        self._signatures(key).inc()
 
     def took(self, handler: str, code: int, seconds: float) -> None:
         """One request to the public listener."""
-        self.requests.labels(handler, str(code)).observe(seconds)
+        self._requests(handler, code).observe(seconds)
 
     # --- what the stores tell
 
