@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ log = logging.getLogger("smsd.serve")
 def main(environ: Mapping[str, str], *, dev: bool) -> int:
     """Serve until a signal. 2, and a line for each problem, if the settings do not allow it."""
     try:
-        reloader = Reloader(environ, dev=dev)
+        reloader = Reloader(_with_port(environ) if dev else environ, dev=dev)
         settings = reloader.settings
         logs.setup(settings.log_format, settings.log_level)
         loaded = dialogue.load(settings.dialogue, settings)
@@ -30,6 +31,14 @@ def main(environ: Mapping[str, str], *, dev: bool) -> int:
     for warning in settings.warnings:
         logs.event(log, logging.WARNING, "setting", warning=warning)
     return asyncio.run(_serve(reloader, loaded, dev=dev))
+
+
+def _with_port(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Port 0 made a real one before it is listened on: the development server signs for its own address."""
+    if environ.get("SMSD_PORT") != "0":
+        return environ
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return {**environ, "SMSD_PORT": str(found.getsockname()[1])}
 
 
 async def _serve(reloader: Reloader, loaded: dialogue.LoadedDialogue, *, dev: bool) -> int:

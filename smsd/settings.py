@@ -173,6 +173,7 @@ def throw_away(token: Callable[[], str]) -> dict[str, str]:
         "SMSD_COOKIE_KEYS": f"1:{token()}",
         "SMSD_HASH_KEY": token(),
         "SMSD_HOST": "127.0.0.1",
+        "SMSD_DRAIN_DELAY": "0",
         "SMSD_LOG_FORMAT": "text",
     }
 

@@ -217,9 +217,10 @@ def curl_line(server: Smsd) -> str:
     return found[1]
 
 
-def test_serve_dev_needs_nothing_and_says_where_the_phone_is_and_a_curl_line_that_works() -> None:
-    port = free_port()
-    with Smsd(NOTHING, args=("--dev", "--port", str(port), "--admin-port", "0")) as server:
+@pytest.mark.parametrize("given", [free_port(), 0])
+def test_serve_dev_needs_nothing_and_says_where_the_phone_is_and_a_curl_line_that_works(given: int) -> None:
+    with Smsd(NOTHING, args=("--dev", "--port", str(given), "--admin-port", "0")) as server:
+        port = given or server.port
         assert f"http://127.0.0.1:{port}/phone\n" in server.log()
         assert wire.request(server.address, "GET", "/phone").status == 200
         for _ in range(2):
