@@ -12,6 +12,7 @@ from functools import lru_cache
 from http.client import responses
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, cast
+from urllib.parse import unquote_to_bytes
 
 from tornado.httputil import (
     HTTPConnection,
@@ -22,6 +23,11 @@ from tornado.httputil import (
     ResponseStartLine,
     parse_body_arguments,
 )
+
+USUAL_BYTES = 4096
+"""Twilio's forms are smaller. Tornado's reader is the slower one for small bodies, and the faster one for large
+bodies full of escapes.
+"""
 
 
 class Response(NamedTuple):
@@ -125,8 +131,7 @@ class Request(HTTPMessageDelegate):
         if self._other:
             self._other.finish()
             return
-        self.form = {}
-        parse_body_arguments(self.headers.get("Content-Type", ""), self.body, self.form, {}, self.headers)
+        self.form = self._parsed()
         task = asyncio.get_running_loop().create_task(self._serve())
         self._listener.tasks.add(task)
         task.add_done_callback(self._listener.tasks.discard)
@@ -140,6 +145,15 @@ class Request(HTTPMessageDelegate):
         """Seconds since its head was read."""
         return time.monotonic() - self._began_s
 
+    def _parsed(self) -> dict[str, list[bytes]]:
+        content_type = self.headers.get("Content-Type", "")
+        is_form = content_type.startswith("application/x-www-form-urlencoded")
+        if is_form and len(self.body) <= USUAL_BYTES and "Content-Encoding" not in self.headers:
+            return parse_form(self.body)
+        form: dict[str, list[bytes]] = {}
+        parse_body_arguments(content_type, self.body, form, {}, self.headers)
+        return form
+
     async def _serve(self) -> None:
         response = await self._webhook.serve(self)
         headers = HTTPHeaders(response.headers)
@@ -149,6 +163,22 @@ class Request(HTTPMessageDelegate):
         line = ResponseStartLine("HTTP/1.1", response.status, responses[response.status])
         self._connection.write_headers(line, headers, response.body or None)
         self._connection.finish()
+
+
+def parse_form(body: bytes) -> dict[str, list[bytes]]:
+    """An application/x-www-form-urlencoded body: names, read as Latin-1, to values; blank ones count.
+
+    Exactly what Tornado makes of it (a test compares them) in less than half the time.
+    """
+    form: dict[str, list[bytes]] = {}
+    for field in body.decode("latin-1").replace("+", " ").split("&"):
+        name, _, text = field.partition("=")
+        value = text.encode("latin-1")
+        if "%" in field:
+            name, value = unquote_to_bytes(name.encode("latin-1")).decode("latin-1"), unquote_to_bytes(value)
+        if field:
+            form.setdefault(name, []).append(value)
+    return form
 
 
 @lru_cache(maxsize=2)

@@ -7,11 +7,14 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tornado.escape import parse_qs_bytes
 from tornado.testing import bind_unused_port
 from tornado.web import Application
 
 from smsd.handlers import Inbound
-from smsd.listener import Listener, Request, Response
+from smsd.listener import Listener, Request, Response, parse_form
 from smsd.metrics import Metrics
 from smsd.server import _Public
 
@@ -27,6 +30,13 @@ async def until(condition: Any) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+@given(
+    st.binary(max_size=80) | st.text("ab=&+%20gé\xff", max_size=40).map(lambda text: text.encode("latin-1"))
+)
+def test_a_form_is_read_as_tornado_reads_it(body: bytes) -> None:
+    assert parse_form(body) == parse_qs_bytes(body, keep_blank_values=True)
 
 
 def test_who_takes_too_long_is_ended_and_nobody_else() -> None:
