@@ -10,10 +10,11 @@ from smsd import Message, Reply, Session
 from smsd.conversation import Record
 from smsd.cookie import CookieCodec
 from smsd.errors import DataError, DialogueTimeout, ReplyError, StoreUnavailable
-from smsd.exchange import Answer, Exchange, Turns
+from smsd.exchange import Answer, Exchange
 from smsd.store import View
 from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore
+from smsd.turns import Turns
 from tests.observer import Told
 from tests.test_conversation import START_MS
 
@@ -293,6 +294,37 @@ def test_a_dialogue_that_fails_is_apologised_for_and_the_message_counts(
     run(test)
 
 
+def test_a_dialogue_that_waits_sees_what_it_waits_for_what_fails_and_that_it_is_late() -> None:
+    seen: list[object] = []
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise Boom
+
+    async def waits(message: Message, session: Session) -> str:
+        seen.append(await asyncio.sleep(0.001, "slept"))
+        try:
+            await fails()
+        except Boom:
+            seen.append("failed")
+        seen.append(await asyncio.gather(asyncio.sleep(0, 1), asyncio.sleep(0.001, 2)))
+        try:
+            await asyncio.Event().wait() if message.body == "late" else None
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+        return "done"
+
+    async def test() -> None:
+        assert said(await Desk(waits).text()) == "done"
+        assert seen == ["slept", "failed", [1, 2]]
+        answer = await Desk(waits, dialogue_timeout_s=0.05).text("late")
+        assert type(answer.error) is DialogueTimeout
+        assert seen[-1] == "cancelled"
+
+    run(test)
+
+
 def test_no_reply_is_an_empty_response() -> None:
     async def nothing(message: Message, session: Session) -> None:
         return None
@@ -459,7 +491,7 @@ def test_turns_are_taken_in_order_and_leave_nothing_behind() -> None:
 
 
 def test_a_turn_that_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smsd.exchange.TURN_WAIT_S", 0.01)
+    monkeypatch.setattr("smsd.turns.TURN_WAIT_S", 0.01)
 
     async def test() -> None:
         turns = Turns()
