@@ -5,8 +5,7 @@ No network, no clock, no environment, no randomness: whoever calls brings the ti
 A conversation is written by several hands that may not see each other: replicas on memcached, a replica on
 its overlay while memcached is away, and again whoever finds the record lost and restores it from the cookie.
 Each of them counts in a *lineage* of its own, a number that is drawn at its birth. Within a lineage messages
-have the ordinals 1, 2, 3 ..., and only one hand ever adds to it: the stored copy whose newest lineage it is.
-So
+have the ordinals 1, 2, 3 ..., and only one copy ever adds to it, the one that calls it its own. So
 
     a slot (lineage, ordinal)   stands for one message, for ever;
     count = base + the sum over the open lineages of (top - redundant slots)
@@ -22,7 +21,7 @@ is closed too.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -33,8 +32,10 @@ from smsd.errors import RecordError
 WINDOW = 32
 """Messages whose ids and replies are remembered one by one."""
 
-MAX_LINEAGES = 12
-"""Open lineages kept apart; older ones are folded into `base`. One is born at each loss, outage or merge."""
+MAX_LINEAGES = 16
+"""Open lineages kept apart; older ones are folded into `base`. One is born at each loss, and at each outage of
+a replica.
+"""
 
 MAX_RECORD_BYTES = 512 * 1024
 """Of one encoded record; memcached takes 1 MiB. The oldest replies go first, ids stay."""
@@ -50,14 +51,16 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One slot: the message counted there and the answer it got."""
 
     digest: bytes
-    """Of the MessageSid; empty where a merge knows only that the slot is taken."""
+    """Of the MessageSid; empty where only the ordinal matters any more."""
+    number: int = 0
+    """Of the message in the conversation, as it was told."""
     at_s: int = 0
-    """Seconds since 1970 when it was counted; 0 when restored from a cookie."""
+    """Seconds since 1970 when it was counted; from a cookie, when the last of its messages was."""
     reply: bytes | None = None
     """The TwiML verbs sent; None when not known any more."""
 
 
-UNKNOWN = Entry(b"")
+NOTHING = Entry(b"")
 
 
 class Lineage(msgspec.Struct, frozen=True, array_like=True):
@@ -65,8 +68,6 @@ class Lineage(msgspec.Struct, frozen=True, array_like=True):
 
     id: int
     """Milliseconds of its birth, then 22 random bits."""
-    offset: int
-    """Count of the conversation at its birth: the message at an ordinal was number offset + ordinal."""
     top: int
     """Its last ordinal."""
     redundant: tuple[int, ...] = ()
@@ -98,6 +99,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     """The dialogue's JSON object; empty for {}."""
     stamp: tuple[int, int, int] = UNWRITTEN
     """(floor, count, last_ms) when `data` was written; in a join the larger one wins."""
+    own: int = 0
+    """The lineage that this very copy may add to; 0: to none, as every cookie's copy and every join."""
 
     @property
     def count(self) -> int:
@@ -173,33 +176,45 @@ def _join_lineages(a: Lineage, b: Lineage) -> Lineage:
     top = max(a.top, b.top)
     slots: dict[int, Entry] = {}
     for lineage in (a, b):
-        for ordinal, entry in enumerate(lineage.tail, lineage.top - len(lineage.tail) + 1):
-            slots[ordinal] = max(slots.get(ordinal, UNKNOWN), entry, key=_fullness)
+        for ordinal, entry in _slots(lineage):
+            slots[ordinal] = max(slots.get(ordinal, NOTHING), entry, key=_fullness)
     first = max(min(slots, default=top + 1), top - WINDOW + 1)
-    tail = tuple(slots.get(ordinal, UNKNOWN) for ordinal in range(first, top + 1))
-    redundant = tuple(sorted({*a.redundant, *b.redundant}))
-    return Lineage(a.id, max(a.offset, b.offset), top, redundant, tail)
+    tail = tuple(slots.get(ordinal, NOTHING) for ordinal in range(first, top + 1))
+    return Lineage(a.id, top, tuple(sorted({*a.redundant, *b.redundant})), tail)
 
 
-def _fullness(entry: Entry) -> tuple[bytes, bool, bytes, int]:
-    return entry.digest, entry.reply is not None, entry.reply or b"", entry.at_s
+def _slots(lineage: Lineage) -> Iterable[tuple[int, Entry]]:
+    """Ordinals and entries of its tail."""
+    return enumerate(lineage.tail, lineage.top - len(lineage.tail) + 1)
+
+
+def _fullness(entry: Entry) -> tuple[bytes, bool, bytes, int, int]:
+    return entry.digest, entry.reply is not None, entry.reply or b"", entry.number, entry.at_s
 
 
 def _mark_redundant(lineages: tuple[Lineage, ...]) -> tuple[Lineage, ...]:
-    """Of the slots that hold one digest all but the lowest count no more."""
-    seen: set[bytes] = {b""}
+    """Of the slots that hold one digest all but the lowest count no more. They forget it, unless theirs is the
+    only answer: the window is for messages, not for their doubles.
+    """
+    lowest: dict[bytes, Entry] = {}
     marked = []
     for lineage in lineages:
         again = set(lineage.redundant)
-        for ordinal, entry in enumerate(lineage.tail, lineage.top - len(lineage.tail) + 1):
-            if entry.digest in seen and entry.digest:
+        tail = list(lineage.tail)
+        for place, (ordinal, entry) in enumerate(_slots(lineage)):
+            first = lowest.setdefault(entry.digest, entry)
+            if first is not entry and entry.digest:
                 again.add(ordinal)
-            seen.add(entry.digest)
-        changed = len(again) != len(lineage.redundant)
-        marked.append(
-            msgspec.structs.replace(lineage, redundant=tuple(sorted(again))) if changed else lineage
-        )
+                if first.reply is not None or entry.reply is None:
+                    tail[place] = NOTHING
+        marked.append(Lineage(lineage.id, lineage.top, tuple(sorted(again)), _without_blanks(tail)))
     return tuple(marked)
+
+
+def _without_blanks(tail: Sequence[Entry]) -> tuple[Entry, ...]:
+    """From its first message on."""
+    first = next((place for place, entry in enumerate(tail) if entry.digest), len(tail))
+    return tuple(tail[first:])
 
 
 def covers(a: Record, b: Record) -> bool:
@@ -222,31 +237,31 @@ def opened(
 ) -> Opened:
     """The conversation that the stored record and its copies (cookie, overlay) tell of, ready for `added`.
 
-    Its newest lineage is the one to go on in: the stored record's own, or a new one if the record is new,
-    restored, or was joined with something that changed its count.
+    It goes on in the stored record's own lineage, or in a new one if the record is new or restored.
     """
     copies = [copy for copy in copies if now_ms - copy.last_ms < ttl_ms]
-    own = stored if stored and now_ms - stored.last_ms < ttl_ms else None
-    versions = [own, *copies] if own else copies
-    if not versions:
-        over = Record(now_ms) if stored is None else _closed(stored)
-        return Opened(_with_lineage(over, now_ms, random_bits), restored=False)
-    merged = reduce(lambda a, b: a if covers(a, b) else join(a, b), versions)
-    if own is None or not _goes_on(merged, own.newest):
-        merged = _with_lineage(merged, now_ms, random_bits)
-    return Opened(merged, restored=own is None and merged.count > 0)
+    alive = stored if stored and now_ms - stored.last_ms < ttl_ms else None
+    versions = [alive, *copies] if alive else copies
+    if versions:
+        merged = reduce(lambda a, b: a if covers(a, b) else join(a, b), versions)
+    else:
+        merged = _closed(stored) if stored else Record(now_ms)
+    return Opened(
+        _with_own(merged, alive.own if alive else 0, now_ms, random_bits),
+        restored=alive is None and merged.count > 0,
+    )
 
 
-def _goes_on(record: Record, own: int) -> bool:
-    if not record.lineages or record.newest != own or own == record.floor:
-        return False
-    newest = record.lineages[-1]
-    return newest.offset + newest.top == record.count
+def _with_own(record: Record, own: int, now_ms: int, random_bits: int) -> Record:
+    if own > record.floor:
+        return record if record.own == own else msgspec.structs.replace(record, own=own)
+    new = Lineage(lineage_id(now_ms, random_bits, record.newest), 0)
+    return msgspec.structs.replace(record, lineages=(*record.lineages, new), own=new.id)
 
 
-def _with_lineage(record: Record, now_ms: int, random_bits: int) -> Record:
-    new = Lineage(lineage_id(now_ms, random_bits, record.newest), record.count, 0)
-    return msgspec.structs.replace(record, lineages=(*record.lineages, new))
+def resumed(copy: Record) -> Record:
+    """A cookie's copy where there is no store: it may add to its newest lineage, since nobody else does."""
+    return msgspec.structs.replace(copy, own=copy.newest)
 
 
 def _closed(record: Record, floor: int | None = None) -> Record:
@@ -256,12 +271,14 @@ def _closed(record: Record, floor: int | None = None) -> Record:
 
 
 def find(record: Record, digest: bytes) -> Counted | None:
-    """The message's number and answer if it is counted already."""
+    """The message's number and answer if it is counted already: its lowest slot's, or that of one with an answer."""
     found = None
-    for lineage in reversed(record.lineages):
-        for back, entry in enumerate(reversed(lineage.tail)):
-            if entry.digest == digest and (found is None or found.reply is None or entry.reply is not None):
-                found = Counted(lineage.offset + lineage.top - back, entry.reply)
+    for lineage in record.lineages:
+        for entry in lineage.tail:
+            if entry.digest == digest and (
+                found is None or (found.reply is None and entry.reply is not None)
+            ):
+                found = Counted(entry.number, entry.reply)
     return found
 
 
@@ -273,18 +290,17 @@ def added(opened_record: Record, digest: bytes, reply: bytes, *, now_ms: int, da
     store that cannot be reached has of it wins once they are joined.
     """
     record = opened_record
-    newest = record.lineages[-1]
-    entry = Entry(digest, now_ms // 1000, reply)
-    grown = Lineage(
-        newest.id, newest.offset, newest.top + 1, newest.redundant, (*newest.tail[1 - WINDOW :], entry)
-    )
-    last_ms = max(record.last_ms, now_ms)
+    number, last_ms = record.count + 1, max(record.last_ms, now_ms)
+    entry = Entry(digest, number, now_ms // 1000, reply)
     unknown = not data and record.stamp == UNWRITTEN and record.count
-    stamp = UNWRITTEN if unknown else (record.floor, record.count + 1, last_ms)
-    lineages = (*record.lineages[:-1], grown)
-    if len(lineages) > 1:
-        return _folded(Record(last_ms, record.floor, record.base, lineages, data, stamp))
-    return Record(last_ms, record.floor, record.base, lineages, data, stamp)
+    stamp = UNWRITTEN if unknown else (record.floor, number, last_ms)
+    lineages = tuple([_grown(line, entry) if line.id == record.own else line for line in record.lineages])
+    grown = Record(last_ms, record.floor, record.base, lineages, data, stamp, record.own)
+    return grown if len(lineages) == 1 else folded_to(trimmed(grown, WINDOW), MAX_LINEAGES)
+
+
+def _grown(lineage: Lineage, entry: Entry) -> Lineage:
+    return Lineage(lineage.id, lineage.top + 1, lineage.redundant, (*lineage.tail[1 - WINDOW :], entry))
 
 
 def ended(record: Record, *, now_ms: int, random_bits: int) -> Record:
@@ -295,13 +311,11 @@ def ended(record: Record, *, now_ms: int, random_bits: int) -> Record:
 def reconciled(
     stored: Record | None, overlay: Record, *, now_ms: int, ttl_ms: int, random_bits: int
 ) -> Record:
-    """The overlay's record merged into the stored one.
-
-    It ends in an empty lineage of its own: the overlay may go on counting in its lineage, so the stored copy
-    must not.
+    """The overlay's record merged into the stored one, which goes on in a lineage of its own: the overlay may go
+    on, too.
     """
     merged = opened(stored, (overlay,), now_ms=now_ms, ttl_ms=ttl_ms, random_bits=random_bits).record
-    return _folded(merged)
+    return folded_to(trimmed(merged, WINDOW), MAX_LINEAGES)
 
 
 def replies_since(record: Record, since_s: int) -> int:
@@ -315,31 +329,50 @@ def replies_since(record: Record, since_s: int) -> int:
     )
 
 
-def _folded(record: Record) -> Record:
-    """At most WINDOW ids and MAX_LINEAGES open lineages; the count stays."""
-    excess = sum(len(lineage.tail) for lineage in record.lineages) - WINDOW
-    lineages = list(record.lineages)
-    while excess > 0:
-        oldest = min(range(len(lineages)), key=lambda i: _age(lineages[i]))
-        lineages[oldest] = msgspec.structs.replace(lineages[oldest], tail=lineages[oldest].tail[1:])
-        excess -= 1
-    return folded_to(msgspec.structs.replace(record, lineages=tuple(lineages)), MAX_LINEAGES)
+# --- forgetting
 
 
-def _age(lineage: Lineage) -> tuple[bool, int, int]:
-    return not lineage.tail, lineage.tail[0].at_s if lineage.tail else 0, lineage.id
+def trimmed(record: Record, most: int) -> Record:
+    """At most the latest `most` messages are known one by one; the count stays."""
+    if len(record.lineages) == 1 and len(record.lineages[0].tail) <= most:
+        return record
+    known = sorted(
+        (entry.at_s, line.id, ordinal)
+        for line in record.lineages
+        for ordinal, entry in _slots(line)
+        if entry.digest
+    )
+    if len(known) <= most:
+        return record
+    cut: dict[int, int] = {}
+    for _, id_, ordinal in known[: len(known) - most]:
+        cut[id_] = max(cut.get(id_, 0), ordinal)
+    lineages = tuple([_without(line, cut[line.id]) if line.id in cut else line for line in record.lineages])
+    return msgspec.structs.replace(record, lineages=lineages)
+
+
+def _without(line: Lineage, last: int) -> Lineage:
+    """Its ordinals up to `last` are forgotten one by one."""
+    kept = line.tail[len(line.tail) - (line.top - last) :]
+    return Lineage(line.id, line.top, line.redundant, _without_blanks(kept))
 
 
 def folded_to(record: Record, most: int) -> Record:
     """At most `most` open lineages: the oldest are closed and stand in `base`. Closed ones without ids are
     forgotten.
     """
-    live = [lineage for lineage in record.lineages if lineage.id > record.floor]
+    live = [line for line in record.lineages if line.id > record.floor]
     old = live[: max(0, len(live) - most)]
     floor = old[-1].id if old else record.floor
-    kept = tuple(lineage for lineage in record.lineages if lineage.id > floor or lineage.tail)
+    kept = tuple([line for line in record.lineages if line.id > floor or line.tail])
+    if len(kept) == len(record.lineages) and not old:
+        return record
     return msgspec.structs.replace(
-        record, floor=floor, base=record.base + sum(lineage.size for lineage in old), lineages=kept
+        record,
+        floor=floor,
+        base=record.base + sum(line.size for line in old),
+        lineages=kept,
+        own=record.own if record.own > floor else 0,
     )
 
 
@@ -379,7 +412,7 @@ def _lightened(record: Record) -> Record:
         msgspec.structs.replace(
             line,
             tail=tuple(
-                entry if (line.id, place) in kept else Entry(entry.digest, entry.at_s)
+                entry if (line.id, place) in kept else Entry(entry.digest, entry.number, entry.at_s)
                 for place, entry in enumerate(line.tail)
             ),
         )

@@ -25,12 +25,13 @@ import msgspec
 from smsd.conversation import (
     DIGEST_BYTES,
     MAX_LINEAGES,
-    UNKNOWN,
+    NOTHING,
     UNWRITTEN,
     Entry,
     Lineage,
     Record,
     folded_to,
+    trimmed,
 )
 from smsd.errors import CookieExpired, CookieForeign, CookieForged
 
@@ -57,10 +58,11 @@ _NO_DIGEST = bytes(DIGEST_BYTES)
 
 class _Lineage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id: int
-    offset: int
     top: int
     redundant: tuple[int, ...]
     digests: bytes  # DIGEST_BYTES each; the last one stands at `top`
+    number: int  # of the message at `top`
+    numbers: tuple[int, ...]  # of all; empty if they are consecutive
 
 
 class _Copy(msgspec.Struct, frozen=True, array_like=True):
@@ -136,7 +138,7 @@ def _mac(secret: bytes, signed: bytes) -> bytes:
 def pack(record: Record, conversation: bytes) -> bytes:
     """The payload of a record's copy, at most 636 bytes: with fewer ids and lineages where it does not fit."""
     for digests, lineages in _SIZES:
-        payload = _encoder.encode(_copy(_with_at_most(record, lineages), conversation, digests))
+        payload = _encoder.encode(_copy(record, conversation, digests, lineages))
         if len(payload) < _MAX_PAYLOAD:
             break
     padding = -(len(payload) + 1) % 3
@@ -154,7 +156,10 @@ def unpack(payload: bytes) -> tuple[bytes, Record]:
         raise CookieForged
     known = copy.data is not None
     lineages = tuple(
-        Lineage(line.id, line.offset, line.top, line.redundant, _tail(line.digests)) for line in copy.lineages
+        [
+            Lineage(line.id, line.top, line.redundant, _tail(line, copy.last_ms // 1000))
+            for line in copy.lineages
+        ]
     )
     record = Record(
         copy.last_ms, copy.floor, copy.base, lineages, copy.data or b"", copy.stamp if known else UNWRITTEN
@@ -162,32 +167,40 @@ def unpack(payload: bytes) -> tuple[bytes, Record]:
     return copy.conversation, record
 
 
-def _with_at_most(record: Record, lineages: int) -> Record:
-    return folded_to(record, lineages) if len(record.lineages) > lineages else record
-
-
-def _copy(record: Record, conversation: bytes, digests: int) -> _Copy:
-    lineages = []
-    room = digests
-    for line in reversed(record.lineages):
-        tail = line.tail[max(0, len(line.tail) - room) :]
-        room -= len(tail)
-        if tail or line.id > record.floor:
-            ids = b"".join([entry.digest or _NO_DIGEST for entry in tail])
-            lineages.append(_Lineage(line.id, line.offset, line.top, line.redundant, ids))
+def _copy(record: Record, conversation: bytes, digests: int, lineages: int) -> _Copy:
+    kept = trimmed(record, digests)
+    if len(kept.lineages) > lineages:
+        kept = folded_to(kept, lineages)
     data = record.data if len(record.data) <= MAX_DATA_BYTES else None
     return _Copy(
         _FORMAT,
         conversation,
-        record.last_ms,
-        record.floor,
-        record.base,
-        record.stamp,
+        kept.last_ms,
+        kept.floor,
+        kept.base,
+        kept.stamp,
         data,
-        tuple(reversed(lineages)),
+        tuple([_line(line) for line in kept.lineages]),
     )
 
 
-def _tail(digests: bytes) -> tuple[Entry, ...]:
-    chunks = [digests[i : i + DIGEST_BYTES] for i in range(0, len(digests), DIGEST_BYTES)]
-    return tuple([UNKNOWN if chunk == _NO_DIGEST else Entry(chunk) for chunk in chunks])
+def _line(line: Lineage) -> _Lineage:
+    digests = b"".join([entry.digest or _NO_DIGEST for entry in line.tail])
+    number = line.tail[-1].number if line.tail else 0
+    first = number - len(line.tail) + 1
+    consecutive = all(
+        not entry.digest or entry.number == expected for expected, entry in enumerate(line.tail, first)
+    )
+    numbers = () if consecutive else tuple([entry.number for entry in line.tail])
+    return _Lineage(line.id, line.top, line.redundant, digests, number, numbers)
+
+
+def _tail(line: _Lineage, at_s: int) -> tuple[Entry, ...]:
+    chunks = [line.digests[i : i + DIGEST_BYTES] for i in range(0, len(line.digests), DIGEST_BYTES)]
+    numbers = line.numbers or range(line.number - len(chunks) + 1, line.number + 1)
+    return tuple(
+        [
+            NOTHING if chunk == _NO_DIGEST else Entry(chunk, number, at_s)
+            for chunk, number in zip(chunks, numbers, strict=False)  # of equal length: we signed it
+        ]
+    )

@@ -162,7 +162,7 @@ def shown(record: conversation.Record) -> object:
             {
                 "id": f"{line.id:016x}",
                 "open": line.id > record.floor,
-                "offset": line.offset,
+                "own": line.id == record.own,
                 "messages": line.top,
                 "counted elsewhere": list(line.redundant),
                 "ids": [entry.digest.hex() for entry in line.tail],

@@ -80,11 +80,11 @@ def lineages(draw: st.DrawFn) -> tuple[Lineage, ...]:
         length = draw(st.integers(0, top))
         with_reply = draw(st.booleans())
         tail = tuple(
-            Entry(slot_digest(id_, ordinal), 5 * with_reply, b"r" if with_reply else None)
+            Entry(slot_digest(id_, ordinal), id_ * 100 + ordinal, 5, b"r" if with_reply else None)
             for ordinal in range(top - length + 1, top + 1)
         )
         redundant = tuple(sorted(draw(st.sets(st.integers(1, top), max_size=2)))) if top else ()
-        made.append(Lineage(id_, id_ * 100, top, redundant, tail))
+        made.append(Lineage(id_, top, redundant, tail))
     return tuple(made)
 
 

@@ -50,8 +50,8 @@ def test_the_known_answer() -> None:
     )
     assert CODEC.set_cookie(record, WHOSE, START_MS) == (
         "smsd=2|1:2|10:1790000000|4:smsd|96:"
-        "ApgBxBJjY2NjY2NjY2NjY2NjY2NjY2PPAAABoMRQbAAAAJMAAc8AAAGgxFBsAMQAkZXPaDEUGwAAAAEAAZDEBu1aMjiUBwAA"
-        "|5cefbdbef93ef04c6d0d8d0ff830fa9d84df6b18b3bd4f635b49640c819f2fe9"
+        "AZgBxBJjY2NjY2NjY2NjY2NjY2NjY2PPAAABoMRQbAAAAJMAAc8AAAGgxFBsAMQAkZbPaDEUGwAAAAEBkMQG7VoyOJQHAZAA"
+        "|f11334259bfa16546ade13bac2cd400f07d4ff006f1892e7becdf6ea4e7ecec6"
         "; Path=/; HttpOnly; Secure; Max-Age=14400"
     )
 

@@ -28,7 +28,7 @@ def two() -> Iterator[World]:
 def made(from_: str, *, key: bytes = GOOD_KEY, version: int = 1, age_s: float = 0) -> str:
     """A cookie that claims nine hundred messages."""
     now_ms = int((time.time() - age_s) * 1000)
-    lineage = Lineage(now_ms << 22, 0, 900, (), (Entry(b"digest"),))
+    lineage = Lineage(now_ms << 22, 900, (), (Entry(b"digest"),))
     codec = CookieCodec({version: key}, 14400)
     line = codec.set_cookie(
         Record(now_ms, lineages=(lineage,)), conversation_id(HASH_KEY, ACCOUNT, TO, from_), now_ms
