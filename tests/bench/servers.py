@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.processes import Memcached, Smsd, free_port, wait_for
+from tests.processes import PUBLIC_URL, TOKEN, Memcached, Smsd, free_port, wait_for
 
 HERE = Path(__file__).parent
+PEERS = HERE.parent.parent / ".venv/bench"
 SERVER_CORE, LOAD_CORE = 0, 1
 
 
@@ -27,13 +28,14 @@ def on_core(core: int) -> Iterator[None]:
 
 
 class Process:
-    """A server that takes its port as the last argument."""
+    """A server that takes its port, or gunicorn's 127.0.0.1:PORT, as the last argument."""
 
     def __init__(self, *command: str, env: Mapping[str, str] | None = None) -> None:
         self.port = free_port()
+        address = f"127.0.0.1:{self.port}" if command[-1] == "--bind" else str(self.port)
         with on_core(SERVER_CORE):
             self._process = subprocess.Popen(
-                [*command, str(self.port)],
+                [*command, address],
                 env={**os.environ, **(env or {})},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -61,12 +63,52 @@ def bare() -> Process:
     return Process(sys.executable, str(HERE / "bare.py"))
 
 
-def smsd(store: str) -> Smsd:
+def smsd(node: str) -> Smsd:
     """As in production: JSON lines to a file. Without the loop limit: here one person texts all the time."""
-    server = Smsd({"SMSD_STORE": store, "SMSD_LOOP_LIMIT": "0"})
+    server = Smsd({"SMSD_STORE": f"memcached://{node}", "SMSD_LOOP_LIMIT": "0"})
     with on_core(SERVER_CORE):
         server.start()
     return server
+
+
+def flask(node: str) -> Process:
+    """One worker, threads as its documentation has it for keep-alive."""
+    gunicorn = (
+        str(PEERS / "bin/gunicorn"),
+        "--worker-class",
+        "gthread",
+        "--threads",
+        "8",
+        "--keep-alive",
+        "75",
+    )
+    return Process(*gunicorn, "--chdir", str(HERE / "peers"), "flask_app:app", "--bind", env=_peer_env(node))
+
+
+def starlette(node: str) -> Process:
+    """With uvloop and httptools, as "uvicorn[standard]" brings them."""
+    uvicorn = (
+        str(PEERS / "bin/uvicorn"),
+        "--app-dir",
+        str(HERE / "peers"),
+        "--no-access-log",
+        "starlette_app:app",
+    )
+    return Process(*uvicorn, "--port", env=_peer_env(node))
+
+
+def express(node: str) -> Process:
+    env = {"NODE_ENV": "production", "NODE_PATH": str(PEERS / "node/node_modules"), **_peer_env(node)}
+    return Process("node", str(HERE / "peers/express_app.js"), env=env)
+
+
+def _peer_env(node: str) -> dict[str, str]:
+    return {
+        "BENCH_MEMCACHED": node,
+        "BENCH_TOKEN": TOKEN,
+        "BENCH_URL": PUBLIC_URL,
+        "BENCH_SECRET": "a-secret-of-the-bench-a-secret-of-the-bench",
+    }
 
 
 @contextmanager
