@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.ioloop import IOLoop
-from tornado.web import Application
 from twilio.request_validator import RequestValidator
 
 from smsd import dialogue
 from smsd.app import Service
+from smsd.listener import Listener
 from smsd.serve import now_ms
 from smsd.settings import load
 from tests.processes import ACCOUNT, PUBLIC_URL, SETTINGS, TOKEN
@@ -32,7 +32,7 @@ def service(io_loop: IOLoop) -> Iterator[Service]:
 
 
 @pytest.fixture
-def app(service: Service) -> Application:
+def app(service: Service) -> Listener:
     """What pytest-tornado serves."""
     return service.public()
 
