@@ -105,7 +105,13 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     @property
     def count(self) -> int:
         """Messages counted."""
-        return self.base + sum(lineage.size for lineage in self.lineages if lineage.id > self.floor)
+        count = self.base
+        for (
+            lineage
+        ) in self.lineages:  # a loop takes half as long as a generator, and every message asks thrice
+            if lineage.id > self.floor:
+                count += lineage.size
+        return count
 
     @property
     def newest(self) -> int:

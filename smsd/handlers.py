@@ -112,7 +112,13 @@ class _Webhook:
 
     def _check_signature(self, request: Request) -> None:
         try:
-            key = self.gate.check(request.target, request.body, request.form, request.headers)
+            key = self.gate.check(
+                request.target,
+                request.body,
+                request.form,
+                request.header("X-Twilio-Signature"),
+                request.header("X-Twilio-Webhooks-Signature-Settings"),
+            )
         except SignatureMismatch:
             self._explain(request)
             raise
@@ -133,7 +139,7 @@ class Inbound(_Webhook):
     async def post(self, request: Request) -> Response:
         message = Message.from_params(request.form)
         self.gate.check_account(message.account_sid)
-        received = request.headers.get("Cookie")
+        received = request.header("Cookie")
         answer = await self.exchange.answer(
             message, parse_cookie(received).get(cookie.NAME) if received else None
         )

@@ -108,9 +108,9 @@ class Request(HTTPMessageDelegate):
         """The head is there."""
         self._began_s = time.monotonic()
         self._listener.deadlines_s[self._server_conn] = self._began_s + self._listener.body_s
-        self._listener.announced(headers.get("Content-Length", ""))
         self.method, self.target, _ = cast("RequestStartLine", start_line)
         self.headers = headers
+        self._listener.announced(self.header("Content-Length"))
         webhook = self._listener.webhooks.get(self.target.partition("?")[0])
         if webhook:
             self._webhook = webhook
@@ -132,30 +132,40 @@ class Request(HTTPMessageDelegate):
             self._other.finish()
             return
         self.form = self._parsed()
-        task = asyncio.get_running_loop().create_task(self._serve())
-        self._listener.tasks.add(task)
-        task.add_done_callback(self._listener.tasks.discard)
+        self._task = asyncio.get_running_loop().create_task(self._serve())
+        self._listener.tasks.add(self._task)
 
     def on_connection_close(self) -> None:
         """It will never be read wholly."""
         if self._other:
             self._other.on_connection_close()
 
+    def header(self, name: str) -> str:
+        """The values of a header, with commas between them; "" if it is not there. Tornado's own `get` raises and
+        catches an exception then.
+        """
+        return ",".join(self.headers.get_list(name))
+
     def age_s(self) -> float:
         """Seconds since its head was read."""
         return time.monotonic() - self._began_s
 
     def _parsed(self) -> dict[str, list[bytes]]:
-        content_type = self.headers.get("Content-Type", "")
+        content_type = self.header("Content-Type")
         is_form = content_type.startswith("application/x-www-form-urlencoded")
-        if is_form and len(self.body) <= USUAL_BYTES and "Content-Encoding" not in self.headers:
+        if is_form and len(self.body) <= USUAL_BYTES and not self.headers.get_list("Content-Encoding"):
             return parse_form(self.body)
         form: dict[str, list[bytes]] = {}
         parse_body_arguments(content_type, self.body, form, {}, self.headers)
         return form
 
     async def _serve(self) -> None:
-        response = await self._webhook.serve(self)
+        try:
+            self._send(await self._webhook.serve(self))
+        finally:
+            self._listener.tasks.discard(self._task)
+
+    def _send(self, response: Response) -> None:
         headers = HTTPHeaders(response.headers)
         headers["Date"] = _http_date(int(time.time()))
         if response.status != 204:

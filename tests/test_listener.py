@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tornado.escape import parse_qs_bytes
+from tornado.httputil import HTTPHeaders
 from tornado.testing import bind_unused_port
 from tornado.web import Application
 
@@ -79,8 +80,9 @@ def test_a_mistake_of_ours_is_a_silent_500_and_one_line_in_the_log(caplog: pytes
             raise ZeroDivisionError
 
     metrics = Metrics()
-    request: Any = type("Request", (), {"method": "POST", "target": "/sms", "age_s": lambda self: 0.0})()
-    request.body, request.form, request.headers = b"", {}, {}
+    request: Any = Request(Any, None, Any)  # type: ignore[arg-type]
+    request.method, request.target, request.form, request.headers = "POST", "/sms", {}, HTTPHeaders()
+    request._began_s = 0.0
     with caplog.at_level(logging.ERROR):
         response = asyncio.run(Inbound(Broken(), Broken(), metrics).serve(request))  # type: ignore[arg-type]
     assert response == Response(500)
