@@ -343,7 +343,7 @@ def trimmed(record: Record, most: int) -> Record:
     if len(record.lineages) == 1 and len(record.lineages[0].tail) <= most:
         return record
     known = sorted(
-        (entry.at_s, line.id, ordinal)
+        (line.id > record.floor, entry.number, line.id, ordinal)
         for line in record.lineages
         for ordinal, entry in _slots(line)
         if entry.digest
@@ -351,7 +351,7 @@ def trimmed(record: Record, most: int) -> Record:
     if len(known) <= most:
         return record
     cut: dict[int, int] = {}
-    for _, id_, ordinal in known[: len(known) - most]:
+    for *_, id_, ordinal in known[: len(known) - most]:
         cut[id_] = max(cut.get(id_, 0), ordinal)
     lineages = tuple([_without(line, cut[line.id]) if line.id in cut else line for line in record.lineages])
     return msgspec.structs.replace(record, lineages=lineages)
