@@ -5,18 +5,22 @@ name or an id; every label value that can be known beforehand is there from the 
 event shows as a rise.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import accumulate
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from smsd.exchange import OUTCOMES, Answer
 from smsd.message import DELIVERY_STATUSES
@@ -34,6 +38,51 @@ _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 _STORE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _REASONS = ("signature_missing", "signature_mismatch", "account", "malformed", "too_large")
 _FALLBACKS = ("11200", "11205", "11215", "11217", "11750", "12100", "12200", "12300", "other")
+
+
+class Series:
+    """One set of label values of `Durations`."""
+
+    __slots__ = ("_bounds_s", "counts", "sum_s")
+
+    def __init__(self, bounds_s: tuple[float, ...]) -> None:
+        self._bounds_s = bounds_s
+        self.counts = [0] * (len(bounds_s) + 1)  # the last one: longer than every bound
+        self.sum_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(self._bounds_s, seconds)] += 1
+        self.sum_s += seconds
+
+
+class Durations(Collector):
+    """A histogram that only the event loop writes to. Without prometheus_client's locks it takes a fifth of the
+    time, and every message is observed four times.
+    """
+
+    def __init__(
+        self, name: str, help_: str, bounds_s: tuple[float, ...], *labels: str, registry: CollectorRegistry
+    ) -> None:
+        self._described = name, help_
+        self._bounds_s = bounds_s
+        self._labels = labels
+        self._series: dict[tuple[str, ...], Series] = {}
+        registry.register(self)
+
+    def of(self, *values: object) -> Series:
+        """The series with these label values."""
+        key = tuple(map(str, values))
+        if key not in self._series:
+            self._series[key] = Series(self._bounds_s)
+        return self._series[key]
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """What is exposed."""
+        family = HistogramMetricFamily(*self._described, labels=self._labels)
+        bounds = [*map(floatToGoString, self._bounds_s), "+Inf"]
+        for values, series in self._series.items():
+            family.add_metric(values, list(zip(bounds, accumulate(series.counts), strict=True)), series.sum_s)
+        yield family
 
 
 class Metrics:
@@ -89,17 +138,17 @@ class Metrics:
         )
         for status in DELIVERY_STATUSES:
             self.deliveries.labels(status, "")
-        self.requests = self._histogram(
-            "request_duration", "From request read to answer written.", _REQUEST_BUCKETS, "handler", "code"
+        self.requests = self._durations(
+            "request", "From request read to answer written.", _REQUEST_BUCKETS, "handler", "code"
         )
         for handler, codes in HANDLERS.items():
             for code in codes:
-                self.requests.labels(handler, str(code))
-        self.store_duration = self._histogram(
-            "store_duration", "Of one operation, as a message waits for it.", _STORE_BUCKETS, "operation"
+                self.requests.of(handler, code)
+        self.store_duration = self._durations(
+            "store", "Of one operation, as a message waits for it.", _STORE_BUCKETS, "operation"
         )
-        self._store_took = {name: self.store_duration.labels(name) for name in ("read", "write")}
-        self.dialogue_duration = self._histogram("dialogue_duration", "Of the dialogue.", _REQUEST_BUCKETS)
+        self._store_took = {name: self.store_duration.of(name) for name in ("read", "write")}
+        self.dialogue_duration = self._durations("dialogue", "Of the dialogue.", _REQUEST_BUCKETS).of()
         self.segments = self._counter(
             "reply_segments", "SMS segments of replies, as Twilio charges them.", encoding=("GSM-7", "UCS-2")
         )
@@ -114,7 +163,7 @@ class Metrics:
         )
         # `labels` takes longer than what it is looked up for
         self._messages, self._cookies = cache(self.messages.labels), cache(self.cookies.labels)
-        self._signatures, self._requests = cache(self.signatures.labels), cache(self.requests.labels)
+        self._signatures, self._requests = cache(self.signatures.labels), cache(self.requests.of)
         self.event_loop_lag = Gauge(
             "smsd_event_loop_lag_seconds",
             "The longest the event loop was held up in the last 15 s.",
@@ -128,8 +177,8 @@ class Metrics:
                 counter.labels(value)
         return counter
 
-    def _histogram(self, name: str, help_: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(f"smsd_{name}_seconds", help_, labels, buckets=buckets, registry=self.registry)
+    def _durations(self, name: str, help_: str, bounds_s: tuple[float, ...], *labels: str) -> Durations:
+        return Durations(f"smsd_{name}_duration_seconds", help_, bounds_s, *labels, registry=self.registry)
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """The page and its content type: Prometheus' or OpenMetrics' format, as `accept` has it."""
