@@ -32,9 +32,9 @@ from smsd.errors import RecordError
 WINDOW = 32
 """Messages whose ids and replies are remembered one by one."""
 
-MAX_LINEAGES = 16
+MAX_LINEAGES = 64
 """Open lineages kept apart; older ones are folded into `base`. One is born at each loss, and at each outage of
-a replica.
+a replica. What a replica still holds back of a folded one is lost: few is too few (16 were, under faults at random).
 """
 
 MAX_RECORD_BYTES = 512 * 1024

@@ -51,8 +51,11 @@ _MAX_PAYLOAD = 636
 _FORMAT = 1
 _SIZES = [
     *((digests, MAX_LINEAGES) for digests in DIGESTS),
-    *((digests, lineages) for digests in (16, 8, 4, 0) for lineages in (6, 3, 1)),
+    *((16, lineages) for lineages in (24, 12, 6)),
+    *((8, 6), (8, 3), (4, 3), (4, 1), (0, 1)),
 ]
+"""Ids and lineages, from the most to what always fits."""
+
 _NO_DIGEST = bytes(DIGEST_BYTES)
 
 
