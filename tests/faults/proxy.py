@@ -97,7 +97,7 @@ class Proxy:
         assert task
         self._serving.add(task)
         try:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):  # the latter: the proxy ends
                 await self._serve(reader, writer)
         finally:
             self._serving.discard(task)

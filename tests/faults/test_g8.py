@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_g8_a_broken_new_version_keeps_the_old_one(two: World, mounted: Mounted)
                 ("SMSD_PEOPLE", "no = = toml"),
             ):
                 await twilio.text(from_)
-                await changed(two, lambda n=name, c=content: mounted.write(n, c), "refused")  # type: ignore[misc]
+                await changed(two, partial(mounted.write, name, content), "refused")
                 await twilio.text(from_)
                 mounted.write(name, FILES[name])
             assert twilio.violations() == []

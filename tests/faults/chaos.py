@@ -1,0 +1,183 @@
+"""Faults at random under a seed, while conversations go on, and what must hold of them all the same.
+
+Two kinds of conversation:
+
+- a *walker* sends a message when the one before is answered, with the cookie that Twilio holds. Some messages come to
+  several replicas at once, some come again later. Its counts are exact whatever fails.
+- a *crowd* sends messages at the same time, with any cookie or none. During an outage two of them may show the same
+  number; afterwards the sum is exact, unless memcached lost records or a process died with its overlay.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from random import Random
+from typing import TypeVar
+
+from smsd.simulator import JAR, LOST, STALE, Cookies, Inbound
+from tests.faults.history import Delivery, Recorder
+from tests.faults.proxy import Fault
+from tests.faults.world import World, number, wait_until_merged
+
+_Thing = TypeVar("_Thing")
+
+KEEP_OLD = Cookies(keep=False)
+PACE_S = 0.1
+"""Between two messages of a walker. An outage lasts up to a second, and must not outlast the window of 32 messages: a
+message that two replicas counted apart is known for one only as long as one of them still knows its id.
+"""
+
+LATE = 12
+"""So many messages back a retry may come: the cookie alone knows at least the last 16."""
+
+
+class Chaos:
+    """One run over a world that lives on."""
+
+    def __init__(self, world: World, seed: int, *, lossy: bool) -> None:
+        self.world = world
+        self.random = Random(seed)
+        self.twilio = Recorder(world.replicas, seed=seed)
+        self.told: list[str] = []
+        """What was done, in order."""
+        self._lossy = lossy
+        self._over = asyncio.Event()
+        self._busy: set[object] = set()
+
+    async def run(self, seconds: float, *, walkers: int = 6, crowds: int = 3) -> list[str]:
+        """Whatever went wrong."""
+        walking = [number() for _ in range(walkers)]
+        crowding = [] if self._lossy else [number() for _ in range(crowds)]
+        async with self.twilio:
+            talks = [asyncio.create_task(self._walk(from_)) for from_ in walking]
+            talks += [asyncio.create_task(self._crowd(from_)) for from_ in crowding]
+            faults = [asyncio.create_task(self._disturb()) for _ in range(2)]
+            await asyncio.sleep(seconds)
+            self._over.set()
+            await asyncio.gather(*faults)
+            await asyncio.gather(*talks)
+            await asyncio.to_thread(wait_until_merged, self.world)
+            return await self._judge(walking, crowding)
+
+    async def _judge(self, walking: list[str], crowding: list[str]) -> list[str]:
+        for from_ in walking:
+            await self.twilio.text(from_)
+        wrong = []
+        for from_ in crowding:
+            sent = len({delivery.sid for delivery in self.twilio.history if delivery.conversation == from_})
+            last = await self.twilio.text(from_, cookies=LOST)
+            if last.count != sent + 1:
+                wrong.append(f"{from_}: after {sent} messages one more was number {last.count}")
+        history = [
+            delivery for delivery in self.twilio.history if delivery.status is not None or not self._lossy
+        ]
+        wrong += self._of(history, walking).violations()
+        wrong += [f"{d.sid}: {d.status}" for d in history if d.status != 200]
+        return wrong
+
+    def _of(self, history: list[Delivery], conversations: list[str]) -> Recorder:
+        self.twilio.history = [d for d in history if d.conversation in conversations]
+        return self.twilio
+
+    # --- conversations
+
+    async def _walk(self, from_: str) -> None:
+        past: list[Inbound] = []
+        while not self._over.is_set():
+            message = self.twilio.compose(from_)
+            copies = self.random.choice((1, 1, 1, 2, 3))
+            await asyncio.gather(*(self._insist(message) for _ in range(copies)))
+            past.append(message)
+            if self.random.random() < 0.2:
+                await self._insist(self.random.choice(past[-LATE:]), KEEP_OLD)
+            await asyncio.sleep(PACE_S)
+
+    async def _insist(self, message: Inbound, cookies: Cookies = JAR) -> None:
+        """Deliver until it is answered; only in a lossy run a replica may be away."""
+        while (await self.twilio.deliver(message, cookies=cookies)).status is None and self._lossy:
+            await asyncio.sleep(0.05)
+
+    async def _crowd(self, from_: str) -> None:
+        while not self._over.is_set():
+            messages = [self.twilio.compose(from_) for _ in range(self.random.randint(1, 3))]
+            cookies = [self.random.choice((JAR, LOST, STALE, KEEP_OLD)) for _ in messages]
+            await asyncio.gather(*map(self._insist, messages, cookies))
+            await asyncio.sleep(0.1)
+
+    # --- faults
+
+    async def _disturb(self) -> None:
+        kinds = [self._misbehave, self._misbehave, self._cut_off, self._hang]
+        if self._lossy:
+            kinds += [self._flush, self._restart_node, self._kill_replica, self._restart_replica]
+        while not self._over.is_set():
+            await self.random.choice(kinds)()
+            await asyncio.sleep(self.random.uniform(0, 0.3))
+
+    async def _misbehave(self) -> None:
+        fault = self.random.choice([fault for fault in Fault if fault is not Fault.PASS])
+        async with self._alone(self.world.proxies) as proxy:
+            proxy.delay_s = self.random.choice((0.005, 0.05, 0.2, 0.3))
+            await self._for_a_while(
+                f"{fault.name} {proxy.delay_s} at {proxy.node}",
+                lambda: proxy.set(fault),
+                lambda: proxy.set(Fault.PASS),
+            )
+
+    async def _cut_off(self) -> None:
+        """A partition of one replica from one node."""
+        replica = self.random.choice(self.world.replicas)
+        fault = self.random.choice((Fault.SILENT, Fault.CUT, Fault.HOLD_WRITES))
+        async with self._alone(self.world.proxies) as proxy:
+            await self._for_a_while(
+                f"{fault.name} between {replica.address} and {proxy.node}",
+                lambda: proxy.set(fault, only=replica),
+                lambda: proxy.set(Fault.PASS),
+            )
+
+    async def _hang(self) -> None:
+        async with self._alone(self.world.nodes) as node:
+            await self._for_a_while(f"hang {node.node}", node.hang, node.resume)
+
+    async def _flush(self) -> None:
+        async with self._alone(self.world.nodes) as node:
+            await self._do(f"flush {node.node}", node.flush)
+
+    async def _restart_node(self) -> None:
+        async with self._alone(self.world.nodes) as node:
+            await self._for_a_while(f"kill {node.node}", node.kill, node.start)
+
+    async def _kill_replica(self) -> None:
+        async with self._alone(self.world.replicas) as replica:
+            await self._for_a_while(f"kill {replica.address}", replica.kill, replica.start)
+
+    async def _restart_replica(self) -> None:
+        async with self._alone(self.world.replicas) as replica:
+            await self._do(f"end {replica.address}", replica.terminate)
+            await self._do("start it again", replica.start)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, things: list[_Thing]) -> AsyncIterator[_Thing]:
+        """One that no other fault is at, and at least one of its kind left alone."""
+        while len(free := [thing for thing in things if thing not in self._busy]) < 2:
+            await asyncio.sleep(0.05)
+        thing = self.random.choice(free)
+        self._busy.add(thing)
+        try:
+            yield thing
+        finally:
+            self._busy.discard(thing)
+
+    async def _for_a_while(self, what: str, begin: Callable[[], object], end: Callable[[], object]) -> None:
+        await self._do(what, begin)
+        try:
+            async with asyncio.timeout(self.random.choice((0.05, 0.3, 1.0))):
+                await self._over.wait()
+        except TimeoutError:
+            pass  # so long it lasted
+        finally:
+            await self._do(f"no more: {what}", end)
+
+    async def _do(self, what: str, action: Callable[[], object]) -> None:
+        self.told.append(what)
+        await asyncio.to_thread(action)

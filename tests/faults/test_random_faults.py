@@ -1,0 +1,25 @@
+"""All promises at once, under faults at random. A failure prints its seed: `FAULT_SEED=… pytest …` plays it again."""
+
+import asyncio
+import os
+from random import SystemRandom
+
+import pytest
+
+from tests.faults.chaos import Chaos
+from tests.faults.world import world
+
+SECONDS = 8.0
+
+
+@pytest.mark.parametrize(
+    "lossy", [False, True], ids=["memcached keeps what it has", "memcached and replicas die"]
+)
+def test_g1_to_g4_hold_under_random_faults(lossy: bool) -> None:
+    seed = int(os.environ.get("FAULT_SEED") or SystemRandom().getrandbits(32))
+    print(f"FAULT_SEED={seed}")
+    with world(nodes=3, replicas=3, proxied=True) as made:
+        chaos = Chaos(made, seed, lossy=lossy)
+        wrong = asyncio.run(chaos.run(SECONDS))
+        assert not wrong, "\n".join([f"FAULT_SEED={seed}", *wrong, "what was done:", *chaos.told])
+        assert len(chaos.twilio.history) > 100
