@@ -16,8 +16,8 @@ padding, which makes the length divisible by three: BASE64 never ends in '=', so
 quotes.
 """
 
+import binascii
 import hmac
-from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
 
 import msgspec
@@ -108,7 +108,7 @@ class CookieCodec:
 
     def signed(self, payload: bytes, now_s: int) -> bytes:
         """A payload as a signed value."""
-        encoded = b2a_base64(payload, newline=False)
+        encoded = binascii.b2a_base64(payload, newline=False)
         value = b"2|%b|%b|%b|%b|" % (self._signing, _field(b"%d" % now_s), _NAME_FIELD, _field(encoded))
         return value + _mac(self._secrets[self._signing], value)
 
@@ -124,7 +124,10 @@ class CookieCodec:
             raise CookieForged
         if not hmac.compare_digest(_mac(self._secrets[fields[1]], head + b"|"), signature):
             raise CookieForged
-        return a2b_base64(fields[4].partition(b":")[2])
+        try:
+            return binascii.a2b_base64(fields[4].partition(b":")[2])
+        except binascii.Error as error:
+            raise CookieForged from error
 
 
 def _field(text: bytes) -> bytes:
