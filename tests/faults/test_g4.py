@@ -7,15 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from statistics import median
 
 import pytest
 
+from smsd.conversation import Record, added, opened
 from smsd.simulator import LOST
+from smsd.store.memcached import Memcached as Remote
+from smsd.store.overlay import OverlayStore
 from tests.faults.history import Delivery, Recorder
 from tests.faults.proxy import Fault
 from tests.faults.world import World, counted, number, sees, status, wait_until_merged, world
-from tests.processes import Memcached, wait_for
+from tests.observer import Told
+from tests.processes import Memcached, free_port, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -268,3 +273,45 @@ def test_g4_what_a_replica_counted_alone_is_merged_before_it_ends(two: World) ->
 
     asyncio.run(run())
     leaving.start()
+
+
+def test_g4_the_overlay_is_bounded_and_what_it_drops_lives_on_in_the_cookies() -> None:
+    """At the bound the oldest conversations go, and are counted; a message with its cookie counts on exactly, one
+    without begins anew.
+    """
+
+    async def run() -> None:
+        observer = Told()
+        now_ms, bits = time.time_ns() // 1_000_000, count(1).__next__
+        remote = Remote(
+            [f"127.0.0.1:{free_port()}"], timeout_s=0.2, ttl_s=14400, now_ms=lambda: now_ms, observer=observer
+        )
+        store = OverlayStore(
+            remote,
+            timeout_s=0.2,
+            ttl_s=14400,
+            now_ms=lambda: now_ms,
+            random_bits=bits,
+            observer=observer,
+            max_pending_bytes=20_000,
+        )
+
+        async def message(key: bytes, copy: Record | None) -> Record:
+            view = await store.load(key, copy)
+            record = opened(
+                view.stored, view.copies, now_ms=now_ms, ttl_ms=14_400_000, random_bits=bits()
+            ).record
+            record = added(record, b"%06d" % bits(), b"reply", now_ms=now_ms, data=b"")
+            assert await store.commit(key, record, view) is None
+            return record
+
+        keys = [b"conversation-%d" % i for i in range(1000)]
+        cookies = {key: await message(key, None) for key in keys}
+        assert store.pending < 1000
+        assert observer.dropped == 1000 - store.pending
+        assert (await message(keys[-1], None)).count == 2
+        assert (await message(keys[0], cookies[keys[0]])).count == 2
+        assert (await message(keys[1], None)).count == 1
+        await store.close(within_s=0)
+
+    asyncio.run(run())

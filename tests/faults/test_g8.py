@@ -61,13 +61,17 @@ def reloads(replica: Smsd, result: str = "ok") -> float:
     return replica.metric(f'smsd_reloads_total{{result="{result}"}}')
 
 
+def _more(replica: Smsd, result: str, than: float) -> bool:
+    return reloads(replica, result) > than
+
+
 async def changed(made: World, change: Callable[[], None], result: str = "ok") -> None:
     """Make a change, and wait until every replica has taken notice of it."""
     before = [reloads(replica, result) for replica in made.replicas]
     change()
     for replica, seen in zip(made.replicas, before, strict=True):
         replica.signal(1)
-        await asyncio.to_thread(wait_for, lambda r=replica, s=seen: reloads(r, result) > s, "read again")
+        await asyncio.to_thread(wait_for, partial(_more, replica, result, seen), "read again")
 
 
 def test_g8_tokens_cookie_keys_and_people_rotate_under_load_and_nothing_is_refused(
