@@ -9,7 +9,9 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from types import coroutine
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from smsd import conversation, reply
 from smsd.conversation import Counted, Opened, Record
@@ -29,7 +31,7 @@ OUTCOMES = ("counted", "duplicate", "degraded", "opted_out", "looped", "failed")
 LOOP_WINDOW_S = 30
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     """What to send, and what happened."""
 
     twiml: bytes
@@ -51,7 +53,7 @@ class Answer(NamedTuple):
     """What is sent as SMS, for the first time."""
 
 
-class _Said(NamedTuple):
+class _Said(msgspec.Struct, frozen=True):
     """What the dialogue answered, and to which question: number and data."""
 
     number: int
@@ -198,17 +200,17 @@ class Exchange:
         number = number or record.count + 1
         silent = _Said(number, record.data, reply.SILENCE, record.data, False, "", None, None)
         if self._opt_out and arrival.message.is_opt_out:
-            return silent._replace(outcome="opted_out")
+            return msgspec.structs.replace(silent, outcome="opted_out")
         if self._loops(record, arrival.now_ms):
-            return silent._replace(outcome="looped")
+            return msgspec.structs.replace(silent, outcome="looped")
         session = Session(number, restored=found.restored, packed_data=record.data)
         started_s = _clock_s()
         try:
             said = reply.to_reply(await self._within(deadline_s, arrival.message, session))
             data = session.packed_data(self.store.data_limit)
         except Exception as error:  # noqa: BLE001 - a dialogue is the user's code and may raise anything
-            sorry = reply.to_reply(self.apology or None)
-            return silent._replace(reply=sorry, outcome="failed", error=error, took_s=_clock_s() - started_s)
+            sorry, took_s = reply.to_reply(self.apology or None), _clock_s() - started_s
+            return msgspec.structs.replace(silent, reply=sorry, outcome="failed", error=error, took_s=took_s)
         took_s = _clock_s() - started_s
         return _Said(number, record.data, said, data, session.ended, "counted", None, took_s)
 
@@ -251,7 +253,7 @@ def _rest(
             return answered.value  # type: ignore[no-any-return]
 
 
-class _Arrival(NamedTuple):
+class _Arrival(msgspec.Struct, frozen=True):
     message: Message
     conversation: bytes
     now_ms: int

@@ -11,9 +11,10 @@ from email.utils import formatdate
 from functools import lru_cache
 from http.client import responses
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
@@ -30,7 +31,7 @@ bodies full of escapes.
 """
 
 
-class Response(NamedTuple):
+class Response(msgspec.Struct, frozen=True):
     """What a webhook answers."""
 
     status: int

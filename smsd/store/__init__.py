@@ -1,11 +1,13 @@
 """Where records stand. This file holds the one Protocol that `exchange` knows; no store is imported here."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from smsd.conversation import Record
 
 
-class View(NamedTuple):
+class View(msgspec.Struct, frozen=True):
     """A conversation as it was read, to be written back on the condition that nobody wrote in between."""
 
     stored: Record | None

@@ -7,8 +7,9 @@ hand an operation to one and back costs several times the round trip (145 of 460
 import asyncio
 import contextlib
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError
 
@@ -21,7 +22,7 @@ KINDS = ("timeout", "refused", "closed", "network", "protocol", "server", "corru
 """Every `kind` of smsd_store_errors_total."""
 
 
-class Token(NamedTuple):
+class Token(msgspec.Struct, frozen=True):
     """A compare-and-swap token is good for the connection it came over: a restarted memcached counts from 1
     again.
     """
@@ -30,14 +31,14 @@ class Token(NamedTuple):
     cas: bytes
 
 
-class Read(NamedTuple):
+class Read(msgspec.Struct, frozen=True):
     """A value and its token; both None where there is none."""
 
     value: bytes | None
     token: Token | None
 
 
-class _Operation(NamedTuple):
+class _Operation(msgspec.Struct, frozen=True):
     command: bytes
     deadline_s: float
     future: "asyncio.Future[Any]"

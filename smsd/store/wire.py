@@ -5,11 +5,12 @@ Answers are read by pymemcache's own readers, from what has arrived so far.
 
 from typing import NamedTuple, NoReturn
 
+import msgspec
 from pymemcache.client.base import _readline, _readvalue
 from pymemcache.exceptions import MemcacheUnknownError
 
 
-class Value(NamedTuple):
+class Value(msgspec.Struct, frozen=True):
     """What `gets` found."""
 
     value: bytes
