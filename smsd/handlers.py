@@ -27,6 +27,8 @@ log = logging.getLogger("smsd.http")
 
 IDLE_CONNECTION_S = 75.0
 SLOW_BODY_S = 15.0  # Twilio gives up after 15 s
+PATIENCE_S = 2.0
+"""Beyond capacity messages wait in a queue; while the first of it waits longer, new ones are shed."""
 
 STATUS: dict[type[Rejected], int] = {
     SignatureMissing: 403,
@@ -95,6 +97,11 @@ class _Webhook:
             response = Response(500)
         self.metrics.took(self.handler, response.status, request.age_s())
         return response
+
+    def shed(self, request: Request) -> Response:
+        """503 now: Twilio goes to the fallback URL, and does not wait for an answer that comes too late."""
+        self.metrics.took(self.handler, 503, request.age_s())
+        return Response(503)
 
     async def _response(self, request: Request) -> Response:
         if request.method != "POST":
@@ -207,7 +214,14 @@ def public_listener(
         if _too_large(length):
             metrics.rejected.labels(TooLarge.reason).inc()
 
-    return Listener(webhooks, others, announced, idle_s=IDLE_CONNECTION_S, body_s=SLOW_BODY_S)
+    return Listener(
+        webhooks,
+        others,
+        announced,
+        idle_s=IDLE_CONNECTION_S,
+        body_s=SLOW_BODY_S,
+        patience_s=PATIENCE_S,
+    )
 
 
 def _too_large(length: str) -> bool:

@@ -6,6 +6,7 @@ Paths that are no webhook's go to an ordinary Tornado application.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
@@ -24,6 +25,11 @@ from tornado.httputil import (
     ResponseStartLine,
     parse_body_arguments,
 )
+
+MOST_AT_ONCE = 50
+"""Requests begun in one turn of the event loop; others wait in a queue. So turns stay short however many come, and
+neither a node of memcached nor a probe is taken for late.
+"""
 
 USUAL_BYTES = 4096
 """Twilio's forms are smaller. Tornado's reader is the slower one for small bodies, and the faster one for large
@@ -44,9 +50,16 @@ class Webhook(Protocol):
         """The answer to a request that is wholly read. Raises nothing."""
         ...
 
+    def shed(self, request: "Request") -> Response:
+        """The answer to a request for which there is no time."""
+        ...
+
 
 class Listener(HTTPServerConnectionDelegate):
     """`webhooks`: path to what serves it. `announced` is told the Content-Length of each request.
+
+    Requests are begun in the order in which they came. One that would have to wait much longer than `patience_s` is
+    shed.
 
     A connection may be silent between two requests, or take for the head of one, `idle_s`, and for a body `body_s`.
     `close_late`, to be called about once a second, ends those that take longer. Tornado's own time-outs cost two timers
@@ -61,6 +74,7 @@ class Listener(HTTPServerConnectionDelegate):
         *,
         idle_s: float,
         body_s: float,
+        patience_s: float,
     ) -> None:
         self.webhooks = webhooks
         self.others = others
@@ -71,10 +85,39 @@ class Listener(HTTPServerConnectionDelegate):
         """Until when each connection has to say more, on the monotonic clock."""
         self._idle_s = idle_s
         self.body_s = body_s
+        self._patience_s = patience_s
+        self._room = MOST_AT_ONCE
+        self._queue: deque[Request] = deque()
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> "Request":
         self.deadlines_s[server_conn] = time.monotonic() + self._idle_s
         return Request(self, server_conn, request_conn)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way, or waits."""
+        return bool(self.tasks or self._queue)
+
+    def take(self, request: "Request") -> bool:
+        """Begin it, now or in its turn. False if there is no time: who came before waits too long already."""
+        if self._queue and self._queue[0].age_s() > self._patience_s:
+            return False
+        if self._room:
+            self._begin(request)
+        else:
+            self._queue.append(request)
+        return True
+
+    def _begin(self, request: "Request") -> None:
+        if self._room == MOST_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._room -= 1
+        request.begin()
+
+    def _next_turn(self) -> None:
+        self._room = MOST_AT_ONCE
+        while self._queue and self._room:
+            self._begin(self._queue.popleft())
 
     def close_late(self) -> None:
         """End the connections whose time is over."""
@@ -133,6 +176,11 @@ class Request(HTTPMessageDelegate):
             self._other.finish()
             return
         self.form = self._parsed()
+        if not self._listener.take(self):
+            self._send(self._webhook.shed(self))
+
+    def begin(self) -> None:
+        """Have it answered."""
         self._task = asyncio.get_running_loop().create_task(self._serve())
         self._listener.tasks.add(self._task)
 

@@ -31,7 +31,7 @@ from smsd.version import VERSION
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asks for
 
-HANDLERS = {"sms": (200, 400, 403, 405, 413), "status": (204, 400, 403, 405, 413), "other": (404,)}
+HANDLERS = {"sms": (200, 400, 403, 405, 413, 503), "status": (204, 400, 403, 405, 413, 503), "other": (404,)}
 """Label `handler` and the codes it is expected to give."""
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)

@@ -113,7 +113,7 @@ class Server:
         await asyncio.sleep(settings.drain_delay_s)
         self._public.stop()
         await self._until(lambda: not self._public.connections, IDLE_GRACE_S)
-        await self._until(lambda: not (self._listener.tasks or self.service.metrics.under_way), FINISH_S)
+        await self._until(lambda: not (self._listener.busy or self.service.metrics.under_way), FINISH_S)
         await self._public.close_all_connections()
         await self.service.close()
         self._admin.stop()

@@ -4,18 +4,18 @@ import asyncio
 import logging
 import math
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tornado.escape import parse_qs_bytes
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, RequestStartLine, ResponseStartLine
 from tornado.testing import bind_unused_port
 from tornado.web import Application
 
 from smsd.handlers import Inbound
-from smsd.listener import Listener, Request, Response, parse_form
+from smsd.listener import MOST_AT_ONCE, Listener, Request, Response, parse_form
 from smsd.metrics import Metrics
 from smsd.server import _Public
 
@@ -23,6 +23,9 @@ HEAD = b"POST /sms HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
 
 
 class Echo:
+    def shed(self, request: Request) -> Response:
+        return Response(503)
+
     async def serve(self, request: Request) -> Response:
         return Response(200, {"X-Age": str(request.age_s())}, request.body)
 
@@ -44,7 +47,9 @@ def test_who_takes_too_long_is_ended_and_nobody_else() -> None:
     """A body that never ends, a head that never comes; and a connection that is waiting for its answer."""
 
     async def test() -> None:
-        listener = Listener({"/sms": Echo()}, Application(), lambda _length: None, idle_s=60, body_s=0)
+        listener = Listener(
+            {"/sms": Echo()}, Application(), lambda _length: None, idle_s=60, body_s=0, patience_s=60
+        )
         server = _Public(listener)
         sock, port = bind_unused_port()
         server.add_sockets([sock])
@@ -70,6 +75,52 @@ def test_who_takes_too_long_is_ended_and_nobody_else() -> None:
         for writer in (slow, whole):
             writer.close()
         server.stop()
+
+    asyncio.run(test())
+
+
+class Connection:
+    """Remembers what is answered, and in which order."""
+
+    def __init__(self, answered: list["Connection"]) -> None:
+        self.status = 0
+        self._answered = answered
+
+    def write_headers(self, line: ResponseStartLine, headers: HTTPHeaders, body: bytes | None) -> None:
+        self.status = line.code
+        self._answered.append(self)
+
+    def finish(self) -> None:
+        pass
+
+
+def arrive(listener: Listener, answered: list[Connection]) -> Connection:
+    """A request, wholly there."""
+    connection = Connection(answered)
+    request = listener.start_request(connection, cast("Any", connection))
+    request.headers_received(RequestStartLine("POST", "/sms", "HTTP/1.1"), HTTPHeaders())
+    request.finish()
+    return connection
+
+
+def test_beyond_capacity_the_first_are_answered_first_and_those_without_a_chance_at_once() -> None:
+    async def test() -> None:
+        listener = Listener(
+            {"/sms": Echo()}, Application(), lambda _length: None, idle_s=9, body_s=9, patience_s=0.05
+        )
+        answered: list[Connection] = []
+        come = [arrive(listener, answered) for _ in range(3 * MOST_AT_ONCE)]
+        assert not answered
+        assert listener.busy
+        time.sleep(0.06)  # the loop is busy
+        late = arrive(listener, answered)
+        assert late.status == 503
+        await until(lambda: len(answered) == len(come) + 1)
+        assert answered == [late, *come]
+        assert {connection.status for connection in come} == {200}
+        assert arrive(listener, answered).status == 0
+        await until(lambda: not listener.busy)
+        assert answered[-1].status == 200
 
     asyncio.run(test())
 

@@ -1,7 +1,10 @@
 -- Plays a file of traffic.py once, as Twilio does: the cookie that a conversation got comes back with its next
 -- message. The answer names the number texted, so that it is known whose cookie it carries.
 --
---   wrk ... -s load.lua URL -- FILE COOKIE     COOKIE: what is sent while a conversation has none, or "-"
+--   wrk ... -s load.lua URL -- FILE COOKIE PAUSE_MS
+--
+-- COOKIE: what is sent while a conversation has none, or "-". PAUSE_MS: how long a connection waits on average before
+-- its next message; 0 for not at all.
 
 local head = table.concat({
   "POST /sms HTTP/1.1",
@@ -19,7 +22,7 @@ local source, default_cookie
 local asked = false -- wrk asks once for a request that it does not send
 
 -- globals, since `done` can only read those
-sent, good, bad, rewound, cookie_bytes, counted, off = 0, 0, 0, 0, 0, 0, 0
+sent, good, shed, bad, rewound, cookie_bytes, counted, off = 0, 0, 0, 0, 0, 0, 0, 0
 first_bad = ""
 
 function setup(thread)
@@ -29,6 +32,11 @@ end
 function init(args)
   source = assert(io.open(args[1], "r"))
   default_cookie = args[2] ~= "-" and args[2] or nil
+  local pause_ms = tonumber(args[3] or 0)
+  if pause_ms > 0 then
+    math.randomseed(1)
+    delay = function() return math.floor(-pause_ms * math.log(1 - math.random()) + 0.5) end
+  end
 end
 
 function request()
@@ -51,6 +59,10 @@ function request()
 end
 
 function response(status, headers, body)
+  if status == 503 then
+    shed = shed + 1
+    return
+  end
   if status ~= 200 or not body:find("</Response>", 1, true) then
     bad = bad + 1
     if first_bad == "" then first_bad = status .. " " .. body:sub(1, 200):gsub("[\"\r\n]", " ") end
@@ -74,10 +86,10 @@ function done(summary, latency, requests)
   local thread = threads[1]
   local function of(name) return thread:get(name) end
   io.write(string.format(
-    '{"seconds": %.6f, "answers": %d, "socket_errors": %d, "sent": %d, "good": %d, "bad": %d, "counted": %d, '
-      .. '"rewound": %d, "off": %d, "cookie_bytes": %d, "first_bad": "%s", "p50_ms": %.3f, "p99_ms": %.3f, "p999_ms": %.3f}\n',
+    '{"seconds": %.6f, "answers": %d, "socket_errors": %d, "sent": %d, "good": %d, "shed": %d, "bad": %d, "counted": %d, '
+      .. '"rewound": %d, "off": %d, "cookie_bytes": %d, "first_bad": "%s", "p50_ms": %.3f, "p99_ms": %.3f, "p999_ms": %.3f, "most_ms": %.3f}\n',
     summary.duration / 1e6, summary.requests,
     summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout,
-    of("sent"), of("good"), of("bad"), of("counted"), of("rewound"), of("off"), of("cookie_bytes"), of("first_bad"),
-    latency:percentile(50) / 1000, latency:percentile(99) / 1000, latency:percentile(99.9) / 1000))
+    of("sent"), of("good"), of("shed"), of("bad"), of("counted"), of("rewound"), of("off"), of("cookie_bytes"), of("first_bad"),
+    latency:percentile(50) / 1000, latency:percentile(99) / 1000, latency:percentile(99.9) / 1000, latency.max / 1000))
 end

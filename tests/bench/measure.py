@@ -22,7 +22,9 @@ class Round:
     p99_ms: float
     p999_ms: float
     rss_mb: float
+    most_ms: float
     sent: int
+    shed: int
     counted: int
     cookie_bytes: int
 
@@ -57,10 +59,17 @@ def play(
     in_flight: int,
     cookie: str = "-",
     counts: bool = True,
+    pause_ms: int = 0,
+    may_shed: bool = False,
 ) -> Round:
-    """Play a traffic file for so long. AssertionError if an answer was wrong; `counts`: if a number was."""
+    """Play a traffic file for so long. AssertionError if an answer was wrong; `counts`: if a number was.
+
+    pause_ms  how long a connection waits on average between two messages
+    may_shed  503 is a right answer
+    """
     command = ["wrk", "-t", "1", "-c", str(in_flight), "-d", f"{seconds}s", "--timeout", "20s"]
     command += ["-s", str(HERE / "load.lua"), f"http://127.0.0.1:{port}/sms", "--", str(traffic), cookie]
+    command.append(str(pause_ms))
     before = cpu_s(pid)
     with on_core(LOAD_CORE):
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -68,6 +77,7 @@ def play(
     said = json.loads(output.splitlines()[-1])
     assert not said["bad"], f"{said['bad']} answers were wrong, the first: {said['first_bad']}"
     assert not said["socket_errors"], f"{said['socket_errors']} errors of sockets"
+    assert may_shed or not said["shed"], f"{said['shed']} messages were shed"
     if counts:
         assert not said["rewound"], "the traffic file was too short"
         assert said["off"] == 0, f"{said['off']} numbers were wrong"
@@ -79,8 +89,10 @@ def play(
         p50_ms=said["p50_ms"],
         p99_ms=said["p99_ms"],
         p999_ms=said["p999_ms"],
+        most_ms=said["most_ms"],
         rss_mb=rss_mb(pid),
         sent=said["sent"],
+        shed=said["shed"],
         counted=said["counted"],
         cookie_bytes=said["cookie_bytes"] // max(1, said["counted"]),
     )

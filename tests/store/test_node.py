@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
@@ -237,6 +238,32 @@ def test_a_token_of_another_connection_is_never_sent() -> None:
 
     with Memcached() as memcached:
         run(memcached.node, test, timeout_s=5)
+
+
+def test_an_event_loop_that_was_held_up_is_not_taken_for_an_outage() -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await node.write(KEY, b"one", None, 60)
+        reading = asyncio.gather(*(node.read(KEY) for _ in range(3)))
+        await asyncio.sleep(0)
+        time.sleep(0.5)  # a dialogue that computes
+        assert [read.value for read in await reading] == [b"one"] * 3
+        assert not told.errors
+
+    with Memcached() as memcached:
+        run(memcached.node, test)
+
+
+def test_a_node_that_hangs_while_the_event_loop_is_held_up_is_down_all_the_same() -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await node.write(KEY, b"one", None, 60)
+        memcached.hang()
+        reading = asyncio.create_task(fails(node.read(KEY)))
+        await asyncio.sleep(0)
+        time.sleep(0.5)
+        assert await reading == "timeout"
+
+    with Memcached() as memcached:
+        run(memcached.node, test)
 
 
 def test_closing_ends_the_connection_and_what_waits_for_it() -> None:
