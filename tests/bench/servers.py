@@ -63,10 +63,10 @@ def bare() -> Process:
     return Process(sys.executable, str(HERE / "bare.py"))
 
 
-def smsd(node: str) -> Smsd:
+def smsd(node: str, core: int = SERVER_CORE) -> Smsd:
     """As in production: JSON lines to a file. Without the loop limit: here one person texts all the time."""
     server = Smsd({"SMSD_STORE": f"memcached://{node}", "SMSD_LOOP_LIMIT": "0"})
-    with on_core(SERVER_CORE):
+    with on_core(core):
         server.start()
     return server
 
@@ -112,8 +112,8 @@ def _peer_env(node: str) -> dict[str, str]:
 
 
 @contextmanager
-def memcached() -> Iterator[Memcached]:
+def memcached(memory_mb: int = 1024) -> Iterator[Memcached]:
     """On the load's core: what it uses is not the server's cost, and it does not slow the server down."""
-    store = Memcached("-t", "1", "-m", "1024")
+    store = Memcached("-t", "1", "-m", str(memory_mb))
     with on_core(LOAD_CORE), store:
         yield store

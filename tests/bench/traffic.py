@@ -9,6 +9,7 @@ from smsd.signature import Key, sign
 from smsd.simulator import inbound
 from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN
 
+SENDER = "+14158675309"
 TURNS = 20
 """Messages that each conversation gets: the cost of a message depends on how long its conversation is."""
 
@@ -25,10 +26,24 @@ def write(file: Path, *, messages: int, conversations: int, seed: int) -> None:
             lines.write(_line(conversation, seed, random, key))
 
 
+def write_among(file: Path, *, messages: int, live: int, seed: int) -> None:
+    """As `write`, of conversations drawn among `live` ones, numbered as by seed 0."""
+    random = Random(seed)
+    key = Key(TOKEN.encode(), "primary")
+    with file.open("w", encoding="ascii") as lines:
+        for _ in range(messages):
+            lines.write(_line(random.randrange(live), 0, random, key))
+
+
+def number(seed: int, conversation: int) -> str:
+    """The number that is texted: one for each conversation."""
+    return f"+1{(seed % 800 + 200) * 10_000_000 + conversation:010d}"
+
+
 def _line(conversation: int, seed: int, random: Random, key: Key) -> str:
-    to = f"+1{(seed % 800 + 200) * 10_000_000 + conversation:010d}"
+    to = number(seed, conversation)
     body = f"Hello, can you tell me whether my order no. {random.randrange(10_000)} has left?"
-    form = inbound.build(ACCOUNT, body, "+14158675309", to, random).params
+    form = inbound.build(ACCOUNT, body, SENDER, to, random).params
     signature = sign(key, f"{PUBLIC_URL}/sms", {name: [value.encode()] for name, value in form})
     return f"{signature} {to} {urlencode(form)}\n"
 
