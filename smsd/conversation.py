@@ -37,6 +37,11 @@ MAX_LINEAGES = 64
 a replica. What a replica still holds back of a folded one is lost: few is too few (16 were, under faults at random).
 """
 
+MOST_YOUNGER = 6
+"""A copy with so many lineages younger than its own goes on in a new one: what is folded early, in the cookie for want
+of room, must not be what is still added to.
+"""
+
 MAX_RECORD_BYTES = 512 * 1024
 """Of one encoded record; memcached takes 1 MiB. The oldest replies go first, ids stay."""
 
@@ -259,7 +264,8 @@ def opened(
 
 
 def _with_own(record: Record, own: int, now_ms: int, random_bits: int) -> Record:
-    if own > record.floor:
+    younger = sum(line.id > own for line in record.lineages)
+    if own > record.floor and younger < MOST_YOUNGER:
         return record if record.own == own else msgspec.structs.replace(record, own=own)
     new = Lineage(lineage_id(now_ms, random_bits, record.newest), 0)
     return msgspec.structs.replace(record, lineages=(*record.lineages, new), own=new.id)
