@@ -94,7 +94,9 @@ class Memcached:
         self._process.send_signal(signal.SIGSTOP)
         tasks = Path(f"/proc/{self._process.pid}/task")
         wait_for(
-            lambda: all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir()),
+            lambda: all(
+                (task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir()
+            ),
             "memcached stopped",
         )
 

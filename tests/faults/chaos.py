@@ -31,6 +31,12 @@ LATE = 12
 """So many messages back a retry may come: the cookie alone knows at least the last 16."""
 
 
+PACE_S = 0.1
+"""Between two messages of a conversation. A replica that is cut off for longer than sixteen messages is beyond what is
+promised: the cookie carries no more ids.
+"""
+
+
 class Chaos:
     """One run over a world that lives on."""
 
@@ -44,7 +50,7 @@ class Chaos:
         self._over = asyncio.Event()
         self._busy: set[object] = set()
 
-    async def run(self, seconds: float, *, walkers: int = 6, crowds: int = 3) -> list[str]:
+    async def run(self, seconds: float, *, walkers: int = 15, crowds: int = 4) -> list[str]:
         """Whatever went wrong."""
         walking = [number() for _ in range(walkers)]
         crowding = [] if self._lossy else [number() for _ in range(crowds)]
@@ -91,6 +97,7 @@ class Chaos:
             if self.random.random() < 0.2:
                 await self._insist(self.random.choice(past[-LATE:]), KEEP_OLD)
             await asyncio.sleep(PACE_S)
+            await asyncio.sleep(PACE_S)
 
     async def _insist(self, message: Inbound, cookies: Cookies = JAR) -> None:
         """Deliver until it is answered; only in a lossy run a replica may be away."""
@@ -102,7 +109,7 @@ class Chaos:
             messages = [self.twilio.compose(from_) for _ in range(self.random.randint(1, 3))]
             cookies = [self.random.choice((JAR, LOST, STALE, KEEP_OLD)) for _ in messages]
             await asyncio.gather(*map(self._insist, messages, cookies))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(2 * PACE_S)
 
     # --- faults
 
