@@ -42,7 +42,11 @@ def started(node: str, names: dict[str, Callable[[str], Any]]) -> Iterator[Serve
 
 def main() -> None:
     peers = {"Starlette": servers.starlette, "Express": servers.express, "Flask": servers.flask}
-    everyone = {"bare handler": lambda _node: servers.bare(), "smsd": servers.smsd, **peers}
+    everyone: dict[str, Callable[[str], Any]] = {
+        "bare handler": lambda _node: servers.bare(),
+        "smsd": servers.smsd,
+        **peers,
+    }
     with (
         tempfile.TemporaryDirectory(prefix="smsd-bench-") as folder,
         servers.memcached() as store,
