@@ -1,0 +1,131 @@
+"""Hostile and damaged input in process, bounded: records, cookies, and what smsd goes on to do with them."""
+
+import asyncio
+from contextlib import suppress
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smsd import conversation as c
+from smsd.conversation import Entry, Lineage, Record
+from smsd.cookie import CookieCodec, pack, unpack
+from smsd.errors import CookieError, CookieForged, RecordError
+from smsd.exchange import storage_key
+from tests.faults.history import TO, Recorder
+from tests.faults.world import number, world
+from tests.processes import ACCOUNT, SETTINGS
+
+MANY = settings(max_examples=300, deadline=None)
+NOW_MS = 1_790_000_000_000
+WHOSE = b"c" * 18
+KEYS = {1: b"cookie-key-" * 4}
+
+ints = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3)
+entries = st.builds(Entry, st.binary(max_size=8), ints, ints, st.none() | st.binary(max_size=20))
+lineages = st.builds(
+    Lineage, ints, ints, st.lists(ints, max_size=3).map(tuple), st.lists(entries, max_size=4).map(tuple)
+)
+impossible = st.builds(
+    Record,
+    st.just(NOW_MS) | ints,
+    ints,
+    ints,
+    st.lists(lineages, max_size=4).map(tuple),
+    st.binary(max_size=20),
+    st.tuples(ints, ints, ints),
+    ints,
+)
+"""Records that decode, and that smsd never writes."""
+
+
+def good() -> Record:
+    record = c.opened(None, (), now_ms=NOW_MS, ttl_ms=10**7, random_bits=1).record
+    for i in range(20):
+        record = c.added(record, b"%06d" % i, b"<Message>hi</Message>", now_ms=NOW_MS, data=b'{"a":1}')
+    return record
+
+
+@MANY
+@given(st.data())
+def test_a_damaged_record_is_an_error_or_a_record(data: st.DataObject) -> None:
+    packed = bytearray(c.encode(good()))
+    for _ in range(data.draw(st.integers(1, 4))):
+        packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(RecordError):
+        assert isinstance(c.decode(bytes(packed)), Record)
+
+
+@MANY
+@given(st.binary(max_size=300))
+def test_a_payload_of_any_bytes_is_forged_or_a_record(payload: bytes) -> None:
+    with suppress(CookieForged):
+        assert isinstance(unpack(payload)[1], Record)
+
+
+@MANY
+@given(st.data())
+def test_a_damaged_cookie_is_of_no_use(data: st.DataObject) -> None:
+    codec = CookieCodec(KEYS, 14400)
+    value = codec.set_cookie(good(), WHOSE, NOW_MS).partition(";")[0].partition("=")[2]
+    place = data.draw(st.integers(0, len(value) - 1))
+    damaged = value[:place] + data.draw(st.characters(max_codepoint=255)) + value[place + 1 :]
+    with suppress(CookieError):
+        assert codec.open(damaged, WHOSE, NOW_MS) == codec.open(value, WHOSE, NOW_MS)
+
+
+@MANY
+@given(st.text(max_size=400))
+def test_a_cookie_of_any_text_is_of_no_use(value: str) -> None:
+    with pytest.raises(CookieError):
+        CookieCodec(KEYS, 14400).open(value, WHOSE, NOW_MS)
+
+
+@pytest.mark.parametrize("kind", ["garbage", "another version", "flipped bits", "empty", "huge"])
+def test_whatever_stands_in_memcached_messages_are_answered(kind: str) -> None:
+    """It is as good as lost: overwritten, and the cookie has the count."""
+    random = Random(3)
+
+    def damaged(packed: bytes) -> bytes:
+        flipped = bytearray(packed)
+        flipped[random.randrange(1, len(flipped))] ^= 1 << random.randrange(8)
+        return {
+            "garbage": random.randbytes(100),
+            "another version": b"\x02" + packed[1:],
+            "flipped bits": bytes(flipped),
+            "empty": b"",
+            "huge": random.randbytes(900_000),
+        }[kind]
+
+    with world(replicas=1) as made:
+        client = made.nodes[0].client()
+        hash_key = c.hashing_key(SETTINGS["SMSD_HASH_KEY"].encode())
+
+        async def run() -> None:
+            async with Recorder(made.replicas) as twilio:
+                for _ in range(1 if kind != "flipped bits" else 60):
+                    from_ = number()
+                    key = storage_key(c.conversation_id(hash_key, ACCOUNT, TO, from_)).decode()
+                    await twilio.text(from_)
+                    client.set(key, damaged(client.get(key)))
+                    await twilio.text(from_)
+                    await twilio.text(from_)
+                assert all(delivery.status == 200 for delivery in twilio.history)
+                if kind != "flipped bits":
+                    assert twilio.violations() == []
+
+        asyncio.run(run())
+        client.close()
+        assert "Traceback" not in made.replicas[0].log()
+        assert "failed" not in made.replicas[0].log()
+
+
+@settings(max_examples=100, deadline=None)
+@given(impossible, impossible)
+def test_records_that_smsd_never_writes_do_no_harm(stored: Record, copy: Record) -> None:
+    opened = c.opened(stored, (copy,), now_ms=NOW_MS, ttl_ms=14_400_000, random_bits=5).record
+    c.find(opened, b"digest")
+    grown = c.added(opened, b"digest", b"reply", now_ms=NOW_MS, data=b"")
+    assert isinstance(c.decode(c.encode(grown)), Record)
+    assert len(pack(grown, WHOSE)) < 1000
