@@ -17,6 +17,8 @@ from smsd.errors import StoreUnavailable
 from smsd.store import Observer, wire
 
 PROBE_EVERY_S = 0.5
+MOST_EXCUSES = 4
+"""So often in a row a node that seems late is given more time, if the event loop itself was held up."""
 _PROBE_KEY = b"smsd:probe"
 KINDS = ("timeout", "refused", "closed", "network", "protocol", "server", "corrupt")
 """Every `kind` of smsd_store_errors_total."""
@@ -62,7 +64,8 @@ class Node:
         """For their answers, in the order in which those come."""
         self._unsent: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._excused: _Operation | None = None
+        self._look_at_s = 0.0
+        self._excuses = 0
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._generation = 0
@@ -105,7 +108,7 @@ class Node:
         operation = _Operation(command, deadline_s, self._loop.create_future(), reads, bound)
         self._waiting.append(operation)
         if self._timer is None:
-            self._timer = self._loop.call_at(deadline_s, self._look_for_late)
+            self._look_at(deadline_s)
         if not self._unsent:
             self._loop.call_soon(self._send)
         self._unsent.append(command)
@@ -126,6 +129,7 @@ class Node:
                 operation = self._waiting[0]
                 result = self._found(connection) if operation.reads else connection.answers.stored()
                 self._waiting.popleft()
+                self._excuses = 0
                 connection.proven = True
                 self._settle(operation.future, result)
         except wire.Incomplete:
@@ -153,15 +157,18 @@ class Node:
         self._timer = None
         if not self._waiting:
             return
-        oldest = self._waiting[0]
-        late_s = self._loop.time() - oldest.deadline_s
-        if late_s < 0:
-            self._timer = self._loop.call_at(oldest.deadline_s, self._look_for_late)
-        elif late_s > self._timeout_s / 2 and oldest is not self._excused:  # it is the loop that was held up
-            self._excused = oldest
-            self._timer = self._loop.call_later(self._timeout_s / 2, self._look_for_late)
+        now_s = self._loop.time()
+        if self._waiting[0].deadline_s > now_s:
+            self._look_at(self._waiting[0].deadline_s)
+        elif now_s - self._look_at_s > self._timeout_s / 4 and self._excuses < MOST_EXCUSES:
+            self._excuses += 1  # it is the loop that is late: the answer may lie there, unread
+            self._look_at(now_s + self._timeout_s / 2)
         else:
             self._fail("timeout")
+
+    def _look_at(self, when_s: float) -> None:
+        self._look_at_s = when_s
+        self._timer = self._loop.call_at(when_s, self._look_for_late)
 
     # --- the breaker
 
@@ -175,6 +182,7 @@ class Node:
                 operation.future.set_exception(StoreUnavailable(self.name, kind))
         self._waiting.clear()
         self._unsent.clear()
+        self._excuses = 0
 
     def _set_up(self, *, up: bool) -> None:
         if up != self.up:
