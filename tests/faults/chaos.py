@@ -10,12 +10,13 @@ Two kinds of conversation:
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from random import Random
 from typing import TypeVar
 
 from smsd.simulator import JAR, LOST, STALE, Cookies, Inbound
-from tests.faults.history import Delivery, Recorder
+from tests.faults.history import Recorder, violations
 from tests.faults.proxy import Fault
 from tests.faults.world import World, number, wait_until_merged
 
@@ -31,9 +32,9 @@ LATE = 12
 """So many messages back a retry may come: the cookie alone knows at least the last 16."""
 
 
-PACE_S = 0.1
+PACE_S = 0.12
 """Between two messages of a conversation. A replica that is cut off for longer than sixteen messages is beyond what is
-promised: the cookie carries no more ids.
+promised, since the cookie carries no more ids: so faults come in waves, and everything is merged between two of them.
 """
 
 
@@ -57,12 +58,11 @@ class Chaos:
         async with self.twilio:
             talks = [asyncio.create_task(self._walk(from_)) for from_ in walking]
             talks += [asyncio.create_task(self._crowd(from_)) for from_ in crowding]
-            faults = [asyncio.create_task(self._disturb()) for _ in range(2)]
-            await asyncio.sleep(seconds)
+            faults = asyncio.create_task(self._disturb())
+            await asyncio.wait([faults], timeout=seconds)
             self._over.set()
-            await asyncio.gather(*faults)
             await asyncio.gather(*talks)
-            await asyncio.to_thread(wait_until_merged, self.world)
+            await faults
             return await self._judge(walking, crowding)
 
     async def _judge(self, walking: list[str], crowding: list[str]) -> list[str]:
@@ -77,13 +77,19 @@ class Chaos:
         history = [
             delivery for delivery in self.twilio.history if delivery.status is not None or not self._lossy
         ]
-        wrong += self._of(history, walking).violations()
+        wrong += violations(delivery for delivery in history if delivery.conversation in walking)
         wrong += [f"{d.sid}: {d.status}" for d in history if d.status != 200]
         return wrong
 
-    def _of(self, history: list[Delivery], conversations: list[str]) -> Recorder:
-        self.twilio.history = [d for d in history if d.conversation in conversations]
-        return self.twilio
+    def report(self, wrong: list[str]) -> str:
+        """What is wrong, what was done, and what became of the first conversation that is named."""
+        conversation = wrong[0].partition(":")[0]
+        lines = [
+            f"{d.start_s:.3f} to {d.end_s:.3f} {d.sid} at {d.replica}: {d.count}"
+            for d in self.twilio.history
+            if d.conversation == conversation
+        ]
+        return "\n".join([*wrong, "what was done:", *sorted([*self.told, *lines])])
 
     # --- conversations
 
@@ -118,8 +124,9 @@ class Chaos:
         if self._lossy:
             kinds += [self._flush, self._restart_node, self._kill_replica, self._restart_replica]
         while not self._over.is_set():
-            await self.random.choice(kinds)()
-            await asyncio.sleep(self.random.uniform(0, 0.3))
+            wave = self.random.choices(kinds, k=self.random.randint(1, 3))
+            await asyncio.gather(*(fault() for fault in wave))
+            await asyncio.to_thread(wait_until_merged, self.world)
 
     async def _misbehave(self) -> None:
         fault = self.random.choice([fault for fault in Fault if fault is not Fault.PASS])
@@ -178,7 +185,7 @@ class Chaos:
     async def _for_a_while(self, what: str, begin: Callable[[], object], end: Callable[[], object]) -> None:
         await self._do(what, begin)
         try:
-            async with asyncio.timeout(self.random.choice((0.05, 0.3, 1.0))):
+            async with asyncio.timeout(self.random.choice((0.05, 0.3, 0.8))):
                 await self._over.wait()
         except TimeoutError:
             pass  # so long it lasted
@@ -186,5 +193,5 @@ class Chaos:
             await self._do(f"no more: {what}", end)
 
     async def _do(self, what: str, action: Callable[[], object]) -> None:
-        self.told.append(what)
+        self.told.append(f"{time.monotonic():.3f} {what}")
         await asyncio.to_thread(action)

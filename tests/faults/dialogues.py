@@ -11,7 +11,7 @@ async def slow(message: Message, session: Session) -> str:
     return f"{session.count} times"
 
 
-async def remembering(message: Message, session: Session) -> str:
-    """Counts by itself, in `data`."""
-    session.data["mine"] = session.data.get("mine", 0) + 1
-    return f"{session.count} and {session.data['mine']} times"
+async def slower(message: Message, session: Session) -> str:
+    """Takes longer than connections without a request are waited for when smsd ends."""
+    await asyncio.sleep(1.6)
+    return f"{session.count} times"

@@ -46,6 +46,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
+        self._ending = False
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -87,7 +88,9 @@ class Proxy:
             writer.transport.abort()
 
     async def _end(self) -> None:
+        self._ending = True
         await self._refuse()
+        await asyncio.sleep(0.01)  # who was accepted just now begins to be served, and so to be closed
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
@@ -103,13 +106,13 @@ class Proxy:
             self._serving.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        pid = owner(writer.get_extra_info("peername")[1], self.port)
+        fault = self._fault_of(writer.get_extra_info("peername")[1])
         with self._kept(writer):
             from_node, to_node = await asyncio.open_connection("127.0.0.1", self._target_port)
             with self._kept(to_node):
-                answers = asyncio.create_task(self._answers(from_node, writer, pid))
+                answers = asyncio.create_task(self._answers(from_node, writer, fault))
                 try:
-                    await self._commands(reader, to_node, pid)
+                    await self._commands(reader, to_node, fault)
                     await answers
                 finally:
                     answers.cancel()
@@ -121,35 +124,47 @@ class Proxy:
             yield
         finally:
             self._writers.discard(writer)
-            writer.close()
+            writer.transport.abort() if self._ending else writer.close()
 
-    def _fault(self, pid: int | None) -> Fault:
-        return self._faults.get(pid, self._faults[None])
+    def _fault_of(self, client_port: int) -> Callable[[], Fault]:
+        """What is to be done now to the connection from that port. Whose it is is looked up once, if it matters."""
+        known: dict[int, bool] = {}
+
+        def now() -> Fault:
+            for pid, fault in list(self._faults.items()):
+                if pid is None:
+                    continue
+                if pid not in known:
+                    known[pid] = owns(pid, client_port, self.port)
+                if known[pid]:
+                    return fault
+            return self._faults[None]
+
+        return now
 
     async def _commands(
-        self, reader: asyncio.StreamReader, to_node: asyncio.StreamWriter, pid: int | None
+        self, reader: asyncio.StreamReader, to_node: asyncio.StreamWriter, fault: Callable[[], Fault]
     ) -> None:
         while chunk := await reader.read(65536):
-            await self._until(lambda: self._fault(pid) is not Fault.SILENT)
+            await self._until(lambda: fault() is not Fault.SILENT)
             to_node.write(chunk)
             await to_node.drain()
-        await self._until(lambda: self._fault(pid) is not Fault.SILENT)
+        await self._until(lambda: fault() is not Fault.SILENT)
         to_node.write_eof()
 
     async def _answers(
-        self, from_node: asyncio.StreamReader, writer: asyncio.StreamWriter, pid: int | None
+        self, from_node: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Callable[[], Fault]
     ) -> None:
         with contextlib.suppress(OSError):
             while chunk := await from_node.read(65536):
-                await self._answer(chunk, writer, self._fault(pid), pid)
+                await self._answer(chunk, writer, fault)
         writer.close()
 
-    async def _answer(
-        self, chunk: bytes, writer: asyncio.StreamWriter, fault: Fault, pid: int | None
-    ) -> None:
+    async def _answer(self, chunk: bytes, writer: asyncio.StreamWriter, now: Callable[[], Fault]) -> None:
+        fault = now()
         if fault is Fault.HOLD_WRITES and chunk.startswith(b"STORED"):
             self.held += 1
-            await self._until(lambda: self._fault(pid) is not Fault.HOLD_WRITES)
+            await self._until(lambda: now() is not Fault.HOLD_WRITES)
         elif fault is Fault.SLOW:
             await asyncio.sleep(self.delay_s)
         elif fault is Fault.DRIP:
@@ -173,18 +188,13 @@ class Proxy:
             await asyncio.sleep(0.005)
 
 
-def owner(client_port: int, server_port: int) -> int | None:
-    """The process whose connection from `client_port` to `server_port` on 127.0.0.1 it is."""
-    ends = (f"0100007F:{client_port:04X}", f"0100007F:{server_port:04X}")
-    inodes = {
-        row[9]
-        for row in map(str.split, Path("/proc/net/tcp").read_text().splitlines())
-        if (row[1], row[2]) == ends
-    }
-    links = {f"socket:[{inode}]" for inode in inodes}
-    for process in Path("/proc").glob("[0-9]*/fd"):
-        with contextlib.suppress(OSError):
-            for descriptor in process.iterdir():
-                if os.readlink(descriptor) in links:
-                    return int(process.parent.name)
-    return None
+def owns(pid: int, client_port: int, server_port: int) -> bool:
+    """Whether the connection from `client_port` to `server_port` on 127.0.0.1 is that process's."""
+    connections = Path("/proc/net/tcp").read_text()
+    begin = connections.find(f" 0100007F:{client_port:04X} 0100007F:{server_port:04X} ")
+    if begin < 0:
+        return False
+    inode = connections[begin:].split(maxsplit=9)[8]
+    with contextlib.suppress(OSError):  # the process has ended, or has closed a file meanwhile
+        return any(os.readlink(file) == f"socket:[{inode}]" for file in Path(f"/proc/{pid}/fd").iterdir())
+    return False

@@ -26,7 +26,7 @@ def test_no_violation_in_a_long_time() -> None:
             round_seed = random.getrandbits(32)
             chaos = Chaos(made, round_seed, lossy=lossy)
             wrong = asyncio.run(chaos.run(min(ROUND_S, left_s)))
-            assert not wrong, "\n".join([f"FAULT_SEED={round_seed}, lossy={lossy}", *wrong, *chaos.told])
+            assert not wrong, f"FAULT_SEED={round_seed} lossy={lossy}\n{chaos.report(wrong)}"
             messages += len(chaos.twilio.history)
             faults += len(chaos.told)
             print(

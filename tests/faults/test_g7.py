@@ -65,7 +65,7 @@ def test_g7_a_rolling_restart_of_three_replicas_drops_no_request(three: World, k
 
 def test_g7_a_request_whose_answer_is_not_ready_at_sigterm_is_answered() -> None:
     """The dialogue is still thinking when the signal comes."""
-    env = {"SMSD_DIALOGUE": "tests.faults.dialogues:slow"}
+    env = {"SMSD_DIALOGUE": "tests.faults.dialogues:slower"}
     with world(replicas=1, env=env) as made:
 
         async def run() -> None:

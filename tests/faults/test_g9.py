@@ -60,3 +60,21 @@ def test_g9_no_count_is_lost_while_replicas_disagree_about_the_ring(nodes: list[
                 assert twilio.violations() == []
 
     asyncio.run(run())
+
+
+def test_g9_messages_at_the_same_time_on_two_rings_add_up(nodes: list[str]) -> None:
+    """Each of them continues the conversation on its own; whichever cookie is kept, the next message finds both."""
+
+    async def run() -> None:
+        with Smsd(store_of(nodes[:1])) as before, Smsd(store_of(nodes[1:])) as after:
+            async with Recorder([before, after]) as twilio:
+                for _ in range(6):
+                    from_ = number()
+                    for replica in (before, after, before, after):
+                        await twilio.text(from_, replica)
+                    await asyncio.gather(*(twilio.text(from_, replica) for replica in (before, after)))
+                    for replica in (before, after):
+                        await twilio.text(from_, replica)
+                    assert twilio.history[-1].count == 8
+
+    asyncio.run(run())

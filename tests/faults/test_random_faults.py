@@ -21,5 +21,5 @@ def test_g1_to_g4_hold_under_random_faults(lossy: bool) -> None:
     with world(nodes=3, replicas=3, proxied=True) as made:
         chaos = Chaos(made, seed, lossy=lossy)
         wrong = asyncio.run(chaos.run(SECONDS))
-        assert not wrong, "\n".join([f"FAULT_SEED={seed}", *wrong, "what was done:", *chaos.told])
+        assert not wrong, f"FAULT_SEED={seed}\n{chaos.report(wrong)}"
         assert len(chaos.twilio.history) > 100

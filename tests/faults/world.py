@@ -85,4 +85,8 @@ def counted(replica: Smsd) -> float:
 
 
 def wait_until_merged(world: World) -> None:
-    wait_for(world.merged, "every overlay is merged")
+    """Until memcached is back for everybody and nothing waits."""
+    try:
+        wait_for(world.merged, "every overlay is merged")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {[status(replica) for replica in world.replicas]}") from error
