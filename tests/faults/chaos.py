@@ -63,6 +63,9 @@ class Chaos:
             self._over.set()
             await asyncio.gather(*talks)
             await faults
+            await asyncio.to_thread(
+                wait_until_merged, self.world
+            )  # the last messages may have come after a wave
             return await self._judge(walking, crowding)
 
     async def _judge(self, walking: list[str], crowding: list[str]) -> list[str]:
