@@ -189,7 +189,7 @@ _HEADERS = "cookie|authorization|signature|token|secret|password|body|from|to"
 _SCRUB = tuple(
     (re.compile(pattern), with_)
     for pattern, with_ in (
-        (r"\?\S+", f"?{HIDDEN}"),
+        (r"""\?[^\s'"]+""", f"?{HIDDEN}"),
         (rf"(?i)\b({_HEADERS})\b\s*[:=].*", rf"\1: {HIDDEN}"),
         (r"""(?s)b?"(?:[^"\\]|\\.)*"?|(?<!\w)b?'(?:[^'\\]|\\.)*'?""", f"'{HIDDEN}'"),
         (r"://[^\s/]*@", f"://{HIDDEN}@"),

@@ -232,12 +232,7 @@ def test_a_line_that_cannot_be_made_is_counted_as_lost(output: Output) -> None:
 # ---- what comes from outside
 
 
-@settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=100,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=st.text(max_size=40).map(MARK.__add__))
 def test_what_a_library_formats_into_its_message_is_hidden(output: Output, value: str) -> None:
     foreign.warning("Invalid cookie %r of %s after %d ms", value, value.encode("utf-8", "replace"), 12)

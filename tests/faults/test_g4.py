@@ -227,6 +227,7 @@ def test_g4_one_replica_cut_off_from_the_nodes_counts_on(two: World) -> None:
                     proxy.set(Fault.SILENT, only=cut_off)
                 await converse(twilio, numbers, 10)
                 assert sees(cut_off, "down")()
+                assert not sees(other, "down")()
             finally:
                 for proxy in two.proxies:
                     proxy.set(Fault.PASS)
