@@ -235,7 +235,9 @@ def covers(a: Record, b: Record) -> bool:
     known = {lineage.id: lineage for lineage in a.lineages}
     for lineage in b.lineages:
         mine = known.get(lineage.id)
-        if mine is None or mine.top < lineage.top or not set(lineage.redundant) <= set(mine.redundant):
+        if mine is None or mine.top < lineage.top:
+            return False
+        if lineage.redundant and not set(lineage.redundant) <= set(mine.redundant):
             return False
     return True
 
@@ -264,7 +266,7 @@ def opened(
 
 
 def _with_own(record: Record, own: int, now_ms: int, random_bits: int) -> Record:
-    younger = sum(line.id > own for line in record.lineages)
+    younger = sum([line.id > own for line in record.lineages])
     if own > record.floor and younger < MOST_YOUNGER:
         return record if record.own == own else msgspec.structs.replace(record, own=own)
     new = Lineage(lineage_id(now_ms, random_bits, record.newest), 0)
@@ -347,7 +349,7 @@ def replies_since(record: Record, since_s: int) -> int:
 def trimmed(record: Record, most: int) -> Record:
     """At most the latest `most` messages are known one by one; the count stays."""
     if len(record.lineages) == 1 and len(record.lineages[0].tail) <= most:
-        return record
+        return record  # as usual
     known = sorted(
         (line.id > record.floor, entry.number, line.id, ordinal)
         for line in record.lineages

@@ -231,12 +231,18 @@ def parse_form(body: bytes) -> dict[str, list[bytes]]:
     """
     form: dict[str, list[bytes]] = {}
     for field in body.decode("latin-1").replace("+", " ").split("&"):
+        if not field:
+            continue
         name, _, text = field.partition("=")
         value = text.encode("latin-1")
-        if "%" in field:
-            name, value = unquote_to_bytes(name.encode("latin-1")).decode("latin-1"), unquote_to_bytes(value)
-        if field:
-            form.setdefault(name, []).append(value)
+        if "%" in text:
+            value = unquote_to_bytes(value)
+        if "%" in name:
+            name = unquote_to_bytes(name.encode("latin-1")).decode("latin-1")
+        if name in form:
+            form[name].append(value)
+        else:
+            form[name] = [value]
     return form
 
 

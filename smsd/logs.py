@@ -49,17 +49,21 @@ _NOWHERE = {
 class _Event(logging.LogRecord):
     """A record made by `event`. Where it was made is not looked up: that alone would take microseconds."""
 
+    fields: Fields
+
     def __init__(
         self, logger: str, level: int, name: str, fields: Fields, error: BaseException | None
     ) -> None:
-        self.__dict__.update(_NOWHERE)
-        self.name = logger
-        self.levelno = level
-        self.levelname = logging.getLevelName(level)
-        self.msg = name
-        self.fields = fields
-        self.exc_info = None if error is None else (type(error), error, error.__traceback__)
-        self.created = time.time()
+        self.__dict__ = {
+            **_NOWHERE,
+            "name": logger,
+            "levelno": level,
+            "levelname": logging.getLevelName(level),
+            "msg": name,
+            "fields": fields,
+            "exc_info": None if error is None else (type(error), error, error.__traceback__),
+            "created": time.time(),
+        }
 
 
 def event(

@@ -10,9 +10,11 @@ twilio.com/docs/messaging/guides/track-outbound-message-status.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
+
+import msgspec
 
 from smsd.errors import Malformed
 from smsd.signature import Params
@@ -62,8 +64,7 @@ class Geography:
     to_country: str
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
     """One inbound message. Addresses are as received, with a channel prefix such as `whatsapp:` if there is
     one.
 
@@ -89,11 +90,14 @@ class Message:
     """
 
     sid: str
-    account_sid: str = field(repr=False)
-    from_: str = field(repr=False)
-    to: str = field(repr=False)
-    body: str = field(repr=False)
-    form: Params = field(repr=False, compare=False, default_factory=dict)
+    account_sid: str
+    from_: str
+    to: str
+    body: str
+    form: Params = {}
+
+    def __repr__(self) -> str:
+        return f"Message(sid={self.sid!r})"
 
     @classmethod
     def from_params(cls, params: Params) -> "Message":
@@ -189,7 +193,10 @@ class Delivery:
 
 def is_status_callback(params: Params) -> bool:
     """Operators paste one URL into both fields of the console: such a form would count as a message."""
-    return any(_text(params, name) not in _INBOUND_STATUSES for name in ("MessageStatus", "SmsStatus"))
+    return not (
+        _text(params, "MessageStatus") in _INBOUND_STATUSES
+        and _text(params, "SmsStatus") in _INBOUND_STATUSES
+    )
 
 
 def address_without_channel(address: str) -> str:

@@ -24,6 +24,11 @@ Job = Callable[[], Coroutine[Any, Any, None]]
 log = logging.getLogger("smsd.server")
 
 MAX_HEADER_BYTES = 32 * 1024
+CHUNK_BYTES = 8 * 1024
+"""Of a buffer that Tornado makes, and clears, for each of two reads of a request. Its usual 64 KiB cost a fifteenth of
+all instructions of a message, and the processor's nearest cache.
+"""
+
 FINISH_S = 20.0
 """After the listener is closed, requests under way may take so long: the longest dialogue, and the store."""
 
@@ -41,7 +46,9 @@ class _Public(HTTPServer):
 
     def initialize(self, listener: Listener) -> None:  # type: ignore[override]
         """Tornado's way to say `__init__`."""
-        super().initialize(listener, max_body_size=MAX_BODY_BYTES, max_header_size=MAX_HEADER_BYTES)
+        super().initialize(
+            listener, max_body_size=MAX_BODY_BYTES, max_header_size=MAX_HEADER_BYTES, chunk_size=CHUNK_BYTES
+        )
         self.conn_params.header_timeout = None
         self._listener = listener
 
