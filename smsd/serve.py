@@ -1,11 +1,12 @@
 """`smsd serve`: from settings to a running process. Production imports nothing of the development server."""
 
-import asyncio
 import logging
 import socket
 import sys
 import time
 from collections.abc import Mapping
+
+import uvloop
 
 from smsd import dialogue, logs
 from smsd.app import Service
@@ -30,7 +31,7 @@ def main(environ: Mapping[str, str], *, dev: bool) -> int:
         return refuse(error)
     for warning in settings.warnings:
         logs.event(log, logging.WARNING, "setting", warning=warning)
-    return asyncio.run(_serve(reloader, loaded, dev=dev))
+    return uvloop.run(_serve(reloader, loaded, dev=dev))
 
 
 def _with_port(environ: Mapping[str, str]) -> Mapping[str, str]:
