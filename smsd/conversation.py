@@ -22,8 +22,7 @@ is closed too.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from functools import reduce
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -107,6 +106,10 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     own: int = 0
     """The lineage that this very copy may add to; 0: to none, as every cookie's copy and every join."""
 
+    def record(self) -> "Record":
+        """Itself: a `Copy` that is wholly read."""
+        return self
+
     @property
     def count(self) -> int:
         """Messages counted."""
@@ -122,6 +125,36 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     def newest(self) -> int:
         """The id of the newest lineage, or the floor when all are closed."""
         return max(self.lineages[-1].id, self.floor) if self.lineages else self.floor
+
+
+class Run(Protocol):
+    """What `covers` asks of a lineage."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def top(self) -> int: ...
+    @property
+    def redundant(self) -> Sequence[int]: ...
+
+
+class Copy(Protocol):
+    """A version of a conversation that is perhaps not wholly read yet, such as a cookie's: most know nothing new."""
+
+    @property
+    def last_ms(self) -> int: ...
+    @property
+    def floor(self) -> int: ...
+    @property
+    def base(self) -> int: ...
+    @property
+    def stamp(self) -> tuple[int, int, int]: ...
+    @property
+    def lineages(self) -> Sequence[Run]: ...
+
+    def record(self) -> "Record":
+        """All of it."""
+        ...
 
 
 class Counted(NamedTuple):
@@ -228,7 +261,7 @@ def _without_blanks(tail: Sequence[Entry]) -> tuple[Entry, ...]:
     return tuple(tail[first:])
 
 
-def covers(a: Record, b: Record) -> bool:
+def covers(a: Record, b: Copy) -> bool:
     """Whether a join with `b` would add nothing to `a` that counts: the usual case, and cheap to see."""
     if (a.floor, a.base) < (b.floor, b.base) or a.last_ms < b.last_ms or a.stamp < b.stamp:
         return False
@@ -246,18 +279,22 @@ def covers(a: Record, b: Record) -> bool:
 
 
 def opened(
-    stored: Record | None, copies: Iterable[Record], *, now_ms: int, ttl_ms: int, random_bits: int
+    stored: Record | None, copies: Iterable[Copy], *, now_ms: int, ttl_ms: int, random_bits: int
 ) -> Opened:
     """The conversation that the stored record and its copies (cookie, overlay) tell of, ready for `added`.
 
     It goes on in the stored record's own lineage, or in a new one if the record is new or restored.
     """
-    copies = [copy for copy in copies if now_ms - copy.last_ms < ttl_ms]
     alive = stored if stored and now_ms - stored.last_ms < ttl_ms else None
-    versions = [alive, *copies] if alive else copies
-    if versions:
-        merged = reduce(lambda a, b: a if covers(a, b) else join(a, b), versions)
-    else:
+    merged = alive
+    for copy in copies:
+        if now_ms - copy.last_ms >= ttl_ms:
+            continue
+        if merged is None:
+            merged = copy.record()
+        elif not covers(merged, copy):
+            merged = join(merged, copy.record())
+    if merged is None:
         merged = _closed(stored) if stored else Record(now_ms)
     return Opened(
         _with_own(merged, alive.own if alive else 0, now_ms, random_bits),

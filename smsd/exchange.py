@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from smsd import conversation, reply
-from smsd.conversation import Counted, Opened, Record
+from smsd.conversation import Copy, Counted, Opened, Record
 from smsd.cookie import CookieCodec
 from smsd.errors import CookieError, DialogueTimeout
 from smsd.message import Message
@@ -115,7 +115,7 @@ class Exchange:
             if mine:
                 self._turns.give(whose)
 
-    def _open_cookie(self, cookie: str | None, whose: bytes, now_ms: int) -> tuple[str, Record | None]:
+    def _open_cookie(self, cookie: str | None, whose: bytes, now_ms: int) -> tuple[str, Copy | None]:
         if cookie is None:
             return "absent", None
         try:
@@ -123,7 +123,7 @@ class Exchange:
         except CookieError as error:
             return error.state, None
 
-    async def _count(self, arrival: "_Arrival", copy: Record | None) -> Answer:
+    async def _count(self, arrival: "_Arrival", copy: Copy | None) -> Answer:
         """Until it is written: open, look whether the message is known, ask, add, write."""
         digest = conversation.message_digest(arrival.message.sid)
         key = storage_key(arrival.conversation)

@@ -120,7 +120,7 @@ class Workbench:
     def open_cookie(self, value: str, account: str, to: str, from_: str) -> object:
         whose = self.service.exchange.conversation_of(account, to, from_)
         try:
-            return shown(self.service.exchange.cookies.open(value, whose, self._now_ms()))
+            return shown(self.service.exchange.cookies.open(value, whose, self._now_ms()).record())
         except CookieError as error:
             return {"refused": error.state}
 

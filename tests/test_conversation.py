@@ -20,7 +20,7 @@ START_MS = 1_790_000_000_000
 
 def copy_of(record: Record) -> Record:
     """What a cookie made of the record brings back."""
-    return unpack(pack(record, b"x" * 18))[1]
+    return unpack(pack(record, b"x" * 18)).record()
 
 
 @dataclass

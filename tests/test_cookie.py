@@ -35,7 +35,7 @@ def conversation_of(messages: int, *, losses: int = 0, data: bytes = b"") -> tup
         if losses and i % max(1, messages // losses) == 0:
             world.stored = None
         _, world.stored = world.step(world.stored, f"SM{i}", cookie, data=data)
-        cookie = unpack(pack(world.stored, WHOSE))[1]
+        cookie = unpack(pack(world.stored, WHOSE)).record()
     assert world.stored
     return world.stored, world
 
@@ -58,7 +58,7 @@ def test_the_known_answer() -> None:
 
 def test_it_comes_back_as_it_went() -> None:
     record, world = conversation_of(5, data=b'{"step":2}')
-    back = CODEC.open(value_of(CODEC.set_cookie(record, WHOSE, world.now_ms)), WHOSE, world.now_ms)
+    back = CODEC.open(value_of(CODEC.set_cookie(record, WHOSE, world.now_ms)), WHOSE, world.now_ms).record()
     assert (back.count, back.last_ms, back.data, back.stamp) == (5, record.last_ms, record.data, record.stamp)
     assert c.covers(record, back)
     assert c.covers(back, record)
@@ -74,7 +74,7 @@ def test_it_is_small_and_holds_at_least_the_last_16_ids(messages: int, losses: i
     record, world = conversation_of(messages, losses=losses, data=data)
     line = CODEC.set_cookie(record, WHOSE, world.now_ms)
     assert len(line) <= MAX_BYTES
-    back = CODEC.open(value_of(line), WHOSE, world.now_ms)
+    back = CODEC.open(value_of(line), WHOSE, world.now_ms).record()
     assert back.count == record.count == messages
     kept = DIGESTS[-1] if not data or losses < 7 else 4
     for i in range(max(0, messages - kept), messages):
@@ -99,8 +99,10 @@ def test_no_library_would_quote_it(record: Record) -> None:
 @given(records)
 def test_packing_keeps_what_counts(record: Record) -> None:
     record = c.join(record, record)
-    whose, back = unpack(pack(record, WHOSE))
-    assert whose == WHOSE
+    copy = unpack(pack(record, WHOSE))
+    back = copy.record()
+    assert copy.conversation == WHOSE
+    assert c.covers(back, copy)
     assert back.count == record.count
     assert (back.floor, back.base, back.last_ms, back.data) == (
         record.floor,
@@ -170,7 +172,7 @@ def test_the_first_key_signs_and_all_verify() -> None:
     made_by_old = value_of(old.set_cookie(record, WHOSE, world.now_ms))
     made_by_new = value_of(new.set_cookie(record, WHOSE, world.now_ms))
     assert made_by_new.startswith("2|1:3|")
-    assert new.open(made_by_old, WHOSE, world.now_ms).count == 1
+    assert new.open(made_by_old, WHOSE, world.now_ms).record().count == 1
     with pytest.raises(CookieForged):
         old.open(made_by_new, WHOSE, world.now_ms)
 
@@ -184,7 +186,7 @@ def test_of_another_conversation_it_is_foreign() -> None:
 def test_it_expires_with_the_conversation_to_the_millisecond() -> None:
     record, _ = conversation_of(1)
     value = value_of(CODEC.set_cookie(record, WHOSE, record.last_ms))
-    assert CODEC.open(value, WHOSE, record.last_ms + TTL_S * 1000 - 1).count == 1
+    assert CODEC.open(value, WHOSE, record.last_ms + TTL_S * 1000 - 1).record().count == 1
     with pytest.raises(CookieExpired):
         CODEC.open(value, WHOSE, record.last_ms + TTL_S * 1000)
 

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from smsd.conversation import Record
+from smsd.conversation import Copy, Record
 
 
 class View(msgspec.Struct, frozen=True):
@@ -12,7 +12,7 @@ class View(msgspec.Struct, frozen=True):
 
     stored: Record | None
     """What the store holds; None if nothing, or if what it held was lost."""
-    copies: tuple[Record, ...]
+    copies: tuple[Copy, ...]
     """What other hands know: the cookie, the overlay, a record read before the store went away."""
     token: Any = None
     """Compare-and-swap token; the store's own affair."""
@@ -38,7 +38,7 @@ class Store(Protocol):
         """Conversations that wait to be merged."""
         ...
 
-    async def load(self, key: bytes, copy: Record | None) -> View:
+    async def load(self, key: bytes, copy: Copy | None) -> View:
         """The record under `key`, joined by the cookie's copy."""
         ...
 

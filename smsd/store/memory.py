@@ -5,7 +5,7 @@ Twilio.
 from collections.abc import Callable
 from typing import ClassVar
 
-from smsd.conversation import Record, resumed
+from smsd.conversation import Copy, Record, resumed
 from smsd.cookie import MAX_DATA_BYTES as COOKIE_DATA_BYTES
 from smsd.store import View
 
@@ -67,8 +67,8 @@ class CookieOnly:
     nodes: ClassVar[dict[str, bool]] = {}
     pending = 0
 
-    async def load(self, key: bytes, copy: Record | None) -> View:  # noqa: ARG002 - no store
-        return View(resumed(copy) if copy else None, ())
+    async def load(self, key: bytes, copy: Copy | None) -> View:  # noqa: ARG002 - no store
+        return View(resumed(copy.record()) if copy else None, ())
 
     async def commit(self, key: bytes, record: Record, view: View) -> View | None:  # noqa: ARG002 - no store
         return None

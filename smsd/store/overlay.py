@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from smsd.conversation import Record, decode, encode, reconciled
+from smsd.conversation import Copy, Record, decode, encode, reconciled
 from smsd.errors import StoreUnavailable
 from smsd.session import MAX_DATA_BYTES
 from smsd.store import Observer, Remote, View
@@ -58,11 +58,11 @@ class OverlayStore:
         """Conversations that wait to be merged into memcached."""
         return len(self._pending)
 
-    async def load(self, key: bytes, copy: Record | None) -> View:
+    async def load(self, key: bytes, copy: Copy | None) -> View:
         return await self._load(key, (copy,) if copy else ())
 
     async def _load(
-        self, key: bytes, copies: tuple[Record, ...], waited_s: float = 0.0, seen: Record | None = None
+        self, key: bytes, copies: tuple[Copy, ...], waited_s: float = 0.0, seen: Record | None = None
     ) -> View:
         """`waited_s`: how long this message has waited for the store. `seen`: the record as it was last read
         for it, in case it cannot be read again.
@@ -78,7 +78,7 @@ class OverlayStore:
         waiting = self._pending.get(key)
         return View(stored, (*copies, waiting) if waiting else copies, (token, waiting), waited_s=waited_s)
 
-    def _degraded(self, key: bytes, copies: tuple[Record, ...], seen: Record | None = None) -> View:
+    def _degraded(self, key: bytes, copies: tuple[Copy, ...], seen: Record | None = None) -> View:
         known = (*copies, seen) if seen else copies
         return View(self._pending.get(key), known, degraded=True)
 

@@ -61,7 +61,7 @@ def test_a_damaged_record_is_an_error_or_a_record(data: st.DataObject) -> None:
 @given(st.binary(max_size=300))
 def test_a_payload_of_any_bytes_is_forged_or_a_record(payload: bytes) -> None:
     with suppress(CookieForged):
-        assert isinstance(unpack(payload)[1], Record)
+        assert isinstance(unpack(payload).record(), Record)
 
 
 @MANY

@@ -36,7 +36,7 @@ class Cluster:
         else:
             number, record = self._step(message, self.overlays[place], cookie)
             self.overlays[place] = record
-        return number, unpack(pack(record, b"c" * 18))[1]
+        return number, unpack(pack(record, b"c" * 18)).record()
 
     def _step(self, message: int, stored: Record | None, *copies: Record | None) -> tuple[int, Record]:
         record = c.opened(
