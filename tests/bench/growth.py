@@ -49,6 +49,7 @@ def rounds(file: Path, smsd: Smsd, seed: int, **settings: int | bool) -> list[Ro
         traffic.write(file, messages=messages, conversations=CONVERSATIONS, seed=seed * 20 + number)
         given = {"in_flight": IN_FLIGHT, **settings}
         made.append(measure.play(file, port=smsd.port, pid=smsd.pid, seconds=SECONDS, **given))  # type: ignore[arg-type]
+        assert not made[-1].off or not given.get("counts", True), f"numbers were off by {made[-1].off}"
     return made
 
 

@@ -26,6 +26,7 @@ class Round:
     sent: int
     shed: int
     counted: int
+    off: int  # what the numbers in the answers are off, summed up: 0 when each message counted once
     cookie_bytes: int
 
 
@@ -62,7 +63,7 @@ def play(
     pause_ms: int = 0,
     may_shed: bool = False,
 ) -> Round:
-    """Play a traffic file for so long. AssertionError if an answer was wrong; `counts`: if a number was.
+    """Play a traffic file for so long. AssertionError if an answer was no TwiML; `counts`: or held no number.
 
     pause_ms  how long a connection waits on average between two messages
     may_shed  503 is a right answer
@@ -80,7 +81,6 @@ def play(
     assert may_shed or not said["shed"], f"{said['shed']} messages were shed"
     if counts:
         assert not said["rewound"], "the traffic file was too short"
-        assert said["off"] == 0, f"{said['off']} numbers were wrong"
         assert said["counted"] == said["good"], "answers without a number"
     return Round(
         cpu_us=(user + system) / said["answers"] * 1e6,
@@ -94,5 +94,6 @@ def play(
         sent=said["sent"],
         shed=said["shed"],
         counted=said["counted"],
+        off=said["off"],
         cookie_bytes=said["cookie_bytes"] // max(1, said["counted"]),
     )
