@@ -22,18 +22,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from smsd.conversation import (
-    DIGEST_BYTES,
-    MAX_LINEAGES,
-    NOTHING,
-    UNWRITTEN,
-    Entry,
-    Lineage,
-    Record,
-    folded_to,
-    trimmed,
-)
+from smsd.conversation import DIGEST_BYTES, MAX_LINEAGES, folded_to, trimmed
 from smsd.errors import CookieExpired, CookieForeign, CookieForged
+from smsd.record import NOTHING, UNWRITTEN, Entry, Lineage, Record
 
 NAME = "smsd"
 MAX_BYTES = 999

@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from smsd import conversation, reply
-from smsd.conversation import Copy, Counted, Opened, Record
+from smsd.conversation import Counted, Opened
 from smsd.cookie import CookieCodec
 from smsd.errors import CookieError, DialogueTimeout
 from smsd.message import Message
+from smsd.record import Copy, Record
 from smsd.reply import Reply
 from smsd.session import Session
 from smsd.store import Store, View

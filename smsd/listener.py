@@ -37,6 +37,12 @@ bodies full of escapes.
 """
 
 
+HELD_S = 5.0
+"""At most so long a connection is not read after a 503, which takes half the time of an answer: whoever comes again at
+once, and is shed again, would take the time that answers need (216 of 1,740 a second were left).
+"""
+
+
 class Response(msgspec.Struct, frozen=True):
     """What a webhook answers."""
 
@@ -59,7 +65,7 @@ class Listener(HTTPServerConnectionDelegate):
     """`webhooks`: path to what serves it. `announced` is told the Content-Length of each request.
 
     Requests are begun in the order in which they came. One that would have to wait much longer than `patience_s` is
-    shed.
+    shed, and its connection is not read again before there is room, or HELD_S is over.
 
     A connection may be silent between two requests, or take for the head of one, `idle_s`, and for a body `body_s`.
     `close_late`, to be called about once a second, ends those that take longer. Tornado's own time-outs cost two timers
@@ -88,6 +94,8 @@ class Listener(HTTPServerConnectionDelegate):
         self._patience_s = patience_s
         self._room = MOST_AT_ONCE
         self._queue: deque[Request] = deque()
+        self._held: deque[Request] = deque()
+        """Shed, and their connections not read again yet."""
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> "Request":
         self.deadlines_s[server_conn] = time.monotonic() + self._idle_s
@@ -95,18 +103,31 @@ class Listener(HTTPServerConnectionDelegate):
 
     @property
     def busy(self) -> bool:
-        """Whether a request is under way, or waits."""
-        return bool(self.tasks or self._queue)
+        """Whether a request is under way, or waits, read or unread."""
+        return bool(self.tasks or self._queue or self._held)
 
-    def take(self, request: "Request") -> bool:
-        """Begin it, now or in its turn. False if there is no time: who came before waits too long already."""
-        if self._queue and self._queue[0].age_s() > self._patience_s:
-            return False
+    @property
+    def late(self) -> bool:
+        """Whether there is no time for one more request: who came before waits too long already."""
+        return bool(self._queue) and self._queue[0].age_s() > self._patience_s
+
+    def take(self, request: "Request") -> None:
+        """Begin it, now or in its turn."""
         if self._room:
             self._begin(request)
         else:
             self._queue.append(request)
-        return True
+
+    def hold(self, request: "Request") -> None:
+        """It is shed: read no more from its connection for now."""
+        self._held.append(request)
+
+    def answered(self, task: "asyncio.Task[None]") -> None:
+        """That makes room: two for one, so that nobody is held any more soon after the rush."""
+        self.tasks.discard(task)
+        if self._held and len(self._queue) < MOST_AT_ONCE:
+            for _ in range(min(2, len(self._held))):
+                self._held.popleft().release()
 
     def _begin(self, request: "Request") -> None:
         if self._room == MOST_AT_ONCE:
@@ -120,7 +141,9 @@ class Listener(HTTPServerConnectionDelegate):
             self._begin(self._queue.popleft())
 
     def close_late(self) -> None:
-        """End the connections whose time is over."""
+        """End the connections whose time is over; read from those that were held long enough, or for nobody's sake."""
+        while self._held and (not self.tasks or self._held[0].age_s() > HELD_S):
+            self._held.popleft().release()
         now_s = time.monotonic()
         for connection, deadline_s in list(self.deadlines_s.items()):
             if deadline_s < now_s:
@@ -175,9 +198,12 @@ class Request(HTTPMessageDelegate):
         if self._other:
             self._other.finish()
             return
+        if self._listener.late:
+            self._write(self._webhook.shed(self))
+            self._listener.hold(self)
+            return
         self.form = self._parsed()
-        if not self._listener.take(self):
-            self._send(self._webhook.shed(self))
+        self._listener.take(self)
 
     def begin(self) -> None:
         """Have it answered."""
@@ -210,18 +236,22 @@ class Request(HTTPMessageDelegate):
 
     async def _serve(self) -> None:
         try:
-            self._send(await self._webhook.serve(self))
+            self._write(await self._webhook.serve(self))
+            self.release()
         finally:
-            self._listener.tasks.discard(self._task)
+            self._listener.answered(self._task)
 
-    def _send(self, response: Response) -> None:
+    def release(self) -> None:
+        """The next request of its connection may be read."""
+        self._connection.finish()
+
+    def _write(self, response: Response) -> None:
         headers = HTTPHeaders(response.headers)
         headers["Date"] = _http_date(int(time.time()))
         if response.status != 204:
             headers["Content-Length"] = str(len(response.body))
         line = ResponseStartLine("HTTP/1.1", response.status, responses[response.status])
         self._connection.write_headers(line, headers, response.body or None)
-        self._connection.finish()
 
 
 def parse_form(body: bytes) -> dict[str, list[bytes]]:

@@ -14,11 +14,12 @@ from urllib.parse import urlencode
 import msgspec
 from twilio.request_validator import RequestValidator
 
-from smsd import conversation, logs
+from smsd import logs
 from smsd.app import Service
 from smsd.dialogue import LoadedDialogue
 from smsd.errors import CookieError, SettingsError, StoreUnavailable
 from smsd.exchange import storage_key
+from smsd.record import Record
 from smsd.refresh import Source
 from smsd.reload import Reloader
 from smsd.serve import now_ms
@@ -152,7 +153,7 @@ class Workbench:
         return self.service.draining
 
 
-def shown(record: conversation.Record) -> object:
+def shown(record: Record) -> object:
     """A record as JSON can say it."""
     return {
         "count": record.count,

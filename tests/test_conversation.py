@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from smsd import conversation as c
-from smsd.conversation import Entry, Lineage, Record
 from smsd.cookie import pack, unpack
 from smsd.errors import RecordError
+from smsd.record import MAX_RECORD_BYTES, WINDOW, Entry, Lineage, Record, decode, encode
 
 TTL_MS = 14_400_000
 START_MS = 1_790_000_000_000
@@ -135,26 +135,26 @@ def test_what_covers_another_counts_as_their_join(a: Record, b: Record) -> None:
 
 @given(records)
 def test_encoding_gives_the_record_back(record: Record) -> None:
-    assert c.decode(c.encode(record)) == record
+    assert decode(encode(record)) == record
 
 
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_record_are_a_record_error(garbage: bytes) -> None:
     for packed in (garbage, b"\x01" + garbage):
         with suppress(RecordError):
-            assert isinstance(c.decode(packed), Record)
+            assert isinstance(decode(packed), Record)
 
 
 @given(records, st.data())
 def test_a_truncated_record_is_a_record_error(record: Record, data: st.DataObject) -> None:
-    packed = c.encode(record)
+    packed = encode(record)
     with pytest.raises(RecordError):
-        c.decode(packed[: data.draw(st.integers(0, len(packed) - 1))])
+        decode(packed[: data.draw(st.integers(0, len(packed) - 1))])
 
 
 def test_a_record_of_a_later_version_is_a_record_error() -> None:
     with pytest.raises(RecordError, match="version"):
-        c.decode(b"\x02" + c.encode(Record(1))[1:])
+        decode(b"\x02" + encode(Record(1))[1:])
 
 
 # --- a plain set as the model
@@ -389,7 +389,7 @@ def test_ending_again_and_again_keeps_the_record_small() -> None:
         assert number == 1
         world.stored = c.ended(record, now_ms=world.now_ms, random_bits=i)
     assert world.stored
-    assert len(c.encode(world.stored)) < 3000
+    assert len(encode(world.stored)) < 3000
     assert world.step(world.stored, "SM99")[0] == 1
 
 
@@ -416,13 +416,13 @@ def test_after_many_losses_old_lineages_are_folded_and_nothing_is_lost() -> None
         assert number == i + 1
     assert world.stored
     assert sum(line.id > world.stored.floor for line in world.stored.lineages) <= c.MAX_LINEAGES
-    assert sum(len(line.tail) for line in world.stored.lineages) <= c.WINDOW
+    assert sum(len(line.tail) for line in world.stored.lineages) <= WINDOW
 
 
 def test_a_record_too_large_for_memcached_forgets_old_replies_and_no_ids() -> None:
     world = World()
     record: Record | None = None
-    for i in range(c.WINDOW):
+    for i in range(WINDOW):
         opened = world.opened(record).record
         record = c.added(
             opened,
@@ -432,9 +432,9 @@ def test_a_record_too_large_for_memcached_forgets_old_replies_and_no_ids() -> No
             data=b"d" * 100_000,
         )
     assert record
-    packed = c.encode(record)
-    assert len(packed) <= c.MAX_RECORD_BYTES
-    back = c.decode(packed)
+    packed = encode(record)
+    assert len(packed) <= MAX_RECORD_BYTES
+    back = decode(packed)
     replies = [entry.reply is not None for entry in back.lineages[0].tail]
     assert replies == sorted(replies)
     assert replies[-1]

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tornado.web import create_signed_value, decode_signed_value
 
 from smsd import conversation as c
-from smsd.conversation import Record
 from smsd.cookie import DIGESTS, MAX_BYTES, MAX_DATA_BYTES, NAME, CookieCodec, pack, unpack
 from smsd.errors import CookieError, CookieExpired, CookieForeign, CookieForged
+from smsd.record import Record
 from tests.test_conversation import START_MS, World, records
 
 KEYS = {2: b"second-key-second-key-second-key-", 1: b"first-key-first-key-first-key-fir"}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from smsd import Message, Reply, Session
-from smsd.conversation import Record
 from smsd.cookie import CookieCodec
 from smsd.errors import DataError, DialogueTimeout, ReplyError, StoreUnavailable
 from smsd.exchange import Answer, Exchange
+from smsd.record import Record
 from smsd.store import View
 from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore

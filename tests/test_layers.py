@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 
 CORE: tuple[set[str], ...] = (
     {"errors", "version", "turns"},
-    {"signature", "conversation", "reply", "session"},
+    {"signature", "record", "reply", "session"},
+    {"conversation"},
     {"mismatch", "message", "cookie", "form"},
     {"store", "gate"},
     {"exchange"},

@@ -84,6 +84,7 @@ class Connection:
 
     def __init__(self, answered: list["Connection"]) -> None:
         self.status = 0
+        self.read_again = False
         self._answered = answered
 
     def write_headers(self, line: ResponseStartLine, headers: HTTPHeaders, body: bytes | None) -> None:
@@ -91,7 +92,7 @@ class Connection:
         self._answered.append(self)
 
     def finish(self) -> None:
-        pass
+        self.read_again = True
 
 
 def arrive(listener: Listener, answered: list[Connection]) -> Connection:
@@ -115,12 +116,52 @@ def test_beyond_capacity_the_first_are_answered_first_and_those_without_a_chance
         time.sleep(0.06)  # the loop is busy
         late = arrive(listener, answered)
         assert late.status == 503
+        assert not late.read_again
         await until(lambda: len(answered) == len(come) + 1)
         assert answered == [late, *come]
         assert {connection.status for connection in come} == {200}
+        assert all(connection.read_again for connection in [late, *come])
         assert arrive(listener, answered).status == 0
         await until(lambda: not listener.busy)
         assert answered[-1].status == 200
+
+    asyncio.run(test())
+
+
+def test_who_was_shed_is_read_again_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Never(Echo):
+        async def serve(self, request: Request) -> Response:
+            await asyncio.Event().wait()
+            return Response(200)
+
+    async def test() -> None:
+        listener = Listener(
+            {"/sms": Never()}, Application(), lambda _length: None, idle_s=9, body_s=9, patience_s=0
+        )
+        for _ in range(MOST_AT_ONCE + 1):
+            arrive(listener, [])
+        shed = [arrive(listener, []), arrive(listener, [])]
+        assert [connection.status for connection in shed] == [503, 503]
+        listener.close_late()
+        assert not any(connection.read_again for connection in shed)
+        monkeypatch.setattr("smsd.listener.HELD_S", 0)
+        listener.close_late()
+        assert all(connection.read_again for connection in shed)
+        for task in listener.tasks:
+            task.cancel()
+
+    asyncio.run(test())
+
+
+def test_who_was_shed_is_read_again_when_nobody_is_served() -> None:
+    async def test() -> None:
+        listener = Listener({}, Application(), lambda _length: None, idle_s=9, body_s=9, patience_s=0)
+        connection = Connection([])
+        listener.hold(listener.start_request(connection, cast("Any", connection)))
+        assert listener.busy
+        listener.close_late()
+        assert connection.read_again
+        assert not listener.busy
 
     asyncio.run(test())
 

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from smsd.conversation import Copy, Record
+from smsd.record import Copy, Record
 
 
 class View(msgspec.Struct, frozen=True):

@@ -5,8 +5,9 @@ Twilio.
 from collections.abc import Callable
 from typing import ClassVar
 
-from smsd.conversation import Copy, Record, resumed
+from smsd.conversation import resumed
 from smsd.cookie import MAX_DATA_BYTES as COOKIE_DATA_BYTES
+from smsd.record import Copy, Record
 from smsd.store import View
 
 _SWEEP_EVERY = (

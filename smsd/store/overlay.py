@@ -10,8 +10,9 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from smsd.conversation import Copy, Record, decode, encode, reconciled
+from smsd.conversation import reconciled
 from smsd.errors import StoreUnavailable
+from smsd.record import Copy, Record, decode, encode
 from smsd.session import MAX_DATA_BYTES
 from smsd.store import Observer, Remote, View
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from smsd.conversation import Record
 from smsd.errors import StoreUnavailable
+from smsd.record import Record
 from smsd.store import Remote
 
 

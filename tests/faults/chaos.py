@@ -23,16 +23,10 @@ from tests.faults.world import World, number, wait_until_merged
 _Thing = TypeVar("_Thing")
 
 KEEP_OLD = Cookies(keep=False)
-PACE_S = 0.1
-"""Between two messages of a walker. An outage lasts up to a second, and must not outlast the window of 32 messages: a
-message that two replicas counted apart is known for one only as long as one of them still knows its id.
-"""
-
 LATE = 12
 """So many messages back a retry may come: the cookie alone knows at least the last 16."""
 
-
-PACE_S = 0.12
+PACE_S = 0.24
 """Between two messages of a conversation. A replica that is cut off for longer than sixteen messages is beyond what is
 promised, since the cookie carries no more ids: so faults come in waves, and everything is merged between two of them.
 """
@@ -106,7 +100,6 @@ class Chaos:
             if self.random.random() < 0.2:
                 await self._insist(self.random.choice(past[-LATE:]), KEEP_OLD)
             await asyncio.sleep(PACE_S)
-            await asyncio.sleep(PACE_S)
 
     async def _insist(self, message: Inbound, cookies: Cookies = JAR) -> None:
         """Deliver until it is answered; only in a lossy run a replica may be away."""
@@ -118,7 +111,7 @@ class Chaos:
             messages = [self.twilio.compose(from_) for _ in range(self.random.randint(1, 3))]
             cookies = [self.random.choice((JAR, LOST, STALE, KEEP_OLD)) for _ in messages]
             await asyncio.gather(*map(self._insist, messages, cookies))
-            await asyncio.sleep(2 * PACE_S)
+            await asyncio.sleep(PACE_S)
 
     # --- faults
 

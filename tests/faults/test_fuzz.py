@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smsd import conversation as c
-from smsd.conversation import Entry, Lineage, Record
 from smsd.cookie import CookieCodec, pack, unpack
 from smsd.errors import CookieError, CookieForged, RecordError
 from smsd.exchange import storage_key
+from smsd.record import Entry, Lineage, Record, decode, encode
 from tests.faults.history import TO, Recorder
 from tests.faults.world import number, world
 from tests.processes import ACCOUNT, SETTINGS
@@ -50,11 +50,11 @@ def good() -> Record:
 @MANY
 @given(st.data())
 def test_a_damaged_record_is_an_error_or_a_record(data: st.DataObject) -> None:
-    packed = bytearray(c.encode(good()))
+    packed = bytearray(encode(good()))
     for _ in range(data.draw(st.integers(1, 4))):
         packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     with suppress(RecordError):
-        assert isinstance(c.decode(bytes(packed)), Record)
+        assert isinstance(decode(bytes(packed)), Record)
 
 
 @MANY
@@ -127,5 +127,5 @@ def test_records_that_smsd_never_writes_do_no_harm(stored: Record, copy: Record)
     opened = c.opened(stored, (copy,), now_ms=NOW_MS, ttl_ms=14_400_000, random_bits=5).record
     c.find(opened, b"digest")
     grown = c.added(opened, b"digest", b"reply", now_ms=NOW_MS, data=b"")
-    assert isinstance(c.decode(c.encode(grown)), Record)
+    assert isinstance(decode(encode(grown)), Record)
     assert len(pack(grown, WHOSE)) < 1000

@@ -12,7 +12,8 @@ from statistics import median
 
 import pytest
 
-from smsd.conversation import Record, added, opened
+from smsd.conversation import added, opened
+from smsd.record import Record
 from smsd.simulator import LOST
 from smsd.store.memcached import Memcached as Remote
 from smsd.store.overlay import OverlayStore

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smsd import conversation as c
-from smsd.conversation import Record
+from smsd.record import Record
 from smsd.store.memcached import Memcached
 from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore

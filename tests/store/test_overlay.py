@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from smsd import conversation as c
-from smsd.conversation import Record
 from smsd.errors import StoreUnavailable
+from smsd.record import Record
 from smsd.store import View
 from smsd.store.memory import Memory
 from smsd.store.overlay import OverlayStore
