@@ -6,7 +6,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.processes import PUBLIC_URL, TOKEN, Memcached, Smsd, free_port, wait_for
@@ -14,13 +14,14 @@ from tests.processes import PUBLIC_URL, TOKEN, Memcached, Smsd, free_port, wait_
 HERE = Path(__file__).parent
 PEERS = HERE.parent.parent / ".venv/bench"
 SERVER_CORE, LOAD_CORE = 0, 1
+CORES = os.sched_getaffinity(0)
 
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
     """What is started here runs on this core alone."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core} & before or before)
+    os.sched_setaffinity(0, {core} & CORES or CORES)
     try:
         yield
     finally:
@@ -115,5 +116,7 @@ def _peer_env(node: str) -> dict[str, str]:
 def memcached(memory_mb: int = 1024) -> Iterator[Memcached]:
     """On the load's core: what it uses is not the server's cost, and it does not slow the server down."""
     store = Memcached("-t", "1", "-m", str(memory_mb))
-    with on_core(LOAD_CORE), store:
+    with ExitStack() as stack:
+        with on_core(LOAD_CORE):
+            stack.enter_context(store)
         yield store
