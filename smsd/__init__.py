@@ -15,9 +15,9 @@ smsd calls it for every message, as SMSD_DIALOGUE=module:reply says:
 'This is message 1'
 """
 
-from smsd.message import Geography, Media, Message
-from smsd.reply import Reply
-from smsd.session import Session
+from smsd.conversation.session import Session
+from smsd.twilio.message import Geography, Media, Message
+from smsd.twilio.reply import Reply
 from smsd.version import VERSION as __version__
 
 __all__ = ["Geography", "Media", "Message", "Reply", "Session", "__version__"]

@@ -8,20 +8,20 @@ from typing import Any
 
 from tornado.web import RequestHandler
 
-from smsd.cookie import CookieCodec
-from smsd.dialogue import LoadedDialogue
-from smsd.exchange import Exchange
-from smsd.gate import Gate
-from smsd.handlers import AdminApplication, public_listener
-from smsd.listener import Listener
-from smsd.metrics import Metrics
-from smsd.settings import Settings
-from smsd.signature import KeyRing
+from smsd.conversation.cookie import CookieCodec
+from smsd.dialogues.loading import LoadedDialogue
+from smsd.exchange.exchange import Exchange
+from smsd.settings.table import Settings
 from smsd.store import Remote, Store
 from smsd.store.memcached import Memcached
 from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore
+from smsd.telemetry.metrics import Metrics
+from smsd.twilio.signature import KeyRing
 from smsd.version import VERSION
+from smsd.web.gate import Gate
+from smsd.web.handlers import AdminApplication, public_listener
+from smsd.web.listener import Listener
 
 Routes = list[tuple[str, type[RequestHandler], dict[str, Any]]]
 

@@ -97,7 +97,7 @@ def _add_keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from smsd import serve
+    from smsd.commands import serve
 
     given = {
         "SMSD_HOST": arguments.host,
@@ -109,7 +109,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _phone(arguments: argparse.Namespace) -> int:
-    from smsd.simulator import terminal
+    from smsd.dev import terminal
 
     return terminal.main(
         arguments.url,
@@ -123,13 +123,13 @@ def _phone(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(_arguments: argparse.Namespace) -> int:
-    from smsd import doctor
+    from smsd.commands import doctor
 
     return EXIT_PROBLEM if doctor.main(os.environ, sys.stdout) else 0
 
 
 def _keys(arguments: argparse.Namespace) -> int:
-    from smsd import keys
+    from smsd.commands import keys
 
     def token() -> str:
         return secrets.token_urlsafe(32)

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from smsd.session import Session
+from smsd.conversation.session import Session
 
 LONGEST_ANSWER = 200
 """Characters. A few short answers fit into the cookie, which outlives the store."""

@@ -12,12 +12,12 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import ParseBodyConfig, ParseUrlEncodedConfig, set_parse_body_config
 from tornado.netutil import bind_sockets
 
-from smsd import logs
 from smsd.app import Routes, Service
 from smsd.errors import SettingsError
-from smsd.gate import MAX_BODY_BYTES
-from smsd.listener import Listener
-from smsd.reload import Reloader
+from smsd.settings.reload import Reloader
+from smsd.telemetry import logs
+from smsd.web.gate import MAX_BODY_BYTES
+from smsd.web.listener import Listener
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 

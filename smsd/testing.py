@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from smsd.simulator.rehearsal import Phone
+    from smsd.dev.rehearsal import Phone
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,7 +61,7 @@ def smsd_environ() -> Mapping[str, str]:
 @pytest.fixture
 def phone(dialogue: object, smsd_environ: Mapping[str, str]) -> "Iterator[Phone]":
     """A phone that texts the dialogue."""
-    from smsd.simulator.rehearsal import rehearsal  # noqa: PLC0415 - pytest loads this module in every project
+    from smsd.dev.rehearsal import rehearsal  # noqa: PLC0415 - pytest loads this module in every project
 
     with rehearsal(dialogue, smsd_environ) as phone:
         yield phone

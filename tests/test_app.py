@@ -10,17 +10,18 @@ from urllib.parse import urlencode
 
 import pytest
 
-from smsd import dialogue, settings
 from smsd.app import Service
-from smsd.dialogue import LoadedDialogue
+from smsd.clock import now_ms
+from smsd.conversation.session import Session
+from smsd.dialogues import loading as dialogue
+from smsd.dialogues.loading import LoadedDialogue
 from smsd.errors import SettingsError, SignatureMismatch, WrongAccount
-from smsd.exchange import Answer
-from smsd.message import Message
-from smsd.serve import now_ms
-from smsd.session import Session
-from smsd.settings import Settings
+from smsd.exchange.exchange import Answer
+from smsd.settings import table as settings
+from smsd.settings.table import Settings
 from smsd.store import Remote
-from tests import wire
+from smsd.twilio.message import Message
+from tests import raw_http as wire
 from tests.processes import ACCOUNT, SETTINGS, TOKEN, Memcached, Smsd, wait_for
 
 NEW_TOKEN = "new-token-new-token-new-token"

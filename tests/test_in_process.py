@@ -10,11 +10,11 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.ioloop import IOLoop
 from twilio.request_validator import RequestValidator
 
-from smsd import dialogue
 from smsd.app import Service
-from smsd.listener import Listener
-from smsd.serve import now_ms
-from smsd.settings import load
+from smsd.clock import now_ms
+from smsd.dialogues import loading as dialogue
+from smsd.settings.table import load
+from smsd.web.listener import Listener
 from tests.processes import ACCOUNT, PUBLIC_URL, SETTINGS, TOKEN
 
 

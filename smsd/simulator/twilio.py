@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random, SystemRandom
 
 from smsd.simulator import inbound as forms
-from smsd.simulator.exchange import Call
+from smsd.simulator.call import Call
 from smsd.simulator.jar import Jar, Reading
 from smsd.simulator.twiml import Message
 from smsd.simulator.values import Answer, Failure, Flow, Inbound, Notice, Outcome, Reply

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from smsd.record import Copy, Record
+from smsd.conversation.record import Copy, Record
 
 
 class View(msgspec.Struct, frozen=True):

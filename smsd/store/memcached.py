@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from smsd.conversation.record import Record, decode, encode
 from smsd.errors import RecordError
-from smsd.record import Record, decode, encode
 from smsd.store import Observer
 from smsd.store.node import Node, Read, Token
 

@@ -5,9 +5,9 @@ Twilio.
 from collections.abc import Callable
 from typing import ClassVar
 
-from smsd.conversation import resumed
-from smsd.cookie import MAX_DATA_BYTES as COOKIE_DATA_BYTES
-from smsd.record import Copy, Record
+from smsd.conversation.cookie import MAX_DATA_BYTES as COOKIE_DATA_BYTES
+from smsd.conversation.merging import resumed
+from smsd.conversation.record import Copy, Record
 from smsd.store import View
 
 _SWEEP_EVERY = (

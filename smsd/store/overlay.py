@@ -10,10 +10,10 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from smsd.conversation import reconciled
+from smsd.conversation.merging import reconciled
+from smsd.conversation.record import Copy, Record, decode, encode
+from smsd.conversation.session import MAX_DATA_BYTES
 from smsd.errors import StoreUnavailable
-from smsd.record import Copy, Record, decode, encode
-from smsd.session import MAX_DATA_BYTES
 from smsd.store import Observer, Remote, View
 
 MAX_PENDING_BYTES = 32 * 1024 * 1024

@@ -17,9 +17,9 @@ from pathlib import Path
 from random import Random
 from statistics import median
 
-from smsd import conversation
-from smsd.exchange import storage_key
-from smsd.record import encode
+from smsd.conversation import merging as conversation
+from smsd.conversation.record import encode
+from smsd.exchange.exchange import storage_key
 from tests.bench import measure, servers, traffic
 from tests.bench.__main__ import CONVERSATIONS, FASTEST_PER_S, IN_FLIGHT, ROUNDS, SECONDS, say
 from tests.bench.measure import Round

@@ -5,8 +5,8 @@ from pathlib import Path
 from random import Random
 from urllib.parse import urlencode
 
-from smsd.signature import Key, sign
 from smsd.simulator import inbound
+from smsd.twilio.signature import Key, sign
 from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN
 
 SENDER = "+14158675309"

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
-from tests.simulator.dev import DevServer
+from tests.dev.processes import DevServer
 
 ARTEFACTS = Path(__file__).parents[2] / ".artefacts"
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))

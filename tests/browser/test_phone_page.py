@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, FloatRect, Page, expect
 
 from tests.browser.conftest import ARTEFACTS, SIZES, Watch
-from tests.simulator.dev import DevServer
+from tests.dev.processes import DevServer
 
 REY, TO = "+14158675309", "+14158141829"
 _stranger = count(100)

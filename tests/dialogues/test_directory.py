@@ -11,10 +11,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from smsd import Message, Reply, Session
-from smsd.dialogue import load
 from smsd.dialogues.directory import PAGE, Directory, plain
-from smsd.settings import Person
-from smsd.settings import load as load_settings
+from smsd.dialogues.loading import load
+from smsd.settings.table import Person
+from smsd.settings.table import load as load_settings
 
 properties = hypothesis_settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]

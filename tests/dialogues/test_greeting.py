@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from smsd import Message, Session
-from smsd.dialogue import LoadedDialogue, load
-from smsd.settings import Settings
-from smsd.settings import load as load_settings
+from smsd.dialogues.loading import LoadedDialogue, load
+from smsd.settings.table import Settings
+from smsd.settings.table import load as load_settings
 
 TO = "+14155550100"
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smsd import conversation as c
-from smsd.cookie import CookieCodec, pack, unpack
+from smsd.conversation import merging as c
+from smsd.conversation.cookie import CookieCodec, pack, unpack
+from smsd.conversation.record import Entry, Lineage, Record, decode, encode
 from smsd.errors import CookieError, CookieForged, RecordError
-from smsd.exchange import storage_key
-from smsd.record import Entry, Lineage, Record, decode, encode
+from smsd.exchange.exchange import storage_key
 from tests.faults.history import TO, Recorder
 from tests.faults.world import number, world
 from tests.processes import ACCOUNT, SETTINGS

@@ -12,8 +12,8 @@ from statistics import median
 
 import pytest
 
-from smsd.conversation import added, opened
-from smsd.record import Record
+from smsd.conversation.merging import added, opened
+from smsd.conversation.record import Record
 from smsd.simulator import LOST
 from smsd.store.memcached import Memcached as Remote
 from smsd.store.overlay import OverlayStore

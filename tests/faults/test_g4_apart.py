@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from smsd import conversation as c
-from smsd.cookie import pack, unpack
-from smsd.record import Record
+from smsd.conversation import merging as c
+from smsd.conversation.cookie import pack, unpack
+from smsd.conversation.record import Record
 
 TTL_MS = 14_400_000
 START_MS = 1_790_000_000_000

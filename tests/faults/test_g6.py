@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from smsd.conversation import conversation_id, hashing_key
-from smsd.cookie import CookieCodec
-from smsd.record import Entry, Lineage, Record
+from smsd.conversation.cookie import CookieCodec
+from smsd.conversation.merging import conversation_id, hashing_key
+from smsd.conversation.record import Entry, Lineage, Record
 from smsd.simulator import Cookies
 from tests.faults.history import TO, Recorder
 from tests.faults.world import World, number, world

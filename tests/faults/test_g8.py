@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from smsd import settings_files
-from smsd.reload import Reloader
+from smsd.settings import files as settings_files
+from smsd.settings.reload import Reloader
 from smsd.simulator import Account
 from tests.faults.history import TO, Recorder
 from tests.faults.world import World, number, world

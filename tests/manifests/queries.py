@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from smsd.metrics import Metrics
+from smsd.telemetry.metrics import Metrics
 
 SCRAPE_LABELS = {"namespace", "pod", "instance", "job"}
 """Added by Prometheus, not by smsd."""

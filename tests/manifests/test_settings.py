@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from smsd import settings
 from smsd.errors import SettingsError
-from smsd.settings import SETTINGS
+from smsd.settings import table as settings
+from smsd.settings.table import SETTINGS
 
 from .cluster import config_map, container, one, pods
 

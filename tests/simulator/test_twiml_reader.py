@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smsd.reply import Reply
 from smsd.simulator import Answer
 from smsd.simulator.twiml import Document, read
+from smsd.twilio.reply import Reply
 
 URL = "https://sms.example.com/sms"
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from smsd import conversation as c
-from smsd.record import Record
+from smsd.conversation import merging as c
+from smsd.conversation.record import Record
+from smsd.dev.switch import Switch
 from smsd.store.memcached import Memcached
 from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore
-from smsd.store.switch import Switch
 from tests import processes
 from tests.observer import Told
 

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from smsd import conversation as c
+from smsd.conversation import merging as c
+from smsd.conversation.record import Record
+from smsd.dev.switch import Switch
 from smsd.errors import StoreUnavailable
-from smsd.record import Record
 from smsd.store import View
 from smsd.store.memory import Memory
 from smsd.store.overlay import OverlayStore
-from smsd.store.switch import Switch
+from tests.conversation.test_merging import START_MS
 from tests.observer import Told
-from tests.test_conversation import START_MS
 
 TTL_S = 14_400
 KEY = b"smsd:key"

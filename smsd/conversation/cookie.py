@@ -1,0 +1,198 @@
+"""The cookie: the record's second copy, kept by Twilio, signed by us and bound to one conversation.
+
+No network, no clock, no environment.
+
+The value is Tornado's signed value, version 2, with the number of its key; numbers stand before what they are the
+length of:
+
+    2|1:KEY|10:TIME|4:smsd|N:BASE64|SIGNATURE
+
+SIGNATURE is the HMAC-SHA256 in hexadecimal of all that stands before it. It is made and checked here and not by
+Tornado's functions, which take three times as long; a test holds them against each other.
+
+BASE64 holds a byte that says how many bytes of padding end the payload, the payload (MessagePack: format,
+conversation id, time of the last message, floor, base, the stamp, the data or nil, the lineages), and the
+padding, which makes the length divisible by three: BASE64 never ends in '=', so no library puts the value in
+quotes.
+"""
+
+import binascii
+import hmac
+from collections.abc import Mapping
+
+import msgspec
+
+from smsd.conversation.merging import DIGEST_BYTES, MAX_LINEAGES, folded_to, trimmed
+from smsd.conversation.record import NOTHING, UNWRITTEN, Entry, Lineage, Record
+from smsd.errors import CookieExpired, CookieForeign, CookieForged
+
+NAME = "smsd"
+MAX_BYTES = 999
+"""Of the whole Set-Cookie line's value: the cookie and its attributes."""
+
+MAX_DATA_BYTES = 400
+"""Of the dialogue's data as JSON; larger data lives in the record only."""
+
+DIGESTS = (24, 16)
+"""Ids carried: the first number if there is room, else the second. Fewer only where the conversation was lost so often
+within its last 16 messages that their lineages, next to large data, leave no room.
+"""
+
+_MAX_PAYLOAD = 636
+_FORMAT = 1
+_SIZES = [
+    *((digests, MAX_LINEAGES) for digests in DIGESTS),
+    *((16, lineages) for lineages in (24, 12, 6)),
+    *((8, 6), (8, 3), (4, 3), (4, 1), (0, 1)),
+]
+"""Ids and lineages, from the most to what always fits."""
+
+_NO_DIGEST = bytes(DIGEST_BYTES)
+
+
+class _Lineage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    id: int
+    top: int
+    redundant: tuple[int, ...]
+    digests: bytes  # DIGEST_BYTES each; the last one stands at `top`
+    number: int  # of the message at `top`
+    numbers: tuple[int, ...]  # of all; empty if they are consecutive
+
+
+class PackedCopy(msgspec.Struct, frozen=True, array_like=True):
+    """A record's copy as the cookie has it. Its ids are read when asked for: 33 of 85 thousand instructions."""
+
+    format: int
+    conversation: bytes
+    last_ms: int
+    floor: int
+    base: int
+    stamp: tuple[int, int, int]
+    data: bytes | None
+    """None: too large to go along; the stamp is then UNWRITTEN."""
+    lineages: tuple[_Lineage, ...]
+
+    def record(self) -> Record:
+        """All of it."""
+        at_s = self.last_ms // 1000
+        lineages = [Lineage(line.id, line.top, line.redundant, _tail(line, at_s)) for line in self.lineages]
+        return Record(self.last_ms, self.floor, self.base, tuple(lineages), self.data or b"", self.stamp)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(PackedCopy)
+
+
+class CookieCodec:
+    """Makes and reads the cookie. `keys`: version -> secret, the first signs, all verify."""
+
+    def __init__(self, keys: Mapping[int, bytes], ttl_s: int) -> None:
+        self._begun = {
+            _field(b"%d" % version): hmac.new(secret, digestmod="sha256") for version, secret in keys.items()
+        }
+        self._signing = next(iter(self._begun))
+        self._ttl_ms = ttl_s * 1000
+        self._attributes = f"; Path=/; HttpOnly; Secure; Max-Age={ttl_s}"
+
+    def set_cookie(self, record: Record, conversation: bytes, now_ms: int) -> str:
+        """The value of the Set-Cookie header: under 1,000 bytes, ASCII, no quotes."""
+        value = self.signed(pack(record, conversation), now_ms // 1000)
+        return f"{NAME}={value.decode('ascii')}{self._attributes}"
+
+    def open(self, value: str, conversation: bytes, now_ms: int) -> PackedCopy:
+        """The copy in a received cookie. CookieForged, CookieForeign or CookieExpired if it is of no use."""
+        copy = unpack(self.payload(value.encode("ascii", "replace")))
+        if copy.conversation != conversation:
+            raise CookieForeign
+        if now_ms - copy.last_ms >= self._ttl_ms:
+            raise CookieExpired
+        return copy
+
+    def signed(self, payload: bytes, now_s: int) -> bytes:
+        """A payload as a signed value."""
+        encoded = binascii.b2a_base64(payload, newline=False)
+        value = b"2|%b|%b|%b|%b|" % (self._signing, _field(b"%d" % now_s), _NAME_FIELD, _field(encoded))
+        return value + self._mac(self._signing, value)
+
+    def payload(self, value: bytes) -> bytes:
+        """What a signed value holds, however old: the payload has a time of its own. CookieForged if it is none."""
+        head, _, signature = value.rpartition(b"|")
+        fields = head.split(b"|")
+        if len(fields) != 5 or (fields[0], fields[3]) != (b"2", _NAME_FIELD) or fields[1] not in self._begun:
+            raise CookieForged
+        if not hmac.compare_digest(self._mac(fields[1], head + b"|"), signature):
+            raise CookieForged
+        try:
+            return binascii.a2b_base64(fields[4].partition(b":")[2])
+        except binascii.Error as error:
+            raise CookieForged from error
+
+    def _mac(self, key: bytes, signed: bytes) -> bytes:
+        made = self._begun[key].copy()  # two thirds of the cost of setting the key up anew
+        made.update(signed)
+        return made.hexdigest().encode()
+
+
+def _field(text: bytes) -> bytes:
+    return b"%d:%b" % (len(text), text)
+
+
+_NAME_FIELD = _field(NAME.encode())
+
+
+def pack(record: Record, conversation: bytes) -> bytes:
+    """The payload of a record's copy, at most 636 bytes: with fewer ids and lineages where it does not fit."""
+    for digests, lineages in _SIZES:
+        payload = _encoder.encode(_copy(record, conversation, digests, lineages))
+        if len(payload) < _MAX_PAYLOAD:
+            break
+    padding = -(len(payload) + 1) % 3
+    return bytes((padding,)) + payload + bytes(padding)
+
+
+def unpack(payload: bytes) -> PackedCopy:
+    """The copy in a payload that `pack` made. CookieForged for anything else."""
+    padding = payload[0] if payload else 0
+    try:
+        copy = _decoder.decode(memoryview(payload)[1 : len(payload) - padding])
+    except msgspec.MsgspecError as error:
+        raise CookieForged from error
+    if copy.format != _FORMAT:
+        raise CookieForged
+    return copy
+
+
+def _copy(record: Record, conversation: bytes, digests: int, lineages: int) -> PackedCopy:
+    kept = trimmed(record, digests)
+    if len(kept.lineages) > lineages:
+        kept = folded_to(kept, lineages)
+    fits = len(record.data) <= MAX_DATA_BYTES
+    return PackedCopy(
+        _FORMAT,
+        conversation,
+        kept.last_ms,
+        kept.floor,
+        kept.base,
+        kept.stamp if fits else UNWRITTEN,
+        record.data if fits else None,
+        tuple([_line(line) for line in kept.lineages]),
+    )
+
+
+def _line(line: Lineage) -> _Lineage:
+    digests = b"".join([entry.digest or _NO_DIGEST for entry in line.tail])
+    numbers = tuple([entry.number for entry in line.tail])
+    last = numbers[-1] if numbers else 0
+    consecutive = numbers == tuple(range(last - len(numbers) + 1, last + 1))
+    return _Lineage(line.id, line.top, line.redundant, digests, last, () if consecutive else numbers)
+
+
+def _tail(line: _Lineage, at_s: int) -> tuple[Entry, ...]:
+    chunks = [line.digests[i : i + DIGEST_BYTES] for i in range(0, len(line.digests), DIGEST_BYTES)]
+    numbers = line.numbers or range(line.number - len(chunks) + 1, line.number + 1)
+    return tuple(
+        [
+            NOTHING if chunk == _NO_DIGEST else Entry(chunk, number, at_s)
+            for chunk, number in zip(chunks, numbers, strict=False)  # of equal length: we signed it
+        ]
+    )

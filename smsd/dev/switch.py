@@ -1,0 +1,40 @@
+"""A switch for the store, at a desk and in tests: take it down, and up again. Production never imports it."""
+
+from typing import Any
+
+from smsd.conversation.record import Record
+from smsd.errors import StoreUnavailable
+from smsd.store import Remote
+
+
+class Switch:
+    """Around the remote store: taken down, it fails at once, as a node does whose connection is refused."""
+
+    def __init__(self, remote: Remote) -> None:
+        self.remote = remote
+        self.up = True
+
+    @property
+    def nodes(self) -> dict[str, bool]:
+        return {name: up and self.up for name, up in self.remote.nodes.items()}
+
+    def is_up(self, key: bytes) -> bool:
+        return self.up and self.remote.is_up(key)
+
+    async def load(self, key: bytes) -> tuple[Record | None, Any]:
+        self._check()
+        return await self.remote.load(key)
+
+    async def save(self, key: bytes, record: Record, token: Any) -> bool:
+        self._check()
+        return await self.remote.save(key, record, token)
+
+    async def flush(self) -> None:
+        await self.remote.flush()
+
+    async def close(self) -> None:
+        await self.remote.close()
+
+    def _check(self) -> None:
+        if not self.up:
+            raise StoreUnavailable("dev", "refused")

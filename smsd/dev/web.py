@@ -1,0 +1,231 @@
+"""The phone page of `serve --dev`: its files, JSON endpoints, live events, under /phone. Never in production.
+
+Made for a browser, or `smsd phone`, on this machine. Against other web sites, and against host names that are
+made to point here (DNS rebinding): the Host must be an IP address or localhost, no proxy may stand between, a
+change must come as JSON from the same origin, and the token is told only to loopback peers without an Origin.
+"""
+
+import ipaddress
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from tornado.http1connection import HTTP1Connection
+from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError, RequestHandler
+
+from smsd.dev.desk import Desk, Workbench, parse_order
+from smsd.twilio.segments import segments
+
+PAGE = Path(__file__).parent / "page"
+FILES = {
+    "index.html": "text/html; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+    **dict.fromkeys(
+        ("phone.js", "thread.js", "inspector.js", "state.js", "dom.js"), "text/javascript; charset=utf-8"
+    ),
+    "icon.svg": "image/svg+xml",
+}
+LIVE_S = 60
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "Via")
+
+
+def routes(context: Workbench) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
+    """The Tornado rules of the phone page, to be mounted as they are."""
+    shared = {"desk": Desk(context)}
+    return [
+        (r"/phone/?", File, {**shared, "name": "index.html"}),
+        *((rf"/phone/{name}", File, {**shared, "name": name}) for name in list(FILES)[1:]),
+        (r"/phone/dev\.json", Developer, shared),
+        (r"/phone/api/state", State, shared),
+        (r"/phone/api/events", Events, shared),
+        (r"/phone/api/segments", Count, shared),
+        (r"/phone/api/messages", Messages, shared),
+        (r"/phone/api/clock", ClockHands, shared),
+        (r"/phone/api/store", Store, shared),
+    ]
+
+
+class Guarded(RequestHandler):
+    """What every handler of the page has in common: who may ask."""
+
+    desk: Desk
+
+    def initialize(self, desk: Desk) -> None:
+        """Take the desk, which is one for all handlers."""
+        self.desk = desk
+
+    def set_default_headers(self) -> None:
+        """Nothing is cached, framed, sniffed, or loaded from elsewhere."""
+        self.set_header("Content-Security-Policy", POLICY)
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+
+    def prepare(self) -> None:
+        """Refuse whoever does not ask from this machine's own page."""
+        headers = self.request.headers
+        if not _is_address(self.request.host) or any(name in headers for name in _PROXY_HEADERS):
+            raise HTTPError(
+                403, reason="Open the phone page by an IP address or as localhost, without a proxy"
+            )
+        origin = headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc != self.request.host:
+            raise HTTPError(403, reason="Another origin")
+        is_json = headers.get("Content-Type", "").partition(";")[0].strip() == "application/json"
+        if self.request.method == "POST" and not is_json:
+            raise HTTPError(415, reason="JSON only")
+
+    def write_error(self, status_code: int, **_: Any) -> None:  # noqa: ARG002 - Tornado names it
+        """Errors as JSON."""
+        self.finish({"error": self._reason})
+
+    def given(self) -> Any:
+        """The JSON body."""
+        try:
+            return json.loads(self.request.body)
+        except ValueError:
+            raise HTTPError(400, reason="Not JSON") from None
+
+    def tell(self, value: object) -> None:
+        """Answer with JSON."""
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(value, ensure_ascii=False))
+
+
+class File(Guarded):
+    """A file of the page."""
+
+    def initialize(self, desk: Desk, name: str = "") -> None:
+        """Take the file's name, too."""
+        super().initialize(desk)
+        self.name = name
+
+    def get(self) -> None:
+        """The file."""
+        self.set_header("Content-Type", FILES[self.name])
+        self.finish((PAGE / self.name).read_bytes())
+
+
+class Developer(Guarded):
+    """What `smsd phone` must know of a dev server: it is told to this machine alone."""
+
+    def get(self) -> None:
+        """Token, account and public URL."""
+        loopback = ipaddress.ip_address(self.request.remote_ip or "0.0.0.0").is_loopback  # noqa: S104
+        if (
+            not loopback
+            or "Origin" in self.request.headers
+            or self.request.headers.get("X-Smsd-Phone") != "1"
+        ):
+            raise HTTPError(403, reason="For smsd phone only")
+        people = dict(self.desk.bench.people())
+        about = {"account": self.desk.account_sid, "webhook": self.desk.webhook, "people": people}
+        self.tell({"token": self.desk.bench.token, **about})
+
+
+class State(Guarded):
+    """Where things stand."""
+
+    def get(self) -> None:
+        """Everything the page needs to begin."""
+        self.tell(self.desk.state())
+
+
+class Events(Guarded):
+    """Server-sent events: whatever happens, as it happens."""
+
+    async def get(self) -> None:
+        """Send events for a minute, then end; the browser comes back and says which it had."""
+        self.set_header("Content-Type", "text/event-stream")
+        self.write(f"retry: 500\nevent: hello\ndata: {self.desk.boot}\n\n")
+        with suppress(StreamClosedError):  # the page was closed
+            await self.flush()
+            await self._live(self._last_seen())
+
+    async def _live(self, last_id: int) -> None:
+        for _ in range(LIVE_S):
+            for event in await self.desk.after(last_id, timeout_s=1.0):
+                last_id = event["id"]
+                self.write(f"id: {last_id}\ndata: {json.dumps(event)}\n\n")
+            if self.desk.bench.stopping():
+                return
+            await self.flush()
+
+    def _last_seen(self) -> int:
+        given = self.request.headers.get("Last-Event-ID") or self.get_query_argument("after", "0")
+        return int(given) if given.isdecimal() and len(given) < 16 else 0
+
+
+class Count(Guarded):
+    """How many segments a text needs."""
+
+    def post(self) -> None:
+        """Encoding, units and segments of `{"body": …}`."""
+        given = self.given()
+        counted = segments(str(given.get("body", "")) if isinstance(given, dict) else "")
+        self.tell({"encoding": counted.encoding, "units": counted.units, "count": counted.count})
+
+
+class Messages(Guarded):
+    """Texts the service."""
+
+    async def post(self) -> None:
+        """Send one message as Twilio would; answers with what became of it."""
+        try:
+            order = parse_order(self.given())
+        except (TypeError, ValueError) as error:
+            raise HTTPError(400, reason=str(error)) from None
+        self.tell(await self.desk.send(order, self._own_address()))
+
+    def _own_address(self) -> str:
+        """Where this listener listens: the address that the browser itself has reached."""
+        stream = cast("HTTP1Connection", self.request.connection).stream
+        host, port, *_ = stream.socket.getsockname()
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class ClockHands(Guarded):
+    """Lets time pass."""
+
+    async def post(self) -> None:
+        """Put the clocks forward by `{"seconds": …}`."""
+        given = self.given()
+        seconds = given.get("seconds") if isinstance(given, dict) else None
+        if not isinstance(seconds, (int, float)) or not 0 < seconds <= 7 * 86400:
+            raise HTTPError(400, reason="seconds: more than 0, a week at most")
+        self.tell(await self.desk.advance(seconds))
+
+
+class Store(Guarded):
+    """Harms the store, and mends it."""
+
+    async def post(self) -> None:
+        """`{"action": "flush" | "down" | "up"}`."""
+        given = self.given()
+        action = given.get("action") if isinstance(given, dict) else None
+        if action == "flush":
+            self.tell(await self.desk.flush())
+        elif action in ("down", "up"):
+            self.tell(await self.desk.set_store_up(action == "up"))
+        else:
+            raise HTTPError(400, reason="action: flush, down or up")
+
+
+def _is_address(host: str) -> bool:
+    """Whether a Host names this machine without asking any DNS server: an IP address, or localhost."""
+    name = urlsplit("//" + host).hostname or ""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,169 @@
+"""Reads mounted files, and makes people, directory and accounts out of TOML. Reads no environment.
+
+As in `settings_casts`, what is wrong is said by `Invalid` and never quotes the file: numbers or secrets
+stand in it.
+"""
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from smsd.settings.casts import Invalid, Secret, account_sid, secret
+
+MAX_FILE_BYTES = 1_000_000
+_ALGORITHMS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
+
+
+@dataclass(frozen=True, slots=True)
+class SharedKey:
+    """A webhook key of an account. `algorithm`: "sha1" or "sha256", the only one it may be used with."""
+
+    secret: Secret
+    algorithm: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What may sign for one account: auth tokens, and shared keys by their id."""
+
+    tokens: tuple[Secret, ...]
+    shared_keys: Mapping[str, SharedKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One entry of the directory; what was left out is empty."""
+
+    name: str
+    phone: str = ""
+    email: str = ""
+    picture: str = ""
+
+
+def read(path: str) -> str:
+    """A whole file without its last line break. Only regular files, since it will be read again."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise Invalid("its file is no regular file")
+        with open(path, "rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        raise Invalid(f"its file cannot be read: {getattr(error, 'strerror', 'no path')}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise Invalid(f"its file has more than {MAX_FILE_BYTES:,} bytes")
+    try:
+        return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise Invalid("its file is no UTF-8 text") from None
+
+
+def sample(name: str | None) -> str:
+    """A file that comes with smsd; none is an empty one."""
+    return (files("smsd") / "dialogues" / name).read_text("utf-8") if name else ""
+
+
+def toml(content: str) -> dict[str, Any]:
+    """The table. An error says only where: the parser's words may hold a piece of the file."""
+    try:
+        return tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\(at (line [0-9]+, column [0-9]+|end of document)\)$", str(error))
+        raise Invalid(f"its file is no TOML {place[0] if place else ''}".rstrip()) from None
+
+
+def people(table: Mapping[str, Any]) -> dict[str, str]:
+    """Number to name. Blanks, hyphens, dots, parentheses and the channel prefix of a number do not matter."""
+    names: dict[str, str] = {}
+    problems = []
+    for place, (raw, name) in enumerate(table.items(), 1):
+        number = _number(raw)
+        if not isinstance(name, str) or not name.strip():
+            problems.append(f'entry {place} must read "+14155550123" = "Name"')
+        elif re.fullmatch(r"[0-9]{9,}", number):
+            problems.append(f"entry {place}: a number of this length begins with + and the country code")
+        elif number in names:
+            problems.append(f"entry {place} has the number of an earlier one")
+        names[number] = name
+    if problems:
+        raise Invalid(*problems)
+    return names
+
+
+def _number(raw: str) -> str:
+    address = raw.rpartition(":")[2].strip()
+    digits = re.sub(r"[ ().-]", "", address)
+    return digits if re.fullmatch(r"\+?[0-9]+", digits) else address
+
+
+def directory(table: Mapping[str, Any]) -> tuple[Person, ...]:
+    """The `[[person]]` tables, in the order of the file."""
+    persons = table.get("person")
+    if set(table) != {"person"} or not isinstance(persons, list):
+        raise Invalid("must hold [[person]] tables and nothing else")
+    problems = [
+        f"person {place} {said}"
+        for place, person in enumerate(persons, 1)
+        for said in _person_problems(person)
+    ]
+    if problems:
+        raise Invalid(*problems)
+    return tuple(Person(**person) for person in persons)
+
+
+def _person_problems(person: object) -> Iterator[str]:
+    if not isinstance(person, dict) or not all(isinstance(value, str) for value in person.values()):
+        yield "must be a table of texts"
+        return
+    if set(person) - set(Person.__slots__):
+        yield "has another key than name, phone, email and picture"
+    if not person.get("name", "").strip():
+        yield "has no name"
+    picture = person.get("picture", "https://example.com")
+    if not (re.fullmatch(r"https?://[^/\s]+\S*", picture) and picture.isprintable()):
+        yield "has a picture that is no URL"
+
+
+def accounts(table: Mapping[str, Any]) -> dict[str, Account]:
+    """AccountSid to what may sign for it."""
+    found = {}
+    problems = []
+    for place, (sid, entry) in enumerate(table.items(), 1):
+        try:
+            found[account_sid(sid)] = _account(entry)
+        except Invalid as problem:
+            problems.append(f"account {place}: {problem}")
+    if problems:
+        raise Invalid(*problems)
+    return found
+
+
+def _account(entry: object) -> Account:
+    if not isinstance(entry, dict) or not entry or set(entry) - {"tokens", "shared_keys"}:
+        raise Invalid("must be a table with tokens, shared_keys or both")
+    tokens, shared_keys = entry.get("tokens", []), entry.get("shared_keys", {})
+    if not isinstance(tokens, list) or not isinstance(shared_keys, dict):
+        raise Invalid("tokens must be a list of texts, shared_keys a table")
+    return Account(
+        tuple(_entry_secret(token) for token in tokens),
+        {name: _shared_key(name, shared) for name, shared in shared_keys.items()},
+    )
+
+
+def _shared_key(name: str, entry: object) -> SharedKey:
+    complete = isinstance(entry, dict) and set(entry) == {"secret", "algorithm"}
+    if not isinstance(entry, dict) or not complete or not re.fullmatch(r"[^\s,=]+", name):
+        raise Invalid("a shared key must read KEYID = { secret = …, algorithm = … }")
+    if entry["algorithm"] not in _ALGORITHMS:
+        raise Invalid("the algorithm of a shared key must be HMAC_SHA256 or HMAC_SHA1")
+    return SharedKey(_entry_secret(entry["secret"]), _ALGORITHMS[entry["algorithm"]])
+
+
+def _entry_secret(value: object) -> Secret:
+    if not isinstance(value, str) or not value.strip():
+        raise Invalid("a token or secret must be a text that is not empty")
+    return secret(value)

@@ -1,0 +1,368 @@
+"""The commands as they are typed: output, exit codes, and what they never print."""
+
+import os
+import pty
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from smsd.version import VERSION
+from tests import raw_http as wire
+from tests.processes import ACCOUNT, PATIENCE_S, SETTINGS, TOKEN, Smsd, free_port
+
+ROOT = Path(__file__).parents[2]
+NOTHING: dict[str, str | None] = dict.fromkeys(SETTINGS)
+SECRET_NAMES = ("TWILIO_AUTH_TOKEN", "SMSD_COOKIE_KEYS", "SMSD_HASH_KEY")
+
+
+def smsd(
+    *args: str, env: dict[str, str] | None = None, stdin: str = "", program: tuple[str, ...] = ("-m", "smsd")
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with nothing in its environment but PATH and `env`."""
+    return subprocess.run(
+        [sys.executable, *program, *args],
+        env={"PATH": os.environ["PATH"], **(env or {})},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S * 2,
+        check=False,
+    )
+
+
+# --- help and version
+
+
+def test_help_names_every_command() -> None:
+    done = smsd("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for command in ("serve", "phone", "doctor", "keys"):
+        assert re.search(rf"^ +{command} ", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("serve", ["--dev", "--host", "--port", "--admin-port"]),
+        ("phone", ["URL", "--send"]),
+        ("doctor", ["Exit 1"]),
+        ("keys", ["--kubernetes", "--token-file"]),
+    ],
+)
+def test_every_command_has_a_help_of_its_own(command: str, says: list[str]) -> None:
+    done = smsd(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in says:
+        assert word in done.stdout
+
+
+def test_the_version_is_printed() -> None:
+    done = smsd("--version")
+    assert (done.returncode, done.stdout) == (0, f"smsd {VERSION}\n")
+
+
+def test_the_installed_script_and_the_module_are_the_same() -> None:
+    script = Path(sys.executable).with_name("smsd")
+    assert smsd("--version", program=(str(script),)).stdout == f"smsd {VERSION}\n"
+
+
+@pytest.mark.parametrize(
+    "args", [[], ["fly"], ["serve", "--fly"], ["phone"], ["keys", "--token", "x"]], ids=str
+)
+def test_wrong_usage_is_2_with_the_usage(args: list[str]) -> None:
+    done = smsd(*args)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: smsd")
+
+
+# --- serve
+
+
+def test_without_settings_serve_names_every_one_that_is_required() -> None:
+    done = smsd("serve")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sorted(done.stderr.splitlines()) == [
+        "smsd: SMSD_COOKIE_KEYS: is required",
+        "smsd: SMSD_HASH_KEY: is required",
+        "smsd: SMSD_PUBLIC_URL: is required",
+        "smsd: TWILIO_AUTH_TOKEN: is required",
+    ]
+
+
+def test_serve_has_one_line_for_each_wrong_setting_and_shows_no_value(tmp_path: Path) -> None:
+    accounts = tmp_path / "accounts.toml"
+    accounts.write_text('[AC1]\ntokens = ["file-secret-file-secret"]\n')
+    wrong = {
+        "TWILIO_AUTH_TOKEN": "token with-blank-in-it",
+        "SMSD_COOKIE_KEYS": "1:cookie-secret",
+        "SMSD_HASH_KEY": "hash-secret",
+        "SMSD_PUBLIC_URL": "ftp://hidden.example.com",
+        "SMSD_STORE": "redis://hidden-store",
+        "SMSD_SESSION_TTL": "99999",
+        "SMSD_LOOP_LIMIT": "30",
+        "SMSD_PORT": "http",
+        "SMSD_LOG_FORMAT": "hidden-format",
+        "SMSD_ACCOUNTS": str(accounts),
+        "SMSD_PEOPLE": str(tmp_path / "missing.toml"),
+        "TWILIO_ACCOUNT_SID": "hidden-sid",
+        "SMSD_DIALOGUE": "hidden dialogue",
+    }
+    done = smsd("serve", env=wrong)
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    assert sorted(line.split(": ")[1] for line in lines) == sorted(wrong)
+    assert all(line.startswith("smsd: ") for line in lines)
+    for hidden in ("with-blank", "cookie-secret", "hash-secret", "hidden", "file-secret", "99999", "redis"):
+        assert hidden not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--port", "--admin-port"])
+def test_a_port_that_is_taken_is_2_with_a_clear_line(option: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = smsd("serve", option, port, env=SETTINGS)
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if line.startswith("smsd: ")] == [
+        "smsd: SMSD_HOST, SMSD_PORT, SMSD_ADMIN_PORT: Address already in use"
+    ]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "says"),
+    [
+        ("def reply(message, session:\n    pass\n", 1, "SyntaxError"),
+        ("import os\nimport no_such_module\n", 2, "no_such_module"),
+        ("x = 1\n\nassert not 'my-own-secret', 'my-own-secret'\n", 3, "AssertionError"),
+        ("\n\ndef reply(message):\n    pass\n", 3, "reply"),
+        ("def other(message, session):\n    pass\n", None, "reply"),
+        ("reply = 42\n", None, "reply"),
+    ],
+    ids=["syntax", "import", "raises", "arguments", "missing", "no callable"],
+)
+def test_a_broken_dialogue_is_2_with_its_file_and_line(
+    tmp_path: Path, source: str, line: int | None, says: str
+) -> None:
+    (tmp_path / "broken.py").write_text(source)
+    env = {**SETTINGS, "SMSD_DIALOGUE": "broken:reply", "PYTHONPATH": str(tmp_path)}
+    done = smsd("serve", env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("smsd: ")]
+    assert said.startswith("smsd: SMSD_DIALOGUE: ")
+    assert says in said
+    assert "my-own-secret" not in said
+    if line:
+        assert f"{tmp_path / 'broken.py'}:{line}" in said
+
+
+def test_a_dialogue_that_cannot_open_is_2_before_it_listens(tmp_path: Path) -> None:
+    source = """
+class Reply:
+    def open(self):
+        raise OSError("my-own-secret")
+    async def __call__(self, message, session):
+        return "hi"
+"""
+    (tmp_path / "shut.py").write_text(source)
+    done = smsd("serve", env={**SETTINGS, "SMSD_DIALOGUE": "shut:Reply", "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 2
+    assert "SMSD_DIALOGUE: open() failed: OSError" in done.stderr
+    assert "my-own-secret" not in done.stderr
+    assert '"listening"' not in done.stderr
+
+
+def test_arguments_win_over_the_environment() -> None:
+    port, admin_port = free_port(), free_port()
+    args = ("--host", "127.0.0.2", "--port", str(port), "--admin-port", str(admin_port))
+    with Smsd({"SMSD_HOST": "127.0.0.1"}, args=args) as server:
+        assert (server.port, server.admin_port) == (port, admin_port)
+        assert listening(server.pid) == {("127.0.0.2", port), ("127.0.0.2", admin_port)}
+
+
+def test_serve_warns_of_what_is_likely_a_mistake() -> None:
+    with Smsd({"SMSD_GREETINGS": "hello"}) as server:
+        assert "SMSD_GREETINGS: no such setting; is SMSD_GREETING meant?" in server.log()
+        assert "SMSD_STORE: memory:// serves one process only" in server.log()
+
+
+# --- serve --dev
+
+
+def listening(pid: int) -> set[tuple[str, int]]:
+    """Every address this process listens on, as the kernel knows it."""
+    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    inodes = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            columns = line.split()
+            if columns[3] == "0A" and columns[9] in inodes:
+                address, port = columns[1].split(":")
+                shown = socket.inet_ntoa(bytes.fromhex(address)[::-1]) if table == "tcp" else f"[{address}]"
+                found.add((shown, int(port, 16)))
+    return found
+
+
+def curl_line(server: Smsd) -> str:
+    """The line that the development server prints."""
+    found = re.search(r"^ +With curl +(curl .*)$", server.log(), re.MULTILINE)
+    assert found, server.log()
+    return found[1]
+
+
+@pytest.mark.parametrize("given", [free_port(), 0])
+def test_serve_dev_needs_nothing_and_says_where_the_phone_is_and_a_curl_line_that_works(given: int) -> None:
+    with Smsd(NOTHING, args=("--dev", "--port", str(given), "--admin-port", "0")) as server:
+        port = given or server.port
+        assert f"http://127.0.0.1:{port}/phone\n" in server.log()
+        assert wire.request(server.address, "GET", "/phone").status == 200
+        for _ in range(2):
+            done = subprocess.run(
+                ["sh", "-c", curl_line(server)],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                check=True,
+            )
+            assert done.stdout == (
+                '<?xml version="1.0" encoding="UTF-8"?><Response><Message>'
+                f"Thanks for the new message! Rey has messaged {wire.TO} 1 times</Message></Response>"
+            )
+        assert listening(server.pid) == {("127.0.0.1", port), ("127.0.0.1", server.admin_port)}
+
+
+def test_serve_dev_takes_the_settings_that_are_given() -> None:
+    given = {
+        **NOTHING,
+        "TWILIO_AUTH_TOKEN": TOKEN,
+        "TWILIO_ACCOUNT_SID": ACCOUNT,
+        "SMSD_GREETING": "{count}!",
+    }
+    args = ("--dev", "--port", str(free_port()), "--admin-port", "0", "--host", "127.0.0.3")
+    with Smsd(given, args=args) as server:
+        assert ACCOUNT in curl_line(server)
+        answer = wire.post(
+            f"127.0.0.3:{server.port}", wire.message(), url=f"http://127.0.0.3:{server.port}/sms"
+        )
+        assert b"Thanks for the new message! 1!" in answer.body
+
+
+def test_serve_dev_refuses_settings_that_are_wrong() -> None:
+    done = smsd("serve", "--dev", "--port", "no", env={"SMSD_STORE": "redis://"})
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 2
+
+
+# --- keys
+
+
+def test_keys_prints_two_lines_that_serve_accepts_and_new_ones_each_time() -> None:
+    runs = [smsd("keys") for _ in range(2)]
+    assert all((done.returncode, done.stderr) == (0, "") for done in runs)
+    first, second = [dict(line.split("=", 1) for line in done.stdout.splitlines()) for done in runs]
+    assert set(first) == {"SMSD_COOKIE_KEYS", "SMSD_HASH_KEY"}
+    assert len(runs[0].stdout.splitlines()) == 2
+    assert not set(first.values()) & set(second.values())
+    assert len({*first.values(), first["SMSD_COOKIE_KEYS"].removeprefix("1:")}) == 3, "two different secrets"
+    with Smsd({**first}) as server:
+        assert wire.post(server.address, wire.message()).status == 200
+
+
+def manifest(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """The values of the Secret that was printed."""
+    assert (done.returncode, done.stderr) == (0, "")
+    secret = yaml.safe_load(done.stdout)
+    assert (secret["apiVersion"], secret["kind"], secret["type"]) == ("v1", "Secret", "Opaque")
+    values: dict[str, str] = secret["stringData"]
+    return values
+
+
+def test_the_manifests_values_are_accepted_as_mounted_files(tmp_path: Path) -> None:
+    token = "{it's-a-token:'with',#quotes}"
+    (tmp_path / "token").write_text(f"{token}\n")
+    values = manifest(smsd("keys", "--kubernetes", "--token-file", str(tmp_path / "token")))
+    assert values["TWILIO_AUTH_TOKEN"] == token
+    env: dict[str, str | None] = dict.fromkeys(SECRET_NAMES)
+    for name, value in values.items():
+        (tmp_path / name).write_text(value)
+        env[f"{name}_FILE"] = str(tmp_path / name)
+    with Smsd(env) as server:
+        assert wire.post(server.address, wire.message(), token=token).status == 200
+
+
+def test_the_secret_is_named_as_the_manifests_expect_unless_told_else() -> None:
+    names = [
+        yaml.safe_load(smsd("keys", "--kubernetes", *args, stdin=TOKEN).stdout)["metadata"]
+        for args in ([], ["--name", "other", "--namespace", "elsewhere"])
+    ]
+    assert names == [
+        {"name": "smsd-secrets", "namespace": "smsd"},
+        {"name": "other", "namespace": "elsewhere"},
+    ]
+
+
+@pytest.mark.parametrize("args", [[], ["--token-file", "-"]], ids=["piped", "dash"])
+def test_the_token_comes_from_standard_input(args: list[str]) -> None:
+    done = smsd("keys", "--kubernetes", *args, stdin=f"{TOKEN}\nanother line\n")
+    assert manifest(done)["TWILIO_AUTH_TOKEN"] == TOKEN
+
+
+def test_the_token_comes_from_the_environment() -> None:
+    done = smsd("keys", "--kubernetes", env={"TWILIO_AUTH_TOKEN": TOKEN})
+    assert manifest(done)["TWILIO_AUTH_TOKEN"] == TOKEN
+
+
+@pytest.mark.parametrize("typed", [f"{TOKEN}\n", "\x04"], ids=["typed", "left"])
+def test_the_token_is_asked_for_at_a_terminal_and_not_shown(typed: str) -> None:
+    master, slave = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "smsd", "keys", "--kubernetes"],
+            env={"PATH": os.environ["PATH"]},
+            stdin=slave,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # else the question goes to the terminal of whoever runs the tests
+        )
+        assert process.stderr
+        asked = b""
+        while b"token: " not in asked:
+            more = os.read(process.stderr.fileno(), 1000)
+            assert more, asked
+            asked += more
+        os.write(master, typed.encode())
+        out, rest = process.communicate(timeout=PATIENCE_S)
+        os.set_blocking(master, False)
+        try:
+            shown = os.read(master, 10_000)
+        except BlockingIOError:
+            shown = b""
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert TOKEN.encode() not in asked + rest + shown
+    if typed.startswith(TOKEN):
+        assert process.returncode == 0
+        assert yaml.safe_load(out)["stringData"]["TWILIO_AUTH_TOKEN"] == TOKEN
+    else:
+        assert (process.returncode, out) == (2, b"")
+        assert b"cannot be read" in rest
+
+
+@pytest.mark.parametrize(
+    "content", ["", "\n", None, b"\xff\xfe"], ids=["empty", "blank", "missing", "no UTF-8"]
+)
+def test_without_a_token_there_is_no_manifest(tmp_path: Path, content: str | bytes | None) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    done = smsd("keys", "--kubernetes", "--token-file", str(file))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"smsd keys: the Twilio auth token .*\n", done.stderr)

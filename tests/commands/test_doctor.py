@@ -1,0 +1,192 @@
+"""`smsd doctor`, against real memcached nodes that answer, refuse and hang, and against servers that are none."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from smsd.simulator import Webhook
+from tests.commands.test_cli import smsd
+from tests.processes import PATIENCE_S, PUBLIC_URL, SETTINGS, Memcached, free_port
+
+COOKIE_SECRET = SETTINGS["SMSD_COOKIE_KEYS"].partition(":")[2]
+
+
+def doctor(**env: str) -> subprocess.CompletedProcess[str]:
+    return smsd("doctor", env={**SETTINGS, **env})
+
+
+def wrong(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What it found to be wrong."""
+    return [line.removeprefix("WRONG ") for line in done.stdout.splitlines() if line.startswith("WRONG")]
+
+
+def test_all_well_is_0_and_every_check_is_named() -> None:
+    with Memcached() as one, Memcached() as two:
+        done = doctor(SMSD_STORE=f"memcached://{one.node},{two.node}")
+        client = one.client()
+        left = int(client.stats()[b"curr_items"])
+        client.close()
+    assert (done.returncode, done.stderr, wrong(done)) == (0, "", [])
+    for check in (
+        "settings",
+        "signature: agrees with Twilio's SDK",
+        "dialogue: smsd.dialogues.greeting:reply",
+    ):
+        assert f"ok    {check}\n" in done.stdout
+    for node in (one.node, two.node):
+        assert re.search(
+            rf"ok    memcached {node}: version [0-9.]+, written and read back in [0-9.]+ ms\n", done.stdout
+        )
+    assert left == 0, "its own key is deleted again"
+
+
+def test_it_prints_urls_for_twilios_console_that_twilio_takes() -> None:
+    done = doctor(SMSD_PUBLIC_URL=f"{PUBLIC_URL}/texts")
+    (webhook,) = re.findall(r"A message comes in +(\S+)", done.stdout)
+    (fallback,) = re.findall(r"Primary handler fails +(\S+)", done.stdout)
+    (status,) = re.findall(r"Status callback +(\S+)", done.stdout)
+    configured = Webhook.parse(webhook)
+    assert configured.url == fallback == f"{PUBLIC_URL}/texts/sms"
+    assert status == f"{PUBLIC_URL}/texts/sms/status"
+    assert configured.retries >= 1
+    assert {"ct", "5xx"} <= configured.retried
+    attempts_s = (configured.retries + 1) * configured.connect_timeout_s
+    assert attempts_s < configured.total_timeout_s, "all attempts have room in Twilio's 15 s"
+
+
+def test_each_node_that_refuses_is_1_and_the_others_are_still_checked() -> None:
+    with Memcached() as node:
+        nobody = f"127.0.0.1:{free_port()}"
+        done = doctor(SMSD_STORE=f"memcached://{nobody},{node.node}")
+    assert done.returncode == 1
+    assert wrong(done) == [f"memcached {nobody}: Connection refused"]
+    assert f"ok    memcached {node.node}" in done.stdout
+    assert "For Twilio's console" in done.stdout
+
+
+def test_a_node_that_hangs_is_1_in_time() -> None:
+    with Memcached() as node:
+        node.hang()
+        done = doctor(SMSD_STORE=f"memcached://{node.node}", SMSD_STORE_TIMEOUT="0.2")
+    assert done.returncode == 1
+    assert wrong(done) == [f"memcached {node.node}: no answer within 0.2 s"]
+
+
+def test_a_node_whose_name_is_unknown_is_1() -> None:
+    done = doctor(SMSD_STORE="memcached://no-such-host.invalid:11211")
+    assert done.returncode == 1
+    (found,) = wrong(done)
+    assert found.startswith("memcached no-such-host.invalid:11211: ")
+
+
+@contextmanager
+def scripted(*answers: bytes) -> Iterator[str]:
+    """A server that gives one answer to each line or block it is sent, then closes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE_S)
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                for answer in answers:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        thread.join(PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        ((b"HTTP/1.1 400 Bad Request\r\n\r\n",), "MemcacheUnknownError"),
+        ((b"",), "MemcacheUnexpectedCloseError"),
+        ((b"VERSION 1.6.0\r\n", b"SERVER_ERROR out of memory storing object\r\n"), "MemcacheServerError"),
+        (
+            (b"VERSION 1.6.0\r\n", b"STORED\r\n", b"END\r\n", b"NOT_FOUND\r\n"),
+            "did not give back what was written",
+        ),
+    ],
+    ids=["no memcached", "closes", "full", "forgets"],
+)
+def test_a_server_that_is_no_good_memcached_is_1(answers: tuple[bytes, ...], says: str) -> None:
+    with scripted(*answers) as node:
+        done = doctor(SMSD_STORE=f"memcached://{node}", SMSD_STORE_TIMEOUT="5")
+    assert done.returncode == 1
+    assert wrong(done) == [f"memcached {node}: {says}"]
+    assert done.stderr == ""
+
+
+def test_wrong_settings_are_1_with_a_line_each_and_no_urls() -> None:
+    done = smsd("doctor", env={"SMSD_STORE": "redis://", "TWILIO_AUTH_TOKEN": "a secret"})
+    assert done.returncode == 1
+    assert [line.partition(":")[0] for line in wrong(done)] == [
+        "TWILIO_AUTH_TOKEN", "SMSD_PUBLIC_URL", "SMSD_COOKIE_KEYS", "SMSD_HASH_KEY", "SMSD_STORE"
+    ]  # fmt: skip
+    assert "console" not in done.stdout
+
+
+def test_a_broken_dialogue_is_1_with_its_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("\nimport no_such_module\n")
+    done = doctor(SMSD_DIALOGUE="broken:reply", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    (found,) = wrong(done)
+    assert f"{tmp_path / 'broken.py'}:2" in found
+
+
+def test_what_is_likely_a_mistake_is_a_note_and_not_wrong() -> None:
+    done = doctor(SMSD_GREETINGS="hello")
+    assert done.returncode == 0
+    assert "note: SMSD_GREETINGS: no such setting; is SMSD_GREETING meant?" in done.stdout
+
+
+def test_it_never_shows_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "accounts.toml").write_text(f'[AC{"1" * 32}]\ntokens = ["sub-account-secret-sub-account"]\n')
+    with Memcached() as node:
+        done = doctor(
+            SMSD_STORE=f"memcached://{node.node}",
+            TWILIO_AUTH_TOKEN_SECONDARY="secondary-secret-secondary",
+            SMSD_ACCOUNTS=str(tmp_path / "accounts.toml"),
+        )
+    assert done.returncode == 0
+    secrets = (SETTINGS["TWILIO_AUTH_TOKEN"], SETTINGS["SMSD_HASH_KEY"], COOKIE_SECRET)
+    for secret in (*secrets, "secondary-secret", "sub-account-secret"):
+        assert secret not in done.stdout + done.stderr
+
+
+def test_findings_are_shown_as_they_are_made() -> None:
+    """A node that hangs must not keep back what is known already."""
+    with Memcached() as node:
+        node.hang()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "smsd", "doctor"],
+            env={
+                **SETTINGS,
+                "PATH": os.environ["PATH"],
+                "SMSD_STORE": f"memcached://{node.node}",
+                "SMSD_STORE_TIMEOUT": "5",
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout
+            lines = [process.stdout.readline() for _ in range(4)]
+            assert process.poll() is None
+            node.resume()
+            lines += process.communicate(timeout=PATIENCE_S)[0].splitlines()
+        finally:
+            process.kill()
+            process.wait()
+    assert lines[0] == "ok    settings\n"
+    assert any(line.startswith(f"ok    memcached {node.node}") for line in lines)

@@ -1,0 +1,171 @@
+"""The phone page's endpoints on a real development server: what they do, and whom they refuse. And their absence."""
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from smsd.dev.desk import cookie_value, parse_order
+from smsd.dev.web import PAGE
+from tests.dev.processes import DevServer
+from tests.processes import Smsd
+
+JSON = {"Content-Type": "application/json"}
+ORDER = {"from": "+15551000", "to": "+15552000", "body": "hi"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[DevServer]:
+    with DevServer() as server:
+        yield server
+
+
+def ask(
+    server: DevServer | Smsd, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+) -> tuple[int, Any, http.client.HTTPMessage]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+    connection.request(method, path, raw, {**(JSON if raw is not None else {}), **(headers or {})})
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    is_json = (response.getheader("Content-Type") or "").startswith("application/json")
+    return response.status, json.loads(content) if is_json else content.decode(), response.headers
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", *(f"/{file.name}" for file in PAGE.iterdir() if file.name != "index.html")]
+)
+def test_the_page_is_served_with_a_strict_policy(server: DevServer, path: str) -> None:
+    status, content, headers = ask(server, "GET", f"/phone{path}")
+    assert status == 200
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert headers["Cache-Control"] == "no-store"
+    for other in ("https://", "http://", "//cdn", "@import", "style="):
+        assert other not in content.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_a_text_is_delivered_and_taken_apart(server: DevServer) -> None:
+    status, event, _ = ask(server, "POST", "/phone/api/messages", {**ORDER, "twice": True})
+    assert status == 200
+    first, second = event["deliveries"]
+    assert first["replies"][0]["body"] == second["replies"][0]["body"]
+    assert first["cookie_sent"] is None
+    assert (
+        second["cookie_sent"]["count"] == first["cookie_received"]["count"] == event["record"]["count"] == 1
+    )
+    assert first["attempts"][0]["url"] == f"{server.url}/sms"
+    state = ask(server, "GET", "/phone/api/state")[1]
+    assert state["events"][-1] == event
+    assert state["webhook"] == f"{server.url}/sms"
+
+
+def test_events_are_streamed_from_where_the_page_was(server: DevServer) -> None:
+    sent = ask(server, "POST", "/phone/api/messages", ORDER)[1]
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("GET", "/phone/api/events", headers={"Last-Event-ID": str(sent["id"] - 1)})
+    response = connection.getresponse()
+    assert response.getheader("Content-Type") == "text/event-stream"
+    lines = [response.readline().decode().strip() for _ in range(6)]
+    assert lines[1] == "event: hello"
+    assert lines[4] == f"id: {sent['id']}"
+    assert json.loads(lines[5].removeprefix("data: ")) == sent
+    connection.close()  # the stream ends with the page
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("messages", b"not JSON"),
+        ("messages", []),
+        ("messages", {"from": "+1", "to": "", "body": ""}),
+        ("messages", {**ORDER, "from": "+1\n2"}),
+        ("messages", {**ORDER, "cookie": "chocolate"}),
+        ("messages", {**ORDER, "body": "x" * 1601}),
+        ("clock", {"seconds": -1}),
+        ("clock", {"seconds": "soon"}),
+        ("clock", []),
+        ("store", {"action": "drop"}),
+        ("store", "down"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_reason(server: DevServer, path: str, body: Any) -> None:
+    status, told, _ = ask(server, "POST", f"/phone/api/{path}", body)
+    assert status == 400
+    assert told["error"]
+
+
+def test_segments_of_whatever_is_asked(server: DevServer) -> None:
+    assert ask(server, "POST", "/phone/api/segments", {"body": "hi"})[1] == {
+        "encoding": "GSM-7",
+        "units": 2,
+        "count": 1,
+    }
+    assert ask(server, "POST", "/phone/api/segments", 7)[1]["units"] == 0
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", ""])
+@pytest.mark.parametrize("path", ["/phone", "/phone/dev.json", "/phone/api/state", "/phone/api/events"])
+def test_another_host_name_is_refused_so_that_dns_cannot_be_rebound(
+    server: DevServer, host: str, path: str
+) -> None:
+    status, told, _ = ask(server, "GET", path, headers={"Host": host, "X-Smsd-Phone": "1"})
+    assert status in (400, 403)
+    assert "token" not in str(told)
+
+
+@pytest.mark.parametrize("host", ["localhost", "phone.localhost:80", "127.0.0.1", "[::1]:8080"])
+def test_this_machine_may_ask_by_any_of_its_own_names(server: DevServer, host: str) -> None:
+    assert ask(server, "GET", "/phone", headers={"Host": host})[0] == 200
+
+
+def test_another_origin_a_form_and_a_proxy_change_nothing(server: DevServer) -> None:
+    path = "/phone/api/clock"
+    body = {"seconds": 60}
+    assert ask(server, "POST", path, body, {"Origin": "https://evil.example"})[0] == 403
+    assert ask(server, "POST", path, body, {"Origin": "null"})[0] == 403
+    assert ask(server, "POST", path, body, {"Content-Type": "text/plain"})[0] == 415
+    assert ask(server, "POST", path, body, {"X-Forwarded-For": "10.0.0.1"})[0] == 403
+    assert ask(server, "GET", "/phone/api/state")[1]["ahead_s"] == 0
+    assert ask(server, "POST", path, body, {"Origin": server.url})[0] == 200
+
+
+def test_the_token_is_told_to_the_terminal_phone_alone(server: DevServer) -> None:
+    path = "/phone/dev.json"
+    assert ask(server, "GET", path)[0] == 403
+    assert ask(server, "GET", path, headers={"X-Smsd-Phone": "1", "Origin": server.url})[0] == 403
+    status, told, _ = ask(server, "GET", path, headers={"X-Smsd-Phone": "1"})
+    assert status == 200
+    assert set(told) == {"token", "account", "webhook", "people"}
+
+
+def test_production_has_no_phone_and_imports_none_of_it() -> None:
+    with Smsd() as smsd:
+        for path in ("/phone", "/phone/phone.js", "/phone/dev.json", "/phone/api/state"):
+            assert ask(smsd, "GET", path, headers={"X-Smsd-Phone": "1"})[0] == 404
+    code = "import sys, smsd.commands.serve; print([m for m in sys.modules if m.startswith(('smsd.dev', 'smsd.simulator'))])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("header", "value"), [(None, None), ("smsd=a=b; Path=/", "a=b"), ("x=1; smsd=2", "2"), ("smsdx=1", None)]
+)
+def test_the_cookies_value_is_found(header: str | None, value: str | None) -> None:
+    assert cookie_value(header) == value
+
+
+def test_an_order_has_defaults() -> None:
+    order = parse_order({"from": " +1 ", "to": "whatsapp:+2"})
+    assert (order.from_, order.to, order.body, order.deliveries, order.cookie) == (
+        "+1",
+        "whatsapp:+2",
+        "",
+        1,
+        "jar",
+    )

@@ -1,0 +1,322 @@
+"""Every form of dialogue can be named, and whatever is wrong with one is said with its place."""
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from smsd.conversation.session import Session
+from smsd.dialogues.loading import MOST_THREADS, LoadedDialogue, load
+from smsd.errors import SettingsError
+from smsd.twilio.message import Message
+from smsd.twilio.reply import Reply
+from tests.processes import SETTINGS as SERVE
+
+MESSAGE = Message("SM" + "0" * 32, "AC" + "0" * 32, "+1", "+2", "hi")
+SETTINGS = object()
+ROOT = str(Path(__file__).parents[2])
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Makes the module `mine` of a text; it is found in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+
+    def module(code: str) -> Path:
+        path = tmp_path / "mine.py"
+        path.write_text(textwrap.dedent(code))
+        return path
+
+    yield module
+    sys.modules.pop("mine", None)
+
+
+def ask(dialogue: LoadedDialogue, count: int = 1) -> Reply | str | None:
+    async def whole_life() -> Reply | str | None:
+        await dialogue.open()
+        try:
+            return await dialogue(MESSAGE, Session(count))
+        finally:
+            await dialogue.close()
+
+    return asyncio.run(whole_life())
+
+
+FORMS = {
+    "an async function": "async def reply(message, session): return f'{message.body} {session.count}'",
+    "a plain function": "def reply(message, session): return f'{message.body} {session.count}'",
+    "a function of anything": "def reply(*args): return f'{args[0].body} {args[1].count}'",
+    "a plain function that returns an awaitable": """
+        async def answer(message, session): return f'{message.body} {session.count}'
+        reply = lambda message, session: answer(message, session)
+        """,
+    "a class": """
+        class reply:
+            def __init__(self): self.word = ' '
+            async def __call__(self, message, session): return f'{message.body}{self.word}{session.count}'
+        """,
+    "a class without __init__": """
+        class reply:
+            def __call__(self, message, session): return f'{message.body} {session.count}'
+        """,
+    "a class that wants the settings": """
+        class reply:
+            def __init__(self, settings): self.settings = settings
+            def __call__(self, message, session):
+                assert type(self.settings) is object
+                return f'{message.body} {session.count}'
+        """,
+    "a class whose arguments have defaults": """
+        class reply:
+            def __init__(self, blank=' '): self.blank = blank
+            def __call__(self, message, session): return f'{message.body}{self.blank}{session.count}'
+        """,
+    "a factory": """
+        def reply():
+            return lambda message, session: f'{message.body} {session.count}'
+        """,
+    "a factory that wants the settings": """
+        def reply(settings):
+            async def answer(message, session): return f'{message.body} {session.count}'
+            return answer
+        """,
+    "an object": """
+        class Answer:
+            async def __call__(self, message, session): return f'{message.body} {session.count}'
+        reply = Answer()
+        """,
+    "a method": """
+        class Answer:
+            async def ask(self, message, session): return f'{message.body} {session.count}'
+        reply = Answer().ask
+        """,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_dialogue_may_be(form: str, write: Write) -> None:
+    write(FORMS[form])
+    assert ask(load("mine:reply", SETTINGS), 7) == "hi 7"
+
+
+def test_coroutines_run_on_the_event_loop_and_plain_functions_do_not(write: Write) -> None:
+    write("""
+        import threading
+        async def here(message, session): return str(threading.get_ident())
+        def elsewhere(message, session): return str(threading.get_ident())
+        """)
+    mine = str(threading.get_ident())
+    assert ask(load("mine:here", SETTINGS)) == mine
+    assert ask(load("mine:elsewhere", SETTINGS)) != mine
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+def test_a_dialogue_is_opened_told_of_new_settings_and_closed(word: str, write: Write) -> None:
+    write(f"""
+        class reply:
+            def __init__(self): self.seen = []
+            {word}def open(self): self.seen.append('open')
+            {word}def reload(self, settings): self.seen.append(settings)
+            {word}def close(self): self.seen.append('close')
+            def __call__(self, message, session): return ' '.join(self.seen)
+        """)
+    dialogue = load("mine:reply", SETTINGS)
+
+    async def whole_life() -> object:
+        await dialogue.open()
+        await dialogue.reload("new")
+        said = await dialogue(MESSAGE, Session(1))
+        await dialogue.close()
+        return said
+
+    assert asyncio.run(whole_life()) == "open new"
+    assert dialogue._dialogue.seen == ["open", "new", "close"]  # type: ignore[attr-defined]
+
+
+def test_a_dialogue_that_cannot_open_or_reload_is_a_settings_error_and_one_that_cannot_close_is_not(
+    write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write("""
+        class reply:
+            def open(self): raise OSError('secret')
+            async def reload(self, settings): raise ValueError('secret')
+            def close(self): raise KeyError('secret')
+            def __call__(self, message, session): return 'hi'
+        """)
+    dialogue = load("mine:reply", SETTINGS)
+    with pytest.raises(SettingsError) as caught:
+        asyncio.run(dialogue.open())
+    assert str(caught.value) == f"SMSD_DIALOGUE: open() failed: OSError at {path}:3"
+    with pytest.raises(SettingsError) as caught:
+        asyncio.run(dialogue.reload(SETTINGS))
+    assert str(caught.value) == f"SMSD_DIALOGUE: reload() failed: ValueError at {path}:4"
+    asyncio.run(dialogue.close())
+    assert [record.message for record in caplog.records] == ["dialogue not closed"]
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+@pytest.mark.parametrize(("raised", "arrives"), [("KeyError", KeyError), ("StopIteration", RuntimeError)])
+def test_what_a_dialogue_raises_arrives_at_once(
+    word: str, raised: str, arrives: type[Exception], write: Write
+) -> None:
+    write(f"{word}def reply(message, session): raise {raised}")
+    with pytest.raises(arrives):
+        ask(load("mine:reply", SETTINGS))
+
+
+def test_a_plain_function_that_hangs_does_not_hold_up_the_end_of_the_process(write: Write) -> None:
+    write("""
+        import asyncio, sys, threading
+        from smsd import Message, Session
+        from smsd.dialogues.loading import load
+
+        entered = threading.Event()
+
+        def reply(message, session):
+            entered.set()
+            threading.Event().wait()
+
+        async def life():
+            dialogue = load("mine:reply", None)
+            message = Message("SM" + "0" * 32, "AC" + "0" * 32, "+1", "+2", "hi")
+            asked = asyncio.ensure_future(dialogue(message, Session(1)))
+            await asyncio.to_thread(entered.wait)
+            asked.cancel()
+            await dialogue.close()
+
+        if __name__ == "__main__":
+            sys.modules["mine"] = sys.modules["__main__"]
+            asyncio.run(life())
+            print("the end")
+        """)
+    ended = subprocess.run(
+        [sys.executable, "mine.py"],
+        env={"PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the end\n", "")
+
+
+def test_plain_functions_run_side_by_side_and_those_beyond_the_limit_wait(write: Write) -> None:
+    write("""
+        import threading
+        lock, gate, running = threading.Lock(), threading.Event(), []
+        def reply(message, session):
+            with lock:
+                running.append(session.count)
+            gate.wait()
+            return str(session.count)
+        """)
+    dialogue = load("mine:reply", SETTINGS)
+    module = sys.modules["mine"]
+
+    async def life() -> tuple[int, list[object]]:
+        asked = [asyncio.ensure_future(dialogue(MESSAGE, Session(n))) for n in range(1, MOST_THREADS + 4)]
+        while len(module.running) < MOST_THREADS:
+            await asyncio.sleep(0.001)
+        last = asked.pop()
+        last.cancel()  # it still waits for its turn, and now never runs
+        with pytest.raises(asyncio.CancelledError):
+            await last
+        at_once = len(module.running)
+        module.gate.set()
+        return at_once, [await answer for answer in asked]
+
+    at_once, answers = asyncio.run(life())
+    assert at_once == MOST_THREADS
+    assert answers == [str(n) for n in range(1, MOST_THREADS + 3)]
+    assert MOST_THREADS + 3 not in module.running
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("", "mine:reply cannot be imported: AttributeError: module 'mine' has no attribute 'reply'"),
+        (
+            "import nowhere_at_all",
+            "cannot be imported: ModuleNotFoundError at {path}:1: No module named 'nowhere_at_all'",
+        ),
+        ("x = 1\nif", "cannot be imported: SyntaxError at {path}:2: invalid syntax"),
+        ("\nx = y", "cannot be imported: NameError at {path}:2: name 'y' is not defined"),
+        ("raise ValueError('secret')", "cannot be imported: ValueError at {path}:1"),
+        ("reply = 7", "mine:reply must take nothing, the settings, or (message, session)"),
+        ("reply = type", "mine:reply must take nothing, the settings, or (message, session)"),
+        ("reply = 'ab'.join", "mine:reply cannot be made: TypeError: can only join an iterable"),
+        (
+            "\ndef reply(a, b, c): pass",
+            "mine:reply ({path}:2) must take nothing, the settings, or (message, session)",
+        ),
+        (
+            "\nclass reply:\n    def __init__(self, a, b): pass",
+            "mine:reply ({path}:2) must take nothing, the settings, or (message, session)",
+        ),
+        ("class reply:\n    def __init__(self): {}[1]", "mine:reply cannot be made: KeyError at {path}:2"),
+        ("\nclass reply: pass", "mine:reply ({path}:2) does not take (message, session)"),
+        (
+            "class reply:\n    def __call__(self, message): pass",
+            "mine:reply ({path}:1) does not take (message, session)",
+        ),
+        (
+            "class Reply:\n    async def __call__(self, message): pass\n\nreply = Reply()",
+            "mine:reply ({path}:1) does not take (message, session)",
+        ),
+        ("def reply(): return lambda message: 1", "mine:reply ({path}:1) does not take (message, session)"),
+        ("\ndef reply(message): pass", "mine:reply ({path}:2) does not take (message, session)"),
+        ("\nasync def reply(message): pass", "mine:reply ({path}:2) does not take (message, session)"),
+    ],
+)
+def test_what_is_no_dialogue_is_refused_with_its_place(code: str, complaint: str, write: Write) -> None:
+    path = write(code)
+    with pytest.raises(SettingsError) as caught:
+        load("mine:reply", SETTINGS)
+    said = str(caught.value)
+    assert said.startswith("SMSD_DIALOGUE: mine:reply ")
+    assert said.endswith(complaint.format(path=path) if "{path}" in complaint else complaint)
+
+
+def test_a_module_that_is_not_there_is_named() -> None:
+    with pytest.raises(SettingsError, match="ModuleNotFoundError: No module named 'nowhere'"):
+        load("nowhere.at_all:reply", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("\nimport nowhere_at_all", "cannot be imported: ModuleNotFoundError at {path}:2"),
+        ("\nasync def reply(message): pass", "({path}:2) does not take (message, session)"),
+        (
+            "class reply:\n  def open(self): 1/0\n  def __call__(self, m, s): pass",
+            "open() failed: ZeroDivisionError at {path}:2",
+        ),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--dev",)])
+def test_serve_with_a_broken_dialogue_says_where_and_exits_2_before_it_listens(
+    code: str, complaint: str, options: tuple[str, ...], write: Write
+) -> None:
+    path = write(code)
+    ended = subprocess.run(
+        [sys.executable, "-m", "smsd", "serve", *options],
+        env={**SERVE, "PYTHONPATH": ROOT, "SMSD_DIALOGUE": "mine:reply"},
+        cwd=path.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = (line for line in ended.stderr.splitlines() if line.startswith("smsd: "))
+    assert line.startswith("smsd: SMSD_DIALOGUE: ")
+    assert complaint.format(path=path) in line
+    assert "listening" not in ended.stderr

@@ -1,0 +1,520 @@
+"""One webhook from message to answer, on a store in memory, with a clock and a dialogue of the test's own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from smsd import Message, Reply, Session
+from smsd.conversation.cookie import CookieCodec
+from smsd.conversation.record import Record
+from smsd.errors import DataError, DialogueTimeout, ReplyError, StoreUnavailable
+from smsd.exchange.exchange import Answer, Exchange
+from smsd.exchange.turns import Turns
+from smsd.store import View
+from smsd.store.memory import CookieOnly, Memory
+from smsd.store.overlay import OverlayStore
+from tests.conversation.test_merging import START_MS
+from tests.observer import Told
+
+ACCOUNT = "AC" + "1" * 32
+TTL_S = 14_400
+
+
+async def counting(message: Message, session: Session) -> str:
+    return f"{message.body} is number {session.count}"
+
+
+class Desk:
+    """An exchange, its clock, and the cookie that Twilio would hold."""
+
+    def __init__(self, dialogue: Any = counting, *, store: Any = None, **settings: Any) -> None:
+        self.now_ms = START_MS
+        self.told = Told()
+        self.bits = 0
+        self.memory = Memory(TTL_S, lambda: self.now_ms)
+        self.store = store or OverlayStore(
+            self.memory,
+            timeout_s=1,
+            ttl_s=TTL_S,
+            now_ms=lambda: self.now_ms,
+            random_bits=self._random_bits,
+            observer=self.told,
+        )
+        given = {"dialogue_timeout_s": 5.0, "apology": "Sorry", "loop_limit": 20, "opt_out": True, **settings}
+        self.exchange = Exchange(
+            store=self.store,
+            cookies=CookieCodec({1: b"k" * 40}, TTL_S),
+            dialogue=dialogue,
+            hash_key=b"h" * 40,
+            ttl_s=TTL_S,
+            now_ms=lambda: self.now_ms,
+            random_bits=self._random_bits,
+            **given,
+        )
+        self.cookie: str | None = None
+        self.sent = 0
+
+    def _random_bits(self) -> int:
+        self.bits += 1
+        return self.bits
+
+    def message(self, body: str = "hi", sid: int | None = None, **params: str) -> Message:
+        if sid is None:
+            self.sent += 1
+            sid = self.sent
+        form = {
+            "MessageSid": f"SM{sid:032x}",
+            "AccountSid": ACCOUNT,
+            "From": "+14158675309",
+            "To": "+14158141829",
+            "Body": body,
+            **params,
+        }
+        return Message.from_params({name: [value.encode()] for name, value in form.items()})
+
+    async def text(
+        self, body: str = "hi", *, cookie: str | None = "kept", sid: int | None = None, **params: str
+    ) -> Answer:
+        """Deliver; `cookie`: "kept" for the one Twilio holds."""
+        self.now_ms += 1000
+        sent = self.cookie if cookie == "kept" else cookie
+        answer = await self.exchange.answer(self.message(body, sid, **params), sent)
+        self.cookie = answer.set_cookie.partition(";")[0].partition("=")[2]
+        return answer
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def with_store() -> None:
+        await test()
+
+    asyncio.run(with_store())
+
+
+def said(answer: Answer) -> str:
+    text = answer.twiml.decode()
+    return text.partition("<Message>")[2].partition("</Message>")[0]
+
+
+def test_each_message_is_counted_and_answered() -> None:
+    async def test() -> None:
+        desk = Desk()
+        first, second = await desk.text("one"), await desk.text("two")
+        assert (said(first), said(second)) == ("one is number 1", "two is number 2")
+        assert [first.outcome, second.outcome] == ["counted"] * 2
+        assert (first.cookie_state, second.cookie_state) == ("absent", "valid")
+        assert (first.started, second.started) == (True, False)
+
+    run(test)
+
+
+def test_a_repeated_message_gets_the_same_bytes_and_the_dialogue_is_not_asked() -> None:
+    asked = []
+
+    async def dialogue(message: Message, session: Session) -> str:
+        asked.append(message.sid)
+        return f"{session.count} & <{len(asked)}>"
+
+    async def test() -> None:
+        desk = Desk(dialogue)
+        first = await desk.text(sid=1)
+        await desk.text(sid=2)
+        again = await desk.text(sid=1, cookie=None)
+        assert (again.twiml, again.outcome, again.number) == (first.twiml, "duplicate", 1)
+        assert len(asked) == 2
+
+    run(test)
+
+
+def test_the_same_message_twice_at_the_same_time_asks_the_dialogue_once() -> None:
+    asked = []
+
+    async def slow(message: Message, session: Session) -> str:
+        asked.append(session.count)
+        await asyncio.sleep(0)
+        return str(session.count)
+
+    async def test() -> None:
+        desk = Desk(slow)
+        message = desk.message()
+        answers = await asyncio.gather(*(desk.exchange.answer(message, None) for _ in range(5)))
+        assert {answer.twiml for answer in answers} == {answers[0].twiml}
+        assert sorted(answer.outcome for answer in answers) == ["counted", *["duplicate"] * 4]
+        assert asked == [1]
+
+    run(test)
+
+
+def test_a_duplicate_that_only_the_cookie_knows_asks_again_and_changes_nothing() -> None:
+    async def dialogue(message: Message, session: Session) -> str:
+        session.data["asked"] = session.data.get("asked", 0) + 1
+        return f"number {session.count}"
+
+    async def test() -> None:
+        desk = Desk(dialogue)
+        first = await desk.text(sid=1)
+        await desk.text(sid=2)
+        await desk.memory.flush()
+        again = await desk.text(sid=1)
+        assert (again.twiml, again.outcome) == (first.twiml, "duplicate")
+        after = await desk.text(sid=3)
+        assert after.number == 3
+        stored, _ = await desk.memory.load(next(iter(desk.memory._records)))
+        assert stored
+        assert stored.data == b'{"asked":3}'
+
+    run(test)
+
+
+def test_data_is_kept_from_message_to_message() -> None:
+    async def dialogue(message: Message, session: Session) -> str:
+        seen = session.data.setdefault("seen", [])
+        seen.append(message.body)
+        return ",".join(seen)
+
+    async def test() -> None:
+        desk = Desk(dialogue)
+        for word in "abc":
+            answer = await desk.text(word)
+        assert said(answer) == "a,b,c"
+
+    run(test)
+
+
+def test_end_begins_a_new_conversation_with_the_next_message() -> None:
+    async def dialogue(message: Message, session: Session) -> str:
+        session.data["n"] = session.count
+        if message.body == "bye":
+            session.end()
+        return f"{session.count} {session.is_new}"
+
+    async def test() -> None:
+        desk = Desk(dialogue)
+        await desk.text("hi")
+        old = desk.cookie
+        bye = await desk.text("bye", sid=77)
+        assert said(bye) == "2 False"
+        assert said(await desk.text("bye", sid=77)) == "2 False"
+        assert said(await desk.text("hi", cookie=old)) == "1 True"
+
+    run(test)
+
+
+def test_after_four_hours_a_new_conversation_begins() -> None:
+    async def test() -> None:
+        desk = Desk()
+        await desk.text()
+        desk.now_ms += TTL_S * 1000 - 1001
+        assert (await desk.text()).number == 2
+        desk.now_ms += TTL_S * 1000
+        answer = await desk.text()
+        assert (answer.number, answer.cookie_state, answer.started) == (1, "expired", True)
+
+    run(test)
+
+
+def test_the_store_loses_everything_and_the_cookie_brings_it_back() -> None:
+    restored = []
+
+    async def dialogue(message: Message, session: Session) -> str:
+        restored.append(session.restored)
+        return str(session.count)
+
+    async def test() -> None:
+        desk = Desk(dialogue)
+        await desk.text()
+        await desk.text()
+        await desk.memory.flush()
+        answer = await desk.text()
+        assert (answer.number, answer.restored) == (3, True)
+        assert not (await desk.text()).restored
+        assert restored == [False, False, True, False]
+
+    run(test)
+
+
+class Boom(Exception):
+    pass
+
+
+async def raises(message: Message, session: Session) -> str:
+    session.data["lost"] = True
+    session.end()
+    raise Boom
+
+
+async def no_reply(message: Message, session: Session) -> Any:
+    return 7
+
+
+async def too_much(message: Message, session: Session) -> Reply:
+    return Reply(*["x"] * 11)
+
+
+async def no_json(message: Message, session: Session) -> str:
+    session.data["x"] = object()
+    return "never sent"
+
+
+async def late(message: Message, session: Session) -> str:
+    await asyncio.Event().wait()
+    return "never"
+
+
+async def times_out_itself(message: Message, session: Session) -> str:
+    raise TimeoutError
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "error"),
+    [
+        (raises, Boom),
+        (no_reply, ReplyError),
+        (too_much, ReplyError),
+        (no_json, DataError),
+        (late, DialogueTimeout),
+        (times_out_itself, TimeoutError),
+    ],
+)
+@pytest.mark.parametrize("apology", ["Sorry", ""])
+def test_a_dialogue_that_fails_is_apologised_for_and_the_message_counts(
+    dialogue: Any, error: type[Exception], apology: str
+) -> None:
+    async def test() -> None:
+        desk = Desk(dialogue, apology=apology, dialogue_timeout_s=0.01)
+        answer = await desk.text(sid=1)
+        assert (said(answer), answer.outcome, answer.number) == (apology, "failed", 1)
+        assert type(answer.error) is error
+        assert (await desk.text(sid=1)).twiml == answer.twiml
+        desk.exchange.dialogue = counting
+        second = await desk.text(sid=2)
+        assert (second.number, second.outcome) == (2, "counted")
+
+    run(test)
+
+
+def test_a_dialogue_that_waits_sees_what_it_waits_for_what_fails_and_that_it_is_late() -> None:
+    seen: list[object] = []
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise Boom
+
+    async def waits(message: Message, session: Session) -> str:
+        seen.append(await asyncio.sleep(0.001, "slept"))
+        try:
+            await fails()
+        except Boom:
+            seen.append("failed")
+        seen.append(await asyncio.gather(asyncio.sleep(0, 1), asyncio.sleep(0.001, 2)))
+        try:
+            await asyncio.Event().wait() if message.body == "late" else None
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+        return "done"
+
+    async def test() -> None:
+        assert said(await Desk(waits).text()) == "done"
+        assert seen == ["slept", "failed", [1, 2]]
+        answer = await Desk(waits, dialogue_timeout_s=0.05).text("late")
+        assert type(answer.error) is DialogueTimeout
+        assert seen[-1] == "cancelled"
+
+    run(test)
+
+
+def test_no_reply_is_an_empty_response() -> None:
+    async def nothing(message: Message, session: Session) -> None:
+        return None
+
+    async def test() -> None:
+        answer = await Desk(nothing).text()
+        assert answer.twiml.endswith(b"<Response/>")
+        assert answer.outcome == "counted"
+
+    run(test)
+
+
+@pytest.mark.parametrize("body", ["STOP", " stop\n", "Help", "unstop"])
+def test_opt_out_words_are_counted_and_left_to_twilio(body: str) -> None:
+    async def test() -> None:
+        desk = Desk()
+        answer = await desk.text(body)
+        assert (answer.outcome, answer.number, said(answer)) == ("opted_out", 1, "")
+        assert (await desk.text("hi")).number == 2
+        open_desk = Desk(opt_out=False)
+        assert (await open_desk.text(body)).outcome == "counted"
+
+    run(test)
+
+
+def test_beyond_the_loop_limit_it_stays_silent_until_half_a_minute_has_passed() -> None:
+    async def test() -> None:
+        desk = Desk(loop_limit=3)
+        outcomes = [(await desk.text()).outcome for _ in range(5)]
+        assert outcomes == ["counted"] * 3 + ["looped"] * 2
+        desk.now_ms += 30_000
+        answer = await desk.text()
+        assert (answer.outcome, answer.number) == ("counted", 6)
+
+    run(test)
+
+
+def test_loop_limit_zero_turns_it_off() -> None:
+    async def test() -> None:
+        desk = Desk(loop_limit=0)
+        assert {(await desk.text()).outcome for _ in range(40)} == {"counted"}
+
+    run(test)
+
+
+@pytest.mark.parametrize("cookie", ["garbage", "2|1:0|10:1790000000|4:smsd|4:AAAA|00", "", "é"])
+def test_a_useless_cookie_harms_nothing(cookie: str) -> None:
+    async def test() -> None:
+        desk = Desk()
+        await desk.text()
+        answer = await desk.text(cookie=cookie)
+        assert (answer.number, answer.cookie_state) == (2, "forged")
+
+    run(test)
+
+
+def test_the_cookie_of_another_conversation_joins_nothing() -> None:
+    async def test() -> None:
+        desk = Desk()
+        await desk.text(From="+15005550006")
+        await desk.text(From="+15005550006")
+        answer = await desk.text()
+        assert (answer.number, answer.cookie_state) == (1, "foreign")
+
+    run(test)
+
+
+def test_without_a_store_the_cookie_alone_counts() -> None:
+    async def test() -> None:
+        desk = Desk(store=CookieOnly())
+        assert [(await desk.text()).number for _ in range(20)] == list(range(1, 21))
+        assert (await desk.text(sid=3)).number == 3
+        assert (await desk.text()).number == 21
+        big = Desk(store=CookieOnly())
+
+        async def fill(message: Message, session: Session) -> str:
+            session.data = {"a": "x" * 400}
+            return "too much"
+
+        big.exchange.dialogue = fill
+        answer = await big.text()
+        assert type(answer.error) is DataError
+
+    run(test)
+
+
+class Contended:
+    """A store on which another replica is always faster, until `rounds` are over."""
+
+    data_limit = 100_000
+
+    def __init__(self, inner: Any, rounds: int, other: Callable[[], Awaitable[Any]]) -> None:
+        self._inner = inner
+        self._rounds = rounds
+        self._other = other
+
+    async def load(self, key: bytes, copy: Record | None) -> View:
+        view: View = await self._inner.load(key, copy)
+        return view
+
+    async def commit(self, key: bytes, record: Record, view: View) -> View | None:
+        if self._rounds:
+            self._rounds -= 1
+            await self._other()
+        again: View | None = await self._inner.commit(key, record, view)
+        return again
+
+
+def test_a_conflict_asks_the_dialogue_again_with_the_new_number() -> None:
+    async def test() -> None:
+        desk = Desk()
+        other = Desk(store=desk.store)
+        desk.exchange.store = Contended(desk.store, 3, other.text)  # type: ignore[assignment]
+        answer = await desk.text("mine", sid=999)
+        assert said(answer) == "mine is number 4"
+        assert desk.told.conflicts == 3
+
+    run(test)
+
+
+def test_a_store_that_fails_between_read_and_write_costs_no_second_question() -> None:
+    asked = []
+
+    async def dialogue(message: Message, session: Session) -> str:
+        asked.append(session.count)
+        return str(session.count)
+
+    async def test() -> None:
+        desk = Desk(dialogue)
+        await desk.text()
+        save = desk.memory.save
+
+        async def fail(key: bytes, record: Record, token: object) -> bool:
+            raise StoreUnavailable("node", "timeout")
+
+        desk.memory.save = fail  # type: ignore[method-assign]
+        answer = await desk.text(cookie=None)
+        assert (answer.outcome, answer.number) == ("degraded", 2)
+        assert asked == [1, 2]
+        desk.memory.save = save  # type: ignore[method-assign]
+        await desk.store.reconcile()
+        assert (await desk.text(cookie=None)).number == 3
+
+    run(test)
+
+
+def test_turns_are_taken_in_order_and_leave_nothing_behind() -> None:
+    async def test() -> None:
+        turns = Turns()
+        order = []
+
+        async def one(number: int) -> None:
+            held = await turns.take(b"key")
+            order.append(number)
+            await asyncio.sleep(0)
+            if held:
+                turns.give(b"key")
+
+        await asyncio.gather(*map(one, range(10)))
+        assert order == list(range(10))
+        assert len(turns) == 0
+
+    run(test)
+
+
+def test_a_turn_that_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smsd.exchange.turns.TURN_WAIT_S", 0.01)
+
+    async def test() -> None:
+        turns = Turns()
+        assert await turns.take(b"key")
+        assert not await turns.take(b"key")
+        turns.give(b"key")
+        assert len(turns) == 0
+
+    run(test)
+
+
+def test_a_client_that_goes_away_while_waiting_leaves_the_turn_to_the_next() -> None:
+    async def test() -> None:
+        turns = Turns()
+        assert await turns.take(b"key")
+        gone = asyncio.ensure_future(turns.take(b"key"))
+        following = asyncio.ensure_future(turns.take(b"key"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        turns.give(b"key")
+        assert await following
+        turns.give(b"key")
+        assert len(turns) == 0
+
+    run(test)
