@@ -26,10 +26,11 @@ soak: $(DEV) ## ten minutes of faults; SOAK_SECONDS and SOAK_SEED change them
 
 install: $(RUN) ## make .venv/bin/smsd
 
-lint: $(DEV) ## ruff, mypy, shellcheck, hadolint
+lint: $(DEV) ## ruff, mypy, import-linter, shellcheck, hadolint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
 	@git ls-files -z | xargs -0 grep -lE '^#!.*\b(ba)?sh$$' | xargs $(BIN)/shellcheck
 	@$(BIN)/hadolint Dockerfile
 
