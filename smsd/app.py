@@ -151,4 +151,8 @@ def _ring(settings: Settings) -> KeyRing:
 
 def _accounts(settings: Settings) -> frozenset[str]:
     """TWILIO_ACCOUNT_SID and the sub-accounts that the accounts file names; empty for all."""
-    return frozenset((settings.account_sid, *settings.accounts)) if settings.account_sid else frozenset()
+    return (
+        frozenset((settings.account_sid, *settings.accounts))
+        if settings.account_sid
+        else frozenset()
+    )

@@ -62,7 +62,9 @@ def _add_phone(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("url", metavar="URL", help="such as http://127.0.0.1:8080")
     parser.add_argument("--send", metavar="TEXT", help="send one message, exit 0 if a reply came")
-    parser.add_argument("--from", dest="from_", metavar="NUMBER", default="+14158675309", help="who texts")
+    parser.add_argument(
+        "--from", dest="from_", metavar="NUMBER", default="+14158675309", help="who texts"
+    )
     parser.add_argument("--to", metavar="NUMBER", default="+14158141829", help="the number texted")
     parser.add_argument("--account", metavar="SID", help="AccountSid (TWILIO_ACCOUNT_SID)")
     parser.add_argument(
@@ -147,14 +149,18 @@ def _keys(arguments: argparse.Namespace) -> int:
         sys.stderr.write("smsd keys: the Twilio auth token is empty\n")
         return EXIT_USAGE
     sys.stdout.write(
-        keys.secret_manifest(token, auth_token=auth_token, name=arguments.name, namespace=arguments.namespace)
+        keys.secret_manifest(
+            token, auth_token=auth_token, name=arguments.name, namespace=arguments.namespace
+        )
     )
     return 0
 
 
 def _auth_token(file: str | None) -> str:
     """From a file, from standard input, from the environment or from a prompt, never from the command line."""
-    if file == "-" or (file is None and not sys.stdin.isatty() and "TWILIO_AUTH_TOKEN" not in os.environ):
+    if file == "-" or (
+        file is None and not sys.stdin.isatty() and "TWILIO_AUTH_TOKEN" not in os.environ
+    ):
         return sys.stdin.readline().strip()
     if file is not None:
         return Path(file).read_text(encoding="utf-8").strip()

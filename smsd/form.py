@@ -92,7 +92,9 @@ class Form:
         _check(asks)
         self._asks = asks
         self._name = name
-        self._back, self._leave, self._again = ({*map(plain, words)} for words in (back, leave, again))
+        self._back, self._leave, self._again = (
+            {*map(plain, words)} for words in (back, leave, again)
+        )
         self._left = left
 
     def is_open(self, session: Session) -> bool:
@@ -164,7 +166,9 @@ def _check(asks: Iterable[Ask]) -> None:
         fields = [field for _, field, _, _ in Formatter().parse(ask.question) if field is not None]
         for field in fields:
             if re.split(r"[.\[]", field)[0] not in known:
-                raise ValueError(f"the question {ask.name!r} holds {{{field}}}, which is not asked before")
+                raise ValueError(
+                    f"the question {ask.name!r} holds {{{field}}}, which is not asked before"
+                )
         if ask.name in known:
             raise ValueError(f"two questions are named {ask.name!r}")
         known.add(ask.name)

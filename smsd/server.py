@@ -50,7 +50,10 @@ class _Public(HTTPServer):
     def initialize(self, listener: Listener) -> None:  # type: ignore[override]
         """Tornado's way to say `__init__`."""
         super().initialize(
-            listener, max_body_size=MAX_BODY_BYTES, max_header_size=MAX_HEADER_BYTES, chunk_size=CHUNK_BYTES
+            listener,
+            max_body_size=MAX_BODY_BYTES,
+            max_header_size=MAX_HEADER_BYTES,
+            chunk_size=CHUNK_BYTES,
         )
         self.conn_params.header_timeout = None
         self._listener = listener
@@ -81,7 +84,12 @@ class Server:
         self._admin = HTTPServer(service.admin(), max_header_size=MAX_HEADER_BYTES)
         self._stop = asyncio.Event()
         self._reload_now = asyncio.Event()
-        self._jobs: tuple[Job, ...] = (self._watch_files, self._watch_lag, self._watch_connections, *jobs)
+        self._jobs: tuple[Job, ...] = (
+            self._watch_files,
+            self._watch_lag,
+            self._watch_connections,
+            *jobs,
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> tuple[int, int]:
@@ -123,7 +131,9 @@ class Server:
         await asyncio.sleep(settings.drain_delay_s)
         self._public.stop()
         await self._until(lambda: not self._public.connections, IDLE_GRACE_S)
-        await self._until(lambda: not (self._listener.busy or self.service.metrics.under_way), FINISH_S)
+        await self._until(
+            lambda: not (self._listener.busy or self.service.metrics.under_way), FINISH_S
+        )
         await self._public.close_all_connections()
         await self.service.close()
         self._admin.stop()
@@ -159,7 +169,9 @@ class Server:
             logs.event(log, logging.ERROR, "reload refused", problems=list(error.problems))
             return
         self.service.metrics.reloads.labels("ok").inc()
-        logs.event(log, logging.INFO, "reloaded", restart_needed=list(self._reloader.restart_needed))
+        logs.event(
+            log, logging.INFO, "reloaded", restart_needed=list(self._reloader.restart_needed)
+        )
 
     async def _watch_connections(self) -> None:
         while True:

@@ -67,7 +67,10 @@ class Memcached:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.kill()
 
@@ -95,7 +98,8 @@ class Memcached:
         tasks = Path(f"/proc/{self._process.pid}/task")
         wait_for(
             lambda: all(
-                (task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir()
+                (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+                for task in tasks.iterdir()
             ),
             "memcached stopped",
         )
@@ -107,7 +111,9 @@ class Memcached:
 
     def client(self) -> MemcacheClient:
         """A plain client, for looking in."""
-        return MemcacheClient(("127.0.0.1", self.port), connect_timeout=2, timeout=2, default_noreply=False)
+        return MemcacheClient(
+            ("127.0.0.1", self.port), connect_timeout=2, timeout=2, default_noreply=False
+        )
 
     def flush(self) -> None:
         """flush_all."""
@@ -129,7 +135,9 @@ class Memcached:
 class Smsd:
     """One `smsd serve` process. `env` is added to SETTINGS; None takes a setting away."""
 
-    def __init__(self, env: Mapping[str, str | None] | None = None, *, args: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, env: Mapping[str, str | None] | None = None, *, args: tuple[str, ...] = ()
+    ) -> None:
         given = {**SETTINGS, **(env or {})}
         self._env = {
             "PATH": os.environ["PATH"],
@@ -151,7 +159,10 @@ class Smsd:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.kill()
         if kind:
@@ -174,7 +185,8 @@ class Smsd:
         assert self.process
         assert self.process.poll() is None, f"smsd ended: {self.log()}"
         found = re.findall(
-            r'(?:"port":|\bport=)(\d+).*(?:"admin_port":|admin_port=)(\d+)', self.log()[self._log_begins :]
+            r'(?:"port":|\bport=)(\d+).*(?:"admin_port":|admin_port=)(\d+)',
+            self.log()[self._log_begins :],
         )
         if found:
             self.port, self.admin_port = map(int, found[-1])
@@ -214,7 +226,9 @@ class Smsd:
     def admin(self, path: str) -> tuple[int, str]:
         """Status and text of a page of the admin listener."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.admin_port}{path}", timeout=5
+            ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

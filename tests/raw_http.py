@@ -56,7 +56,13 @@ def message(**changes: str | None) -> dict[str, str]:
 
 def status(state: str = "delivered", **changes: str | None) -> dict[str, str]:
     """The form of a status callback."""
-    form = {"MessageSid": new_sid(), "AccountSid": ACCOUNT, "MessageStatus": state, "From": TO, "To": REY}
+    form = {
+        "MessageSid": new_sid(),
+        "AccountSid": ACCOUNT,
+        "MessageStatus": state,
+        "From": TO,
+        "To": REY,
+    }
     return {name: value for name, value in {**form, **changes}.items() if value is not None}
 
 
@@ -84,7 +90,11 @@ class Answer(NamedTuple):
 
 
 def request(
-    address: str, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    address: str,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """One request on a connection of its own."""
     connection = http.client.HTTPConnection(address, timeout=PATIENCE_S)
@@ -113,7 +123,9 @@ def post(
 
 def raw_form(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Any bytes as a form, percent-encoded."""
-    return b"&".join(f"{quote_from_bytes(name)}={quote_from_bytes(value)}".encode() for name, value in fields)
+    return b"&".join(
+        f"{quote_from_bytes(name)}={quote_from_bytes(value)}".encode() for name, value in fields
+    )
 
 
 def raw_signature(fields: Iterable[tuple[bytes, bytes]], url: str = URL) -> str:

@@ -57,7 +57,9 @@ def params(form: Mapping[str, str]) -> dict[str, list[bytes]]:
     return {name: [value.encode()] for name, value in form.items()}
 
 
-async def answer(service: Service, cookie: str | None = None, sender: str = REY, body: str = "hi") -> Answer:
+async def answer(
+    service: Service, cookie: str | None = None, sender: str = REY, body: str = "hi"
+) -> Answer:
     """A new message, as it comes through the gate."""
     message = Message.from_params(params(wire.message(From=sender, Body=body)))
     return await service.exchange.answer(message, cookie)
@@ -132,7 +134,9 @@ def test_new_tokens_and_accounts_count_at_once() -> None:
         assert admitted(service, TOKEN) == "primary"
         await service.apply(
             load(
-                TWILIO_AUTH_TOKEN=NEW_TOKEN, TWILIO_AUTH_TOKEN_SECONDARY=TOKEN, TWILIO_ACCOUNT_SID=SUB_ACCOUNT
+                TWILIO_AUTH_TOKEN=NEW_TOKEN,
+                TWILIO_AUTH_TOKEN_SECONDARY=TOKEN,
+                TWILIO_ACCOUNT_SID=SUB_ACCOUNT,
             )
         )
         assert admitted(service, NEW_TOKEN, SUB_ACCOUNT) == "primary"
@@ -182,7 +186,9 @@ def test_people_templates_and_apology_change_at_once(tmp_path: Path) -> None:
 
     async def test(service: Service) -> None:
         assert b"Rey has messaged" in (await answer(service)).twiml
-        await service.apply(load(SMSD_PEOPLE=str(people), SMSD_GREETING="{name}, {count}", SMSD_APOLOGY="Oh"))
+        await service.apply(
+            load(SMSD_PEOPLE=str(people), SMSD_GREETING="{name}, {count}", SMSD_APOLOGY="Oh")
+        )
         assert b"<Message>Ben, 2</Message>" in (await answer(service)).twiml
         assert service.exchange.apology == "Oh"
 
@@ -311,5 +317,7 @@ def test_what_needs_a_restart_is_named_and_waits_for_it(tmp_path: Path) -> None:
         wire.post(server.address, wire.message(From=REY))
         mounted.write(SMSD_HASH_KEY="another-hash-key-another-hash-key-another")
         server.signal(signal.SIGHUP)
-        wait_for(lambda: '"restart_needed":["SMSD_HASH_KEY"]' in server.log(), "the setting to be named")
+        wait_for(
+            lambda: '"restart_needed":["SMSD_HASH_KEY"]' in server.log(), "the setting to be named"
+        )
         assert b"2 times" in wire.post(server.address, wire.message(From=REY)).body

@@ -47,12 +47,17 @@ def signed(base_url: str, sid: int, body: str) -> HTTPRequest:
     }
     signature = RequestValidator(TOKEN).compute_signature(f"{PUBLIC_URL}/sms", form)
     return HTTPRequest(
-        f"{base_url}/sms", method="POST", headers={"X-Twilio-Signature": signature}, body=urlencode(form)
+        f"{base_url}/sms",
+        method="POST",
+        headers={"X-Twilio-Signature": signature},
+        body=urlencode(form),
     )
 
 
 @pytest.mark.gen_test
-async def test_a_message_is_answered(http_client: AsyncHTTPClient, base_url: str, service: Service) -> None:
+async def test_a_message_is_answered(
+    http_client: AsyncHTTPClient, base_url: str, service: Service
+) -> None:
     for sid, expected in (
         (1, "Thanks for the new message! Finn"),
         (2, "Finn"),

@@ -20,17 +20,33 @@ IMPURE_MODULES = {
     "sys", "tempfile", "threading", "time", "uuid",
 }  # fmt: skip
 IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"}
-ASYNCIO_SOCKETS = {"open_connection", "start_server", "create_subprocess_exec", "create_subprocess_shell"}
+ASYNCIO_SOCKETS = {
+    "open_connection",
+    "start_server",
+    "create_subprocess_exec",
+    "create_subprocess_shell",
+}
 
 
 def impurities(source: str) -> Iterator[str]:
     """What a core module does that it must not, one phrase each."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (f"imports {a.name}" for a in node.names if a.name.partition(".")[0] in IMPURE_MODULES)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in IMPURE_MODULES:
+            yield from (
+                f"imports {a.name}"
+                for a in node.names
+                if a.name.partition(".")[0] in IMPURE_MODULES
+            )
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and (node.module or "").partition(".")[0] in IMPURE_MODULES
+        ):
             yield f"imports {node.module}"
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_BUILTINS:
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in IMPURE_BUILTINS
+        ):
             yield f"calls {node.func.id}"
         elif isinstance(node, ast.Attribute) and node.attr in ASYNCIO_SOCKETS:
             yield f"uses {node.attr}"
@@ -41,7 +57,10 @@ def test_core_module_is_pure_and_says_so(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert list(impurities(source)) == []
     docstring = (ast.get_docstring(ast.parse(source)) or "").lower()
-    assert any(word in docstring for word in ("no network", "no http", "no store", "knows no", "no sockets"))
+    assert any(
+        word in docstring
+        for word in ("no network", "no http", "no store", "knows no", "no sockets")
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ REY = "+14158675309"
 
 def test_a_conversation_over_http_with_its_state_in_memcached() -> None:
     with Memcached() as node, Smsd({"SMSD_STORE": f"memcached://{node.node}"}) as smsd:
-        phone = BlockingClient(f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=smsd.address)
+        phone = BlockingClient(
+            f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=smsd.address
+        )
         assert (
             phone.text("hi", from_=REY, to=TO).text
             == f"Thanks for the new message! Rey has messaged {TO} 1 times"
@@ -37,7 +39,10 @@ def test_four_processes_over_three_memcached_count_without_gap_or_double() -> No
         seed.shuffle(deliveries)
         async with twilio:
             outcomes = await asyncio.gather(
-                *(twilio.deliver(message, connect_to=seed.choice(addresses)) for message in deliveries)
+                *(
+                    twilio.deliver(message, connect_to=seed.choice(addresses))
+                    for message in deliveries
+                )
             )
         replies: dict[str, set[str | None]] = {message.sid: set() for message in messages}
         for message, outcome in zip(deliveries, outcomes, strict=True):

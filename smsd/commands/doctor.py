@@ -63,7 +63,10 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield True, f"note: {warning}"
     yield _signature(settings)
     yield _dialogue(settings)
-    yield True, f"cookie keys: {len(settings.cookie_keys)}, version {next(iter(settings.cookie_keys))} signs"
+    yield (
+        True,
+        f"cookie keys: {len(settings.cookie_keys)}, version {next(iter(settings.cookie_keys))} signs",
+    )
     for node in settings.store.nodes:
         yield _node(node, settings.store_timeout_s)
 
@@ -73,7 +76,10 @@ def _signature(settings: Settings) -> Finding:
     token, url, form = settings.auth_token.reveal(), f"{settings.public_url}/sms", {"Body": "hello"}
     ours = sign(Key(token, "primary"), url, {"Body": [b"hello"]})
     same = RequestValidator(token.decode()).validate(url, form, ours)
-    return same, "signature: agrees with Twilio's SDK" if same else "signature: differs from Twilio's SDK"
+    return (
+        same,
+        "signature: agrees with Twilio's SDK" if same else "signature: differs from Twilio's SDK",
+    )
 
 
 def _dialogue(settings: Settings) -> Finding:
@@ -97,7 +103,10 @@ def _node(name: str, timeout_s: float) -> Finding:
     except TimeoutError:
         return False, f"memcached {name}: no answer within {timeout_s} s"
     except (OSError, MemcacheError) as error:
-        return False, f"memcached {name}: {getattr(error, 'strerror', None) or type(error).__name__}"
+        return (
+            False,
+            f"memcached {name}: {getattr(error, 'strerror', None) or type(error).__name__}",
+        )
     finally:
         client.close()
     if read != value:

@@ -75,8 +75,12 @@ class PackedCopy(msgspec.Struct, frozen=True, array_like=True):
     def record(self) -> Record:
         """All of it."""
         at_s = self.last_ms // 1000
-        lineages = [Lineage(line.id, line.top, line.redundant, _tail(line, at_s)) for line in self.lineages]
-        return Record(self.last_ms, self.floor, self.base, tuple(lineages), self.data or b"", self.stamp)
+        lineages = [
+            Lineage(line.id, line.top, line.redundant, _tail(line, at_s)) for line in self.lineages
+        ]
+        return Record(
+            self.last_ms, self.floor, self.base, tuple(lineages), self.data or b"", self.stamp
+        )
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -88,7 +92,8 @@ class CookieCodec:
 
     def __init__(self, keys: Mapping[int, bytes], ttl_s: int) -> None:
         self._begun = {
-            _field(b"%d" % version): hmac.new(secret, digestmod="sha256") for version, secret in keys.items()
+            _field(b"%d" % version): hmac.new(secret, digestmod="sha256")
+            for version, secret in keys.items()
         }
         self._signing = next(iter(self._begun))
         self._ttl_ms = ttl_s * 1000
@@ -111,14 +116,23 @@ class CookieCodec:
     def signed(self, payload: bytes, now_s: int) -> bytes:
         """A payload as a signed value."""
         encoded = binascii.b2a_base64(payload, newline=False)
-        value = b"2|%b|%b|%b|%b|" % (self._signing, _field(b"%d" % now_s), _NAME_FIELD, _field(encoded))
+        value = b"2|%b|%b|%b|%b|" % (
+            self._signing,
+            _field(b"%d" % now_s),
+            _NAME_FIELD,
+            _field(encoded),
+        )
         return value + self._mac(self._signing, value)
 
     def payload(self, value: bytes) -> bytes:
         """What a signed value holds, however old: the payload has a time of its own. CookieForged if it is none."""
         head, _, signature = value.rpartition(b"|")
         fields = head.split(b"|")
-        if len(fields) != 5 or (fields[0], fields[3]) != (b"2", _NAME_FIELD) or fields[1] not in self._begun:
+        if (
+            len(fields) != 5
+            or (fields[0], fields[3]) != (b"2", _NAME_FIELD)
+            or fields[1] not in self._begun
+        ):
             raise CookieForged
         if not hmac.compare_digest(self._mac(fields[1], head + b"|"), signature):
             raise CookieForged
@@ -184,7 +198,9 @@ def _line(line: Lineage) -> _Lineage:
     numbers = tuple([entry.number for entry in line.tail])
     last = numbers[-1] if numbers else 0
     consecutive = numbers == tuple(range(last - len(numbers) + 1, last + 1))
-    return _Lineage(line.id, line.top, line.redundant, digests, last, () if consecutive else numbers)
+    return _Lineage(
+        line.id, line.top, line.redundant, digests, last, () if consecutive else numbers
+    )
 
 
 def _tail(line: _Lineage, at_s: int) -> tuple[Entry, ...]:

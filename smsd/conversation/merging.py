@@ -69,7 +69,9 @@ def conversation_id(hash_key: bytes, account_sid: str, to: str, from_: str) -> b
     triples read alike.
     """
     text = f"{len(account_sid)},{len(to)},{account_sid}{to}{from_}"
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=hash_key, digest_size=18).digest()
+    return hashlib.blake2b(
+        text.encode("utf-8", "surrogatepass"), key=hash_key, digest_size=18
+    ).digest()
 
 
 def hashing_key(secret: bytes) -> bytes:
@@ -79,7 +81,9 @@ def hashing_key(secret: bytes) -> bytes:
 
 def message_digest(message_sid: str) -> bytes:
     """The short id of a message in records and cookies."""
-    return hashlib.blake2b(message_sid.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
+    return hashlib.blake2b(
+        message_sid.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES
+    ).digest()
 
 
 def lineage_id(now_ms: int, random_bits: int, above: int = 0) -> int:
@@ -220,7 +224,9 @@ def find(record: Record, digest: bytes) -> Counted | None:
     return found
 
 
-def added(opened_record: Record, digest: bytes, reply: bytes, *, now_ms: int, data: bytes) -> Record:
+def added(
+    opened_record: Record, digest: bytes, reply: bytes, *, now_ms: int, data: bytes
+) -> Record:
     """The record with one more message: `reply` its TwiML verbs, `data` the dialogue's JSON object from now
     on.
 
@@ -232,13 +238,17 @@ def added(opened_record: Record, digest: bytes, reply: bytes, *, now_ms: int, da
     entry = Entry(digest, number, now_ms // 1000, reply)
     unknown = not data and record.stamp == UNWRITTEN and record.count
     stamp = UNWRITTEN if unknown else (record.floor, number, last_ms)
-    lineages = tuple([_grown(line, entry) if line.id == record.own else line for line in record.lineages])
+    lineages = tuple(
+        [_grown(line, entry) if line.id == record.own else line for line in record.lineages]
+    )
     grown = Record(last_ms, record.floor, record.base, lineages, data, stamp, record.own)
     return grown if len(lineages) == 1 else folded_to(trimmed(grown, WINDOW), MAX_LINEAGES)
 
 
 def _grown(lineage: Lineage, entry: Entry) -> Lineage:
-    return Lineage(lineage.id, lineage.top + 1, lineage.redundant, (*lineage.tail[1 - WINDOW :], entry))
+    return Lineage(
+        lineage.id, lineage.top + 1, lineage.redundant, (*lineage.tail[1 - WINDOW :], entry)
+    )
 
 
 def ended(record: Record, *, now_ms: int, random_bits: int) -> Record:
@@ -252,7 +262,9 @@ def reconciled(
     """The overlay's record merged into the stored one, which goes on in a lineage of its own: the overlay may go
     on, too.
     """
-    merged = opened(stored, (overlay,), now_ms=now_ms, ttl_ms=ttl_ms, random_bits=random_bits).record
+    merged = opened(
+        stored, (overlay,), now_ms=now_ms, ttl_ms=ttl_ms, random_bits=random_bits
+    ).record
     return folded_to(trimmed(merged, WINDOW), MAX_LINEAGES)
 
 
@@ -289,7 +301,9 @@ def trimmed(record: Record, most: int) -> Record:
     cut: dict[int, int] = {}
     for *_, id_, ordinal in known[: len(known) - most]:
         cut[id_] = max(cut.get(id_, 0), ordinal)
-    lineages = tuple([_without(line, cut[line.id]) if line.id in cut else line for line in record.lineages])
+    lineages = tuple(
+        [_without(line, cut[line.id]) if line.id in cut else line for line in record.lineages]
+    )
     return msgspec.structs.replace(record, lineages=lineages)
 
 

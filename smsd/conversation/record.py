@@ -82,9 +82,9 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     def count(self) -> int:
         """Messages counted."""
         count = self.base
-        for (
-            lineage
-        ) in self.lineages:  # a loop takes half as long as a generator, and every message asks thrice
+        for lineage in (
+            self.lineages
+        ):  # a loop takes half as long as a generator, and every message asks thrice
             if lineage.id > self.floor:
                 count += lineage.size
         return count
@@ -132,7 +132,9 @@ _decoder = msgspec.msgpack.Decoder(Record)
 def encode(record: Record) -> bytes:
     """The record's bytes in the store: a version byte, then MessagePack."""
     packed = _FORMAT + _encoder.encode(record)
-    return packed if len(packed) <= MAX_RECORD_BYTES else _FORMAT + _encoder.encode(_lightened(record))
+    return (
+        packed if len(packed) <= MAX_RECORD_BYTES else _FORMAT + _encoder.encode(_lightened(record))
+    )
 
 
 def decode(packed: bytes) -> Record:
@@ -149,8 +151,12 @@ def _lightened(record: Record) -> Record:
     """The record with the newest replies that fit; the older ones are forgotten, their ids stay."""
     room = MAX_RECORD_BYTES - len(_encoder.encode(record.data)) - WINDOW * 64
     kept: set[tuple[int, int]] = set()
-    slots = [(entry, line.id, place) for line in record.lineages for place, entry in enumerate(line.tail)]
-    for entry, id_, place in sorted(slots, key=lambda slot: (slot[0].at_s, *slot[1:]), reverse=True):
+    slots = [
+        (entry, line.id, place) for line in record.lineages for place, entry in enumerate(line.tail)
+    ]
+    for entry, id_, place in sorted(
+        slots, key=lambda slot: (slot[0].at_s, *slot[1:]), reverse=True
+    ):
         room -= len(entry.reply or b"")
         if room < 0:
             break

@@ -69,7 +69,9 @@ def _complete(phone: Phone, commands: Iterable[str]) -> None:
     readline.parse_and_bind("tab: complete")
 
 
-def completion(phone: Phone, commands: Iterable[str], line: str, text: str, state: int) -> str | None:
+def completion(
+    phone: Phone, commands: Iterable[str], line: str, text: str, state: int
+) -> str | None:
     """The state-th word that may stand at the end of the line and begins with `text`."""
     command, blank, _ = line.partition(" ")
     words = phone.choices(command) if blank else [f"{name} " for name in commands]
@@ -116,7 +118,11 @@ def shown_raw(outcome: Outcome) -> str:
 def _attempt(attempt: Attempt) -> str:
     request = attempt.request
     form = parse_qsl(request.body.decode(), keep_blank_values=True)
-    asked = [f"{request.method} {request.url}", *(f"{name}: {value}" for name, value in request.headers), ""]
+    asked = [
+        f"{request.method} {request.url}",
+        *(f"{name}: {value}" for name, value in request.headers),
+        "",
+    ]
     asked += [f"  {name} = {value!r}" for name, value in form]
     return "\n".join([*asked, "", *_result(attempt.result)])
 

@@ -95,7 +95,9 @@ class Desk:
     def state(self) -> Json:
         """All that a page needs to begin."""
         return {
-            "people": [{"number": number, "name": name} for number, name in self.bench.people().items()],
+            "people": [
+                {"number": number, "name": name} for number, name in self.bench.people().items()
+            ],
             "to": DEFAULT_TO,
             "account": self.account_sid,
             "webhook": self.webhook,
@@ -120,7 +122,8 @@ class Desk:
         )
         async with client:
             outcomes = [
-                await client.deliver(message, cookies=COOKIES[order.cookie]) for _ in range(order.deliveries)
+                await client.deliver(message, cookies=COOKIES[order.cookie])
+                for _ in range(order.deliveries)
             ]
         event = await self._exchange(message, outcomes)
         return await self.publish({**event, "forged": order.forged})
@@ -231,7 +234,9 @@ def parse_order(given: object) -> Order:
         forged=bool(given.get("forged")),
     )
     if order.cookie not in COOKIES or len(order.body) > 1600:
-        raise ValueError(f"cookie is one of {json.dumps(list(COOKIES))}, body at most 1600 characters")
+        raise ValueError(
+            f"cookie is one of {json.dumps(list(COOKIES))}, body at most 1600 characters"
+        )
     return order
 
 

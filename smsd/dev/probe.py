@@ -42,7 +42,10 @@ def _accepted(
     account: Account, url: str, refused: Request, perform: Callable[[Request], Answer | Failure]
 ) -> bool:
     form = [("AccountSid", account.sid)]
-    headers = [("Content-Type", "application/x-www-form-urlencoded"), *signature_headers(account, url, form)]
+    headers = [
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        *signature_headers(account, url, form),
+    ]
     result = perform(replace(refused, headers=headers, body=urlencode(form).encode()))
     return isinstance(result, Answer) and result.status == 400
 

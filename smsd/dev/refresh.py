@@ -36,7 +36,9 @@ class Source:
         """The dialogue as its files now have it, opened. SettingsError, and the modules as before, if they are
         broken.
         """
-        self._stamp = self._look()  # before reading: what changes meanwhile is seen by the next `changed()`
+        self._stamp = (
+            self._look()
+        )  # before reading: what changes meanwhile is seen by the next `changed()`
         before = self._own()
         _forget(before)
         try:
@@ -77,9 +79,16 @@ def _base(module: ModuleType) -> Path:
 def _is_source(name: str, module: ModuleType) -> bool:
     """Whether it may be loaded again: it has a file, is not installed, and smsd does not hang on it."""
     top, _, below = name.partition(".")
-    ours = top == "smsd" and (below.partition(".")[0] != "dialogues" or below == "dialogues.loading")
+    ours = top == "smsd" and (
+        below.partition(".")[0] != "dialogues" or below == "dialogues.loading"
+    )
     installed = {"site-packages", "dist-packages"}.intersection(_file(module).parts)
-    return bool(getattr(module, "__file__", None)) and not ours and not installed and name != "__main__"
+    return (
+        bool(getattr(module, "__file__", None))
+        and not ours
+        and not installed
+        and name != "__main__"
+    )
 
 
 def _file(module: ModuleType) -> Path:

@@ -19,7 +19,13 @@ from smsd.dev.switch import Switch
 from smsd.dialogues import loading as dialogues
 from smsd.exchange.exchange import Answer, Exchange
 from smsd.settings import table as settings_module
-from smsd.simulator.client import DEFAULT_FROM, DEFAULT_SID, DEFAULT_TO, DEFAULT_TOKEN, BlockingClient
+from smsd.simulator.client import (
+    DEFAULT_FROM,
+    DEFAULT_SID,
+    DEFAULT_TO,
+    DEFAULT_TOKEN,
+    BlockingClient,
+)
 from smsd.simulator.twilio import JAR, Clock, Cookies, Twilio
 from smsd.simulator.values import Outcome
 from smsd.simulator.webhook import Account
@@ -90,7 +96,9 @@ class Phone:
     @property
     def media(self) -> tuple[str, ...]:
         """The URLs of all media of the last reply."""
-        return tuple(url for reply in (self.last.replies if self.last else ()) for url in reply.media)
+        return tuple(
+            url for reply in (self.last.replies if self.last else ()) for url in reply.media
+        )
 
 
 class Stage:
@@ -139,16 +147,24 @@ def rehearsal(dialogue: Any, environ: Mapping[str, str]) -> Iterator[Phone]:
     """A phone before a running service with this dialogue: "module:callable", or a callable (message, session)."""
     stage = Stage()
     spec = dialogue if isinstance(dialogue, str) else "smsd.dialogues.greeting:reply"
-    given = {"TWILIO_AUTH_TOKEN": DEFAULT_TOKEN, "SMSD_PUBLIC_URL": "http://127.0.0.1", "SMSD_DIALOGUE": spec}
+    given = {
+        "TWILIO_AUTH_TOKEN": DEFAULT_TOKEN,
+        "SMSD_PUBLIC_URL": "http://127.0.0.1",
+        "SMSD_DIALOGUE": spec,
+    }
     settings = settings_module.load({**given, **environ}, dev=True)
     loaded = (
-        dialogues.load(spec, settings) if isinstance(dialogue, str) else dialogues.LoadedDialogue(dialogue)
+        dialogues.load(spec, settings)
+        if isinstance(dialogue, str)
+        else dialogues.LoadedDialogue(dialogue)
     )
     with _loop() as run:
         service, server, port = run(_start(stage, settings, loaded))
         stage.lose_store = lambda: run(stage.switch.flush())
         stage.client = BlockingClient(
-            account=Account(DEFAULT_SID, settings.auth_token.reveal().decode(), f"{settings.public_url}/sms"),
+            account=Account(
+                DEFAULT_SID, settings.auth_token.reveal().decode(), f"{settings.public_url}/sms"
+            ),
             twilio=Twilio(stage.clock),
             connect_to=f"127.0.0.1:{port}",
         )

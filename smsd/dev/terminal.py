@@ -54,7 +54,9 @@ class Service:
     account: Account
     connect_to: str | None = None
     people: Mapping[str, str] = field(default_factory=dict)
-    advance: Callable[[float], None] | None = None  # moves the service's own clock: a development server's
+    advance: Callable[[float], None] | None = (
+        None  # moves the service's own clock: a development server's
+    )
 
 
 def find(url: str, token: str | None, account: str | None, public_url: str | None) -> Service:
@@ -62,7 +64,9 @@ def find(url: str, token: str | None, account: str | None, public_url: str | Non
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url}: a URL such as http://127.0.0.1:8080 is expected")
-    told = _ask_development_server(url) if parts.hostname in ("127.0.0.1", "localhost", "::1") else {}
+    told = (
+        _ask_development_server(url) if parts.hostname in ("127.0.0.1", "localhost", "::1") else {}
+    )
     webhook = _webhook(public_url) if public_url else str(told.get("webhook") or _webhook(url))
     token = str(told.get("token") or token or _ask_for_token())
     sid = account or str(told.get("account") or DEFAULT_SID)
@@ -101,7 +105,9 @@ def _ask_development_server(url: str) -> dict[str, object]:
 def _ask(url: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
     parts = urlsplit(url)
     request = urllib.request.Request(f"{parts.scheme}://{parts.netloc}{path}", body, dict(headers))  # noqa: S310 - http(s)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is asked directly
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({})
+    )  # this machine is asked directly
     with opener.open(request, timeout=5) as response:
         answer: bytes = response.read()
     return answer
@@ -109,7 +115,9 @@ def _ask(url: str, path: str, headers: Mapping[str, str], body: bytes | None = N
 
 def _ask_for_token() -> str:
     if not sys.stdin.isatty():
-        raise ValueError("TWILIO_AUTH_TOKEN is not set; it signs the messages, and must be the service's own")
+        raise ValueError(
+            "TWILIO_AUTH_TOKEN is not set; it signs the messages, and must be the service's own"
+        )
     token = getpass("Auth token of the service (TWILIO_AUTH_TOKEN, not shown): ").strip()
     if not token:
         raise ValueError("an auth token is needed to sign the messages")
@@ -204,7 +212,9 @@ class Terminal:
         self.from_ = self._number(given) if given else self.from_
         self.say(
             self.ink.dim(
-                f"from {self.name} {self.from_}" if self.name != self.from_ else f"from {self.from_}"
+                f"from {self.name} {self.from_}"
+                if self.name != self.from_
+                else f"from {self.from_}"
             )
         )
 
@@ -242,7 +252,11 @@ class Terminal:
             return
         self.clock.advance(seconds)
         if self.service.advance is None:
-            self.say(self.ink.dim("the cookie jar is older now; the clock of that service cannot be moved"))
+            self.say(
+                self.ink.dim(
+                    "the cookie jar is older now; the clock of that service cannot be moved"
+                )
+            )
             return
         try:
             self.service.advance(seconds)
@@ -268,7 +282,9 @@ class Terminal:
     def _number(self, given: str) -> str:
         """A name of the people file becomes its number."""
         found: Iterator[str] = (
-            number for number, name in self.service.people.items() if name.casefold() == given.casefold()
+            number
+            for number, name in self.service.people.items()
+            if name.casefold() == given.casefold()
         )
         return next(found, given)
 

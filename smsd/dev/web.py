@@ -24,7 +24,8 @@ FILES = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     **dict.fromkeys(
-        ("phone.js", "thread.js", "inspector.js", "state.js", "dom.js"), "text/javascript; charset=utf-8"
+        ("phone.js", "thread.js", "inspector.js", "state.js", "dom.js"),
+        "text/javascript; charset=utf-8",
     ),
     "icon.svg": "image/svg+xml",
 }

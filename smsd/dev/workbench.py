@@ -66,7 +66,9 @@ def curl_line(settings: Settings) -> str:
     }
     url = f"{settings.public_url}/sms"
     signature = RequestValidator(settings.auth_token.reveal().decode()).compute_signature(url, form)
-    return shlex.join(["curl", "-s", "-H", f"X-Twilio-Signature: {signature}", "-d", urlencode(form), url])
+    return shlex.join(
+        ["curl", "-s", "-H", f"X-Twilio-Signature: {signature}", "-d", urlencode(form), url]
+    )
 
 
 class Workbench:

@@ -50,7 +50,9 @@ class Directory:
     def reload(self, settings: Settings) -> None:
         people = settings.directory
         self._entries = [(plain(person.name), person) for person in people]
-        self._version = zlib.crc32("\n".join(f"{p.name}\t{p.phone}\t{p.email}" for p in people).encode())
+        self._version = zlib.crc32(
+            "\n".join(f"{p.name}\t{p.phone}\t{p.email}" for p in people).encode()
+        )
 
     async def __call__(self, message: Message, session: Session) -> Reply | str:
         text = plain(message.body)
@@ -61,7 +63,9 @@ class Directory:
                 if session.data.get("version") != self._version:
                     return self._search(searched, session)
                 hits = self._hits(searched)
-                return self._page(hits, shown, session) if text == "more" else _card(hits[number - 1])
+                return (
+                    self._page(hits, shown, session) if text == "more" else _card(hits[number - 1])
+                )
         return self._search(text, session)
 
     def _search(self, text: str, session: Session) -> Reply | str:
@@ -89,7 +93,8 @@ class Directory:
         session.data["shown"] = start + len(listed)
         more = ", or more" if start + PAGE < len(hits) else ""
         lines = [
-            f"{place}. {_cut(hit.name, LONGEST_NAME_LISTED)}" for place, hit in enumerate(listed, start + 1)
+            f"{place}. {_cut(hit.name, LONGEST_NAME_LISTED)}"
+            for place, hit in enumerate(listed, start + 1)
         ]
         return "\n".join([f"I found {len(hits)}. Send a number{more}:", *lines])
 

@@ -34,7 +34,13 @@ from smsd.twilio.reply import Reply
 MOST_THREADS = 32
 """Plain functions that run at the same time; more wait for their turn, and their time-out runs."""
 
-_TELLING = (ImportError, SyntaxError, NameError, AttributeError, TypeError)  # their texts name code, not data
+_TELLING = (
+    ImportError,
+    SyntaxError,
+    NameError,
+    AttributeError,
+    TypeError,
+)  # their texts name code, not data
 
 log = logging.getLogger("smsd.dialogues.loading")
 
@@ -52,7 +58,9 @@ class LoadedDialogue:
         if self._is_async:
             answer = await self._dialogue(message, session)
         else:
-            answer = await asyncio.wrap_future(self._threads.run(lambda: self._ask(message, session)))
+            answer = await asyncio.wrap_future(
+                self._threads.run(lambda: self._ask(message, session))
+            )
             if inspect.isawaitable(answer):
                 answer = await answer
         return answer  # type: ignore[no-any-return]  # `to_reply` refuses what is no reply
@@ -75,7 +83,9 @@ class LoadedDialogue:
     def _ask(self, message: Message, session: Session) -> Any:
         try:
             return self._dialogue(message, session)
-        except StopIteration as error:  # a future would take it for the end of a coroutine, and never be done
+        except (
+            StopIteration
+        ) as error:  # a future would take it for the end of a coroutine, and never be done
             raise RuntimeError("the dialogue raised StopIteration") from error
 
     async def _run(self, name: str, *args: object) -> None:
@@ -200,6 +210,7 @@ def _where(trace: TracebackType | None) -> str:
     frames = [
         f" at {frame.filename}:{frame.lineno}"
         for frame in traceback.extract_tb(trace)
-        if frame.filename not in (__file__, importlib.__file__) and not frame.filename.startswith("<frozen")
+        if frame.filename not in (__file__, importlib.__file__)
+        and not frame.filename.startswith("<frozen")
     ]
     return frames[-1] if frames else ""

@@ -117,7 +117,9 @@ class Exchange:
             if mine:
                 self._turns.give(whose)
 
-    def _open_cookie(self, cookie: str | None, whose: bytes, now_ms: int) -> tuple[str, Copy | None]:
+    def _open_cookie(
+        self, cookie: str | None, whose: bytes, now_ms: int
+    ) -> tuple[str, Copy | None]:
         if cookie is None:
             return "absent", None
         try:
@@ -137,7 +139,10 @@ class Exchange:
             known = conversation.find(found.record, digest)
             if known:
                 return await self._repeat(arrival, found, known)
-            if said is None or (said.number, said.data_before) != (found.record.count + 1, found.record.data):
+            if said is None or (said.number, said.data_before) != (
+                found.record.count + 1,
+                found.record.data,
+            ):
                 deadline_s = deadline_s or _clock_s() + self._dialogue_timeout_s
                 said = await self._ask(arrival, found, deadline_s)
             record = self._with_message(found.record, digest, said, arrival.now_ms)
@@ -148,7 +153,11 @@ class Exchange:
 
     def _opened(self, view: View, now_ms: int) -> Opened:
         return conversation.opened(
-            view.stored, view.copies, now_ms=now_ms, ttl_ms=self._ttl_ms, random_bits=self._random_bits()
+            view.stored,
+            view.copies,
+            now_ms=now_ms,
+            ttl_ms=self._ttl_ms,
+            random_bits=self._random_bits(),
         )
 
     def _with_message(self, record: Record, digest: bytes, said: _Said, now_ms: int) -> Record:
@@ -158,7 +167,9 @@ class Exchange:
             return conversation.ended(grown, now_ms=now_ms, random_bits=self._random_bits())
         return grown
 
-    def _answer(self, arrival: "_Arrival", found: Opened, record: Record, said: _Said, view: View) -> Answer:
+    def _answer(
+        self, arrival: "_Arrival", found: Opened, record: Record, said: _Said, view: View
+    ) -> Answer:
         outcome = "degraded" if view.degraded and said.outcome == "counted" else said.outcome
         return Answer(
             said.reply.twiml,
@@ -180,7 +191,9 @@ class Exchange:
         """
         error = None
         if known.reply is None:
-            said = await self._ask(arrival, found, _clock_s() + self._dialogue_timeout_s, known.number)
+            said = await self._ask(
+                arrival, found, _clock_s() + self._dialogue_timeout_s, known.number
+            )
             twiml, error = said.reply.twiml, said.error
         else:
             twiml = reply.document(known.reply)
@@ -212,15 +225,21 @@ class Exchange:
             data = session.packed_data(self.store.data_limit)
         except Exception as error:  # noqa: BLE001 - a dialogue is the user's code and may raise anything
             sorry, took_s = reply.to_reply(self.apology or None), _clock_s() - started_s
-            return msgspec.structs.replace(silent, reply=sorry, outcome="failed", error=error, took_s=took_s)
+            return msgspec.structs.replace(
+                silent, reply=sorry, outcome="failed", error=error, took_s=took_s
+            )
         took_s = _clock_s() - started_s
         return _Said(number, record.data, said, data, session.ended, "counted", None, took_s)
 
-    async def _within(self, deadline_s: float, message: Message, session: Session) -> Reply | str | None:
+    async def _within(
+        self, deadline_s: float, message: Message, session: Session
+    ) -> Reply | str | None:
         asked = self.dialogue(message, session)
         try:
             waits_for = asked.send(None)
-        except StopIteration as answered:  # at once, as most do: a time-out costs 12 of 508 microseconds
+        except (
+            StopIteration
+        ) as answered:  # at once, as most do: a time-out costs 12 of 508 microseconds
             return answered.value  # type: ignore[no-any-return]
         late = asyncio.timeout_at(deadline_s)
         try:
@@ -234,7 +253,9 @@ class Exchange:
     def _loops(self, record: Record, now_ms: int) -> bool:
         if not self._loop_limit:
             return False
-        return conversation.replies_since(record, now_ms // 1000 - LOOP_WINDOW_S) >= self._loop_limit
+        return (
+            conversation.replies_since(record, now_ms // 1000 - LOOP_WINDOW_S) >= self._loop_limit
+        )
 
 
 @coroutine

@@ -54,7 +54,9 @@ ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
 TEMPLATE_FIELDS = ("name", "from", "to", "count")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}")
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
-_SWITCH = dict.fromkeys(("on", "true", "yes", "1"), True) | dict.fromkeys(("off", "false", "no", "0"), False)
+_SWITCH = dict.fromkeys(("on", "true", "yes", "1"), True) | dict.fromkeys(
+    ("off", "false", "no", "0"), False
+)
 
 
 def text(value: str) -> str:
@@ -85,7 +87,9 @@ def cookie_keys(value: str) -> dict[int, Secret]:
     for place, item in enumerate(value.split(","), 1):
         version, colon, rest = item.strip().partition(":")
         if not colon or not re.fullmatch(r"[0-9]{1,9}", version):
-            raise Invalid(f"key {place} must read VERSION:SECRET, such as 2:…,1:…, and hold no comma")
+            raise Invalid(
+                f"key {place} must read VERSION:SECRET, such as 2:…,1:…, and hold no comma"
+            )
         if int(version) in keys:
             raise Invalid(f"key {place} has the version of an earlier one")
         try:
@@ -127,7 +131,9 @@ def store(value: str) -> StoreUrl:
         return StoreUrl(kind)
     if not separator or kind != "memcached":
         raise Invalid("must be memory://, cookie:// or memcached://host:port,host:port")
-    nodes = tuple(_node(place, node) for place, node in enumerate(rest.removesuffix("/").split(","), 1))
+    nodes = tuple(
+        _node(place, node) for place, node in enumerate(rest.removesuffix("/").split(","), 1)
+    )
     if len(set(nodes)) < len(nodes):
         raise Invalid("names a node twice")
     return StoreUrl("memcached", nodes)
@@ -210,7 +216,9 @@ def template(value: str) -> str:
     try:
         parts = list(string.Formatter().parse(value))
     except ValueError:
-        raise Invalid("has a brace too many or too few; write {{ or }} for one that is meant") from None
+        raise Invalid(
+            "has a brace too many or too few; write {{ or }} for one that is meant"
+        ) from None
     for _, field, spec, conversion in parts:
         if field is not None and (field not in TEMPLATE_FIELDS or spec or conversion):
             raise Invalid("may hold {name}, {from}, {to} and {count}, and nothing else in braces")

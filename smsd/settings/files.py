@@ -85,7 +85,9 @@ def people(table: Mapping[str, Any]) -> dict[str, str]:
         if not isinstance(name, str) or not name.strip():
             problems.append(f'entry {place} must read "+14155550123" = "Name"')
         elif re.fullmatch(r"[0-9]{9,}", number):
-            problems.append(f"entry {place}: a number of this length begins with + and the country code")
+            problems.append(
+                f"entry {place}: a number of this length begins with + and the country code"
+            )
         elif number in names:
             problems.append(f"entry {place} has the number of an earlier one")
         names[number] = name

@@ -45,12 +45,15 @@ class Reloader:
         files change again. `restart_needed` names the settings whose new value waits for a restart.
         """
         new = self._read()
-        if self.changed():  # while it was read: half of the old version and half of the new one is neither
+        if (
+            self.changed()
+        ):  # while it was read: half of the old version and half of the new one is neither
             new = self._read()
         waiting = [
             setting
             for setting in SETTINGS
-            if not setting.live and getattr(new, setting.field) != getattr(self.settings, setting.field)
+            if not setting.live
+            and getattr(new, setting.field) != getattr(self.settings, setting.field)
         ]
         self.restart_needed = tuple(setting.name for setting in waiting)
         kept = ["warnings", *(setting.field for setting in waiting)]
@@ -61,7 +64,9 @@ class Reloader:
         return new
 
     def _read(self) -> Settings:
-        self._stamp = self._look()  # before reading: what changes meanwhile is seen by the next `changed()`
+        self._stamp = (
+            self._look()
+        )  # before reading: what changes meanwhile is seen by the next `changed()`
         return self._load()
 
     def _load(self) -> Settings:

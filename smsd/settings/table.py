@@ -18,7 +18,17 @@ from smsd.settings import files as table
 from smsd.settings.casts import Invalid, Secret, StoreUrl
 from smsd.settings.files import Account, Person, SharedKey
 
-__all__ = ["SETTINGS", "Account", "Person", "Secret", "Settings", "SharedKey", "StoreUrl", "load", "paths"]
+__all__ = [
+    "SETTINGS",
+    "Account",
+    "Person",
+    "Secret",
+    "Settings",
+    "SharedKey",
+    "StoreUrl",
+    "load",
+    "paths",
+]
 
 THANKS = "Thanks for the new message! "
 _SERVICE_LINKS = re.compile(
@@ -181,13 +191,19 @@ def throw_away(token: Callable[[], str]) -> dict[str, str]:
 def paths(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Every file that `load` reads for this environment."""
     found = ((setting, _source(setting, environ)) for setting in SETTINGS)
-    return tuple(environ[name] for setting, name in found if name and (setting.file or name != setting.name))
+    return tuple(
+        environ[name] for setting, name in found if name and (setting.file or name != setting.name)
+    )
 
 
 def _source(setting: Setting, environ: Mapping[str, str]) -> str | None:
     """Which variable gives it. One that is set but empty gives nothing, except where silence can be meant."""
     empty_counts = setting.cast is cast.text
-    names = [setting.name] if environ.get(setting.name) or (empty_counts and setting.name in environ) else []
+    names = (
+        [setting.name]
+        if environ.get(setting.name) or (empty_counts and setting.name in environ)
+        else []
+    )
     if environ.get(f"{setting.name}_FILE"):
         names.append(f"{setting.name}_FILE")
     return names[-1] if names else None
@@ -201,7 +217,9 @@ def _value(setting: Setting, environ: Mapping[str, str], defaults: Mapping[str, 
         content = table.read(environ[name]) if name else table.sample(setting.default)
         return setting.cast(table.toml(content))
     given = (
-        _clean(setting, environ[name] if name == setting.name else table.read(environ[name])) if name else ""
+        _clean(setting, environ[name] if name == setting.name else table.read(environ[name]))
+        if name
+        else ""
     )
     if given or (name and setting.cast is cast.text):
         return setting.cast(given)
@@ -244,6 +262,10 @@ def _warnings(values: Mapping[str, Any], environ: Mapping[str, str], *, dev: boo
         yield "SMSD_PUBLIC_URL: ends in /sms, so the webhook is /sms/sms; leave it away unless that is meant"
     known = {name for setting in SETTINGS for name in (setting.name, f"{setting.name}_FILE")}
     for name in sorted(set(environ) - known):
-        if name.startswith("SMSD_") and not _SERVICE_LINKS.fullmatch(name) and "://" not in environ[name][:7]:
+        if (
+            name.startswith("SMSD_")
+            and not _SERVICE_LINKS.fullmatch(name)
+            and "://" not in environ[name][:7]
+        ):
             close = difflib.get_close_matches(name, known, 1)
             yield f"{name}: no such setting" + (f"; is {close[0]} meant?" if close else "")

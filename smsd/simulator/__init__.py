@@ -35,8 +35,28 @@ It is the tests' client, the engine of `smsd phone` and of the phone page. Produ
 
 from smsd.simulator.client import BlockingClient, Client
 from smsd.simulator.jar import Jar
-from smsd.simulator.twilio import FORGETFUL, JAR, LOST, STALE, Clock, Cookies, Twilio, keyword, perform_all
-from smsd.simulator.values import Answer, Attempt, Failure, Flow, Inbound, Notice, Outcome, Reply, Request
+from smsd.simulator.twilio import (
+    FORGETFUL,
+    JAR,
+    LOST,
+    STALE,
+    Clock,
+    Cookies,
+    Twilio,
+    keyword,
+    perform_all,
+)
+from smsd.simulator.values import (
+    Answer,
+    Attempt,
+    Failure,
+    Flow,
+    Inbound,
+    Notice,
+    Outcome,
+    Reply,
+    Request,
+)
 from smsd.simulator.webhook import Account, SharedKey, Webhook
 
 __all__ = [

@@ -48,7 +48,11 @@ class Call:
         document = yield from self.document(self.account.url, inbound.params)
         if not (document.failed and self.account.fallback_url):
             return document
-        again = [*inbound.params, ("ErrorCode", str(document.notices[-1].code)), ("ErrorUrl", self.asked_url)]
+        again = [
+            *inbound.params,
+            ("ErrorCode", str(document.notices[-1].code)),
+            ("ErrorUrl", self.asked_url),
+        ]
         second = yield from self.document(self.account.fallback_url, again)
         second.notices[:0] = document.notices
         return second
@@ -125,10 +129,16 @@ class _Visit:
     def _once(self, method: str, url: str) -> _Results:
         """Ask; and again with credentials, if there are any and the answer is that they are needed."""
         result = yield from self._perform(self._request(method, url))
-        challenged = isinstance(result, Answer) and result.status == 401 and result.header("WWW-Authenticate")
+        challenged = (
+            isinstance(result, Answer)
+            and result.status == 401
+            and result.header("WWW-Authenticate")
+        )
         if self.hook.credentials and challenged:
             token = b64encode(":".join(self.hook.credentials).encode()).decode()
-            result = yield from self._perform(self._request(method, url, ("Authorization", f"Basic {token}")))
+            result = yield from self._perform(
+                self._request(method, url, ("Authorization", f"Basic {token}"))
+            )
         return result
 
     def _perform(self, request: Request) -> _Results:

@@ -17,7 +17,16 @@ from tornado.httpclient import HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError, SimpleAsyncHTTPClient
 
 from smsd.simulator.twilio import JAR, Cookies, Twilio, perform_all
-from smsd.simulator.values import Answer, Failure, FailureKind, Flow, Headers, Inbound, Outcome, Request
+from smsd.simulator.values import (
+    Answer,
+    Failure,
+    FailureKind,
+    Flow,
+    Headers,
+    Inbound,
+    Outcome,
+    Request,
+)
 from smsd.simulator.webhook import Account
 
 DEFAULT_SID = "AC" + "0" * 31 + "1"
@@ -90,7 +99,9 @@ class Client(_Edge):
     ) -> list[Outcome]:
         """Deliver one message to several addresses at the same time; an address may stand more than once."""
         return list(
-            await asyncio.gather(*(self.deliver(message, cookies=cookies, connect_to=a) for a in addresses))
+            await asyncio.gather(
+                *(self.deliver(message, cookies=cookies, connect_to=a) for a in addresses)
+            )
         )
 
     async def status(
@@ -105,7 +116,9 @@ class Client(_Edge):
         """Post a status callback for the first reply, to `url`, its statusCallback, or the account's URL."""
         reply_sid = outcome.replies[0].sid if outcome.replies else outcome.message.sid
         target = url or (outcome.replies[0].status_callback if outcome.replies else None)
-        flow = self.twilio.status(self.sender, outcome.message, reply_sid, status, error_code, url=target)
+        flow = self.twilio.status(
+            self.sender, outcome.message, reply_sid, status, error_code, url=target
+        )
         return await self._drive(flow, connect_to)
 
     async def _drive(self, flow: Flow, connect_to: str | None) -> Outcome:
@@ -140,7 +153,9 @@ class Client(_Edge):
             return _failure(error, bool(begun))
         return Answer(response.code, tuple(response.headers.get_all()), response.body)
 
-    async def raw(self, data: bytes, *, address: str | None = None, timeout_s: float = 5.0) -> bytes:
+    async def raw(
+        self, data: bytes, *, address: str | None = None, timeout_s: float = 5.0
+    ) -> bytes:
         """Write any bytes, return what came back until the server closed or `timeout_s` was over."""
         target = urlsplit("//" + (address or self.connect_to or urlsplit(self.url).netloc))
         reader, writer = await asyncio.open_connection(target.hostname, target.port or 80)
@@ -187,7 +202,9 @@ class BlockingClient(_Edge):
         message = self.compose(body, from_=from_, to=to, **more)
         return self.deliver(message, cookies=cookies, connect_to=connect_to)
 
-    def deliver(self, message: Inbound, *, cookies: Cookies = JAR, connect_to: str | None = None) -> Outcome:
+    def deliver(
+        self, message: Inbound, *, cookies: Cookies = JAR, connect_to: str | None = None
+    ) -> Outcome:
         """Deliver a composed message, perhaps again."""
         flow = self.twilio.deliver(self.sender, message, cookies)
         return perform_all(flow, lambda request: self.perform(request, connect_to=connect_to))
@@ -196,7 +213,9 @@ class BlockingClient(_Edge):
         """Perform one request as it is."""
         url, host = self.address(request.url, connect_to)
         parts = urlsplit(url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
         timeout_s = min(request.connect_timeout_s, request.total_timeout_s)
         connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
         try:
@@ -233,7 +252,9 @@ def _failure(error: BaseException, begun: bool = False) -> Failure:
     """Which of Twilio's failures an exception is."""
     text = str(error) or type(error).__name__
     if isinstance(error, HTTPTimeoutError) and "during request" not in text:
-        return Failure("connect_timeout", text)  # Tornado's other texts: resolving, connecting, TLS handshake
+        return Failure(
+            "connect_timeout", text
+        )  # Tornado's other texts: resolving, connecting, TLS handshake
     for classes, kind in _KINDS:
         if isinstance(error, classes):
             return Failure(kind, text, begun)

@@ -55,7 +55,9 @@ def build(
     if from_.startswith("whatsapp:"):
         fields |= _whatsapp(from_, bool(media))
     fields |= extra or {}
-    return Inbound(fields["AccountSid"], fields["From"], fields["To"], body, sid, tuple(fields.items()))
+    return Inbound(
+        fields["AccountSid"], fields["From"], fields["To"], body, sid, tuple(fields.items())
+    )
 
 
 def _geography(side: str, number: str) -> dict[str, str]:
@@ -64,7 +66,12 @@ def _geography(side: str, number: str) -> dict[str, str]:
         return {}
     city, state, code = _PLACES.get(number[:5], ("", "", ""))
     country = "US" if number.startswith("+1") else ""
-    return {f"{side}Country": country, f"{side}State": state, f"{side}City": city, f"{side}Zip": code}
+    return {
+        f"{side}Country": country,
+        f"{side}State": state,
+        f"{side}City": city,
+        f"{side}Zip": code,
+    }
 
 
 def _whatsapp(from_: str, media: bool) -> dict[str, str]:

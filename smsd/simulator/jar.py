@@ -67,9 +67,14 @@ class Jar:
     def _parse(self, line: str) -> tuple[str, _Cookie]:
         first, *attributes = line.split(";")
         name, _, value = first.partition("=")
-        given = {key.strip().lower(): text.strip() for key, _, text in (a.partition("=") for a in attributes)}
+        given = {
+            key.strip().lower(): text.strip()
+            for key, _, text in (a.partition("=") for a in attributes)
+        }
         lifetime_s = _lifetime(given, self.clock())
-        expires_s = self.clock() + min(FOUR_HOURS_S if lifetime_s is None else lifetime_s, FOUR_HOURS_S)
+        expires_s = self.clock() + min(
+            FOUR_HOURS_S if lifetime_s is None else lifetime_s, FOUR_HOURS_S
+        )
         return name.strip(), _Cookie(value.strip(), expires_s, lifetime_s is not None)
 
 
@@ -87,6 +92,8 @@ def _lifetime(attributes: dict[str, str], now: float) -> float | None:
 def violates_http(set_cookie: str) -> bool:
     """Whether Twilio discards the whole answer for it (11206): no name, or a control character."""
     name = (
-        set_cookie.partition(";")[0].partition("=")[0].strip() if "=" in set_cookie.partition(";")[0] else ""
+        set_cookie.partition(";")[0].partition("=")[0].strip()
+        if "=" in set_cookie.partition(";")[0]
+        else ""
     )
     return not name or any(char in set_cookie for char in "\t\r\n\v\f")

@@ -60,7 +60,10 @@ class Twilio:
     """Twilio's side of messaging. Several accounts may share it."""
 
     def __init__(
-        self, clock: Callable[[], float] | None = None, random: Random | None = None, reading: Reading = "set"
+        self,
+        clock: Callable[[], float] | None = None,
+        random: Random | None = None,
+        reading: Reading = "set",
     ) -> None:
         self.clock = clock or Clock()
         self.random = random or SystemRandom()
@@ -141,7 +144,11 @@ class Twilio:
             return None
         if cookies.send is not None:
             return cookies.send
-        return self.jar.stale(message.pair, cookies.back) if cookies.back else self.jar.header(message.pair)
+        return (
+            self.jar.stale(message.pair, cookies.back)
+            if cookies.back
+            else self.jar.header(message.pair)
+        )
 
     def _opt_out(self, message: Inbound) -> str | None:
         """Note STOP and START; returns what Twilio itself answers."""
@@ -154,7 +161,9 @@ class Twilio:
             self.opted_out.discard(message.pair)
         return AUTOMATIC[kind]
 
-    def _send(self, message: Inbound, documents: list[Message]) -> tuple[tuple[Reply, ...], list[Notice]]:
+    def _send(
+        self, message: Inbound, documents: list[Message]
+    ) -> tuple[tuple[Reply, ...], list[Notice]]:
         sent: list[Reply] = []
         refused: list[Notice] = []
         for one in documents:

@@ -89,7 +89,10 @@ def _verbs(document: Document, root: ET.Element, url: str) -> None:
         if verb.tag == "Message":
             _message(document, verb, url)
         elif verb.tag == "Redirect":
-            document.redirect = verb.get("method", "POST").upper(), urljoin(url, (verb.text or "").strip())
+            document.redirect = (
+                verb.get("method", "POST").upper(),
+                urljoin(url, (verb.text or "").strip()),
+            )
             return  # what stands after it never runs
         else:
             document.warn(f"<{verb.tag}> is no messaging verb")
@@ -119,7 +122,13 @@ def _message(document: Document, verb: ET.Element, url: str) -> None:
     body = "".join(text for text in texts if text.strip())
     _admit(
         document,
-        Message(body, tuple(media), verb.get("to"), verb.get("from"), callback and urljoin(url, callback)),
+        Message(
+            body,
+            tuple(media),
+            verb.get("to"),
+            verb.get("from"),
+            callback and urljoin(url, callback),
+        ),
     )
 
 

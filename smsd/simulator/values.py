@@ -6,7 +6,9 @@ from typing import Literal
 
 Params = Sequence[tuple[str, str]]  # in the order they are sent; a name may stand twice
 Headers = Sequence[tuple[str, str]]
-FailureKind = Literal["connect_timeout", "refused", "read_timeout", "closed", "protocol", "host", "tls"]
+FailureKind = Literal[
+    "connect_timeout", "refused", "read_timeout", "closed", "protocol", "host", "tls"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,9 @@ class Outcome:
         return self.answer.header("Set-Cookie") if self.answer else None
 
 
-Flow = Generator[Request, Answer | Failure, Outcome]  # yields what to perform, is sent what came of it
+Flow = Generator[
+    Request, Answer | Failure, Outcome
+]  # yields what to perform, is sent what came of it
 
 
 def _first(headers: Headers, name: str) -> str | None:

@@ -33,13 +33,19 @@ class Webhook:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("11100: a webhook needs an absolute http or https URL")
-        bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))
-        bare += "?" if url.partition("#")[0].endswith("?") else ""  # a bare "?" is part of what is signed
+        bare = urlunsplit(
+            (parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, "")
+        )
+        bare += (
+            "?" if url.partition("#")[0].endswith("?") else ""
+        )  # a bare "?" is part of what is signed
         given = dict(parse_qsl(parts.fragment))
         number = {key: _ranged(key, given[key]) for key in _RANGES if key in given}
         return cls(
             url=bare,
-            credentials=(unquote(parts.username), unquote(parts.password or "")) if parts.username else None,
+            credentials=(unquote(parts.username), unquote(parts.password or ""))
+            if parts.username
+            else None,
             connect_timeout_s=number.get("ct", 5000) / 1000,
             read_timeout_s=number.get("rt", 15000) / 1000,
             total_timeout_s=number.get("tt", 15000) / 1000,

@@ -53,7 +53,8 @@ class Memcached:
         if len(self._seeds) == 1:
             return self._seeds[0][1]
         return max(
-            self._seeds, key=lambda seed: hashlib.blake2b(key, key=seed[0][:64], digest_size=8).digest()
+            self._seeds,
+            key=lambda seed: hashlib.blake2b(key, key=seed[0][:64], digest_size=8).digest(),
         )[1]
 
     def is_up(self, key: bytes) -> bool:

@@ -141,7 +141,9 @@ class Node:
         found = connection.answers.found()
         return Read(found.value, Token(self._generation, found.cas)) if found else Read(None, None)
 
-    def _settle(self, future: "asyncio.Future[Any]", result: Read | bool | wire.ServerRefused) -> None:
+    def _settle(
+        self, future: "asyncio.Future[Any]", result: Read | bool | wire.ServerRefused
+    ) -> None:
         if future.done():  # whoever asked has gone
             return
         if isinstance(result, wire.ServerRefused):

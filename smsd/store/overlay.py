@@ -63,7 +63,11 @@ class OverlayStore:
         return await self._load(key, (copy,) if copy else ())
 
     async def _load(
-        self, key: bytes, copies: tuple[Copy, ...], waited_s: float = 0.0, seen: Record | None = None
+        self,
+        key: bytes,
+        copies: tuple[Copy, ...],
+        waited_s: float = 0.0,
+        seen: Record | None = None,
     ) -> View:
         """`waited_s`: how long this message has waited for the store. `seen`: the record as it was last read
         for it, in case it cannot be read again.
@@ -77,7 +81,9 @@ class OverlayStore:
             return self._degraded(key, copies, seen)
         waited_s += time.monotonic() - asked_s
         waiting = self._pending.get(key)
-        return View(stored, (*copies, waiting) if waiting else copies, (token, waiting), waited_s=waited_s)
+        return View(
+            stored, (*copies, waiting) if waiting else copies, (token, waiting), waited_s=waited_s
+        )
 
     def _degraded(self, key: bytes, copies: tuple[Copy, ...], seen: Record | None = None) -> View:
         known = (*copies, seen) if seen else copies
@@ -131,7 +137,9 @@ class OverlayStore:
         if now_ms - waiting.last_ms >= self._ttl_ms:
             self._pending.remove(key, waiting)
             return
-        with contextlib.suppress(StoreUnavailable):  # the node is down again: the next round tries again
+        with contextlib.suppress(
+            StoreUnavailable
+        ):  # the node is down again: the next round tries again
             stored, token = await self.remote.load(key)
             merged = reconciled(
                 stored, waiting, now_ms=now_ms, ttl_ms=self._ttl_ms, random_bits=self._random_bits()

@@ -67,7 +67,13 @@ class _Event(logging.LogRecord):
 
 
 def event(
-    logger: logging.Logger, level: int, name: str, /, *, error: BaseException | None = None, **fields: object
+    logger: logging.Logger,
+    level: int,
+    name: str,
+    /,
+    *,
+    error: BaseException | None = None,
+    **fields: object,
 ) -> None:
     """Log what happened: a constant `name`, and fields of text, number, truth or a list of them.
 
@@ -157,7 +163,10 @@ def _time(created: float) -> str:
 
 
 def _json_line(record: logging.LogRecord, fields: Fields) -> bytes:
-    line = _ascii_json({"time": _time(record.created), "level": record.levelname.lower(), **fields}) + b"\n"
+    line = (
+        _ascii_json({"time": _time(record.created), "level": record.levelname.lower(), **fields})
+        + b"\n"
+    )
     if len(line) <= MAX_LINE_BYTES:
         return line
     return _json_line(record, {"event": str(fields["event"])[: MAX_TEXT // 2], "cut": True})
@@ -171,11 +180,15 @@ def _ascii_json(value: object) -> bytes:
             return line
     except (UnicodeEncodeError, OverflowError):  # a lone surrogate; an integer of more than 64 bits
         pass
-    return json.dumps(value, allow_nan=False, default=_type_name).replace("\x7f", "\\u007f").encode()
+    return (
+        json.dumps(value, allow_nan=False, default=_type_name).replace("\x7f", "\\u007f").encode()
+    )
 
 
 def _text_line(record: logging.LogRecord, fields: Fields) -> bytes:
-    words = [f"{_time(record.created)} {record.levelname.lower():<8} {_word(fields['event'], r'[ -~]+')}"]
+    words = [
+        f"{_time(record.created)} {record.levelname.lower():<8} {_word(fields['event'], r'[ -~]+')}"
+    ]
     words += [f"{name}={_word(value)}" for name, value in fields.items() if name != "event"]
     line = " ".join(words).encode()
     return (line if len(line) < MAX_LINE_BYTES else line[: MAX_LINE_BYTES - 5] + b" cut") + b"\n"
@@ -241,7 +254,9 @@ class _Hidden:
 
 def describe(error: BaseException) -> list[str]:
     """The chain of an exception: of each the type, smsd's own text, and the frames, the innermost first."""
-    return [line for link in _chain(error) for line in (_headline(link), *_frames(link.__traceback__))]
+    return [
+        line for link in _chain(error) for line in (_headline(link), *_frames(link.__traceback__))
+    ]
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -255,7 +270,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _headline(error: BaseException) -> str:
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
     if isinstance(error, SmsdError):
         return f"{name}: {scrub(str(error))}"
     if isinstance(error, OSError) and error.errno:
@@ -283,7 +302,14 @@ def _warning(
     line: str | None = None,  # noqa: ARG001 - source text
 ) -> None:
     place = _place(filename, lineno)
-    event(log, logging.WARNING, "warning", kind=category.__name__, text=scrub(str(message)), place=place)
+    event(
+        log,
+        logging.WARNING,
+        "warning",
+        kind=category.__name__,
+        text=scrub(str(message)),
+        place=place,
+    )
 
 
 def _uncaught(

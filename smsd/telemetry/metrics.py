@@ -31,11 +31,29 @@ from smsd.version import VERSION
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asks for
 
-HANDLERS = {"sms": (200, 400, 403, 405, 413, 503), "status": (204, 400, 403, 405, 413, 503), "other": (404,)}
+HANDLERS = {
+    "sms": (200, 400, 403, 405, 413, 503),
+    "status": (204, 400, 403, 405, 413, 503),
+    "other": (404,),
+}
 """Label `handler` and the codes it is expected to give."""
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
-_STORE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_STORE_BUCKETS = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+)
 _REASONS = ("signature_missing", "signature_mismatch", "account", "malformed", "too_large")
 _FALLBACKS = ("11200", "11205", "11215", "11217", "11750", "12100", "12200", "12300", "other")
 
@@ -61,7 +79,12 @@ class Durations(Collector):
     """
 
     def __init__(
-        self, name: str, help_: str, bounds_s: tuple[float, ...], *labels: str, registry: CollectorRegistry
+        self,
+        name: str,
+        help_: str,
+        bounds_s: tuple[float, ...],
+        *labels: str,
+        registry: CollectorRegistry,
     ) -> None:
         self._described = name, help_
         self._bounds_s = bounds_s
@@ -81,7 +104,9 @@ class Durations(Collector):
         family = HistogramMetricFamily(*self._described, labels=self._labels)
         bounds = [*map(floatToGoString, self._bounds_s), "+Inf"]
         for values, series in self._series.items():
-            family.add_metric(values, list(zip(bounds, accumulate(series.counts), strict=True)), series.sum_s)
+            family.add_metric(
+                values, list(zip(bounds, accumulate(series.counts), strict=True)), series.sum_s
+            )
         yield family
 
 
@@ -95,7 +120,10 @@ class Metrics:
         self._metrics()
         self.store_pending_gauge.set(0)
         Gauge(
-            "smsd_build_info", "Always 1; the version is in the label.", ["version"], registry=self.registry
+            "smsd_build_info",
+            "Always 1; the version is in the label.",
+            ["version"],
+            registry=self.registry,
         ).labels(VERSION).set(1)
         for node in nodes:
             self.store_up_gauge.labels(node).set(1)
@@ -116,22 +144,32 @@ class Metrics:
             key=("primary", "secondary", "account", "shared"),
         )
         self.cookies = self._counter(
-            "cookies", "Cookies received.", state=("absent", "valid", "expired", "foreign", "forged")
+            "cookies",
+            "Cookies received.",
+            state=("absent", "valid", "expired", "foreign", "forged"),
         )
         self.started = self._counter("conversations_started", "Conversations begun.")
         self.restored = self._counter(
-            "conversations_restored", "Conversations that memcached had lost.", source=("cookie", "overlay")
+            "conversations_restored",
+            "Conversations that memcached had lost.",
+            source=("cookie", "overlay"),
         )
-        self.fallbacks = self._counter("fallbacks", "Messages at the fallback URL.", error_code=_FALLBACKS)
+        self.fallbacks = self._counter(
+            "fallbacks", "Messages at the fallback URL.", error_code=_FALLBACKS
+        )
         self.reloads = self._counter("reloads", "Settings read again.", result=("ok", "refused"))
         self.store_conflicts = self._counter(
             "store_conflicts", "Records written by another hand between read and write."
         )
         self.store_errors = Counter(
-            "smsd_store_errors", "Failures of memcached nodes.", ["node", "kind"], registry=self.registry
+            "smsd_store_errors",
+            "Failures of memcached nodes.",
+            ["node", "kind"],
+            registry=self.registry,
         )
         self.overlay_dropped_counter = self._counter(
-            "store_dropped", "Overlay records dropped at the memory bound; their cookies hold the counts."
+            "store_dropped",
+            "Overlay records dropped at the memory bound; their cookies hold the counts.",
         )
         self.deliveries = Counter(
             "smsd_deliveries", "Status callbacks.", ["status", "error_code"], registry=self.registry
@@ -148,9 +186,13 @@ class Metrics:
             "store", "Of one operation, as a message waits for it.", _STORE_BUCKETS, "operation"
         )
         self._store_took = {name: self.store_duration.of(name) for name in ("read", "write")}
-        self.dialogue_duration = self._durations("dialogue", "Of the dialogue.", _REQUEST_BUCKETS).of()
+        self.dialogue_duration = self._durations(
+            "dialogue", "Of the dialogue.", _REQUEST_BUCKETS
+        ).of()
         self.segments = self._counter(
-            "reply_segments", "SMS segments of replies, as Twilio charges them.", encoding=("GSM-7", "UCS-2")
+            "reply_segments",
+            "SMS segments of replies, as Twilio charges them.",
+            encoding=("GSM-7", "UCS-2"),
         )
         self._segments = {name: self.segments.labels(name) for name in ("GSM-7", "UCS-2")}
         self.store_up_gauge = Gauge(
@@ -177,8 +219,12 @@ class Metrics:
                 counter.labels(value)
         return counter
 
-    def _durations(self, name: str, help_: str, bounds_s: tuple[float, ...], *labels: str) -> Durations:
-        return Durations(f"smsd_{name}_duration_seconds", help_, bounds_s, *labels, registry=self.registry)
+    def _durations(
+        self, name: str, help_: str, bounds_s: tuple[float, ...], *labels: str
+    ) -> Durations:
+        return Durations(
+            f"smsd_{name}_duration_seconds", help_, bounds_s, *labels, registry=self.registry
+        )
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """The page and its content type: Prometheus' or OpenMetrics' format, as `accept` has it."""

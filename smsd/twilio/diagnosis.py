@@ -57,16 +57,28 @@ _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _ORIGINAL_TARGET_HEADERS = ("X-Original-URI", "X-Original-URL", "X-Envoy-Original-Path")
 _FROM = ("FromCity", "FromState", "FromZip", "FromCountry")
 _TO = ("ToCity", "ToState", "ToZip", "ToCountry")
-_TRIMMED = ((b"", b" "), (b"", b"\n"), (b"", b"\r\n"), (b"", b"  "), (b" ", b""), (b"\n", b""), (b" ", b" "))
+_TRIMMED = (
+    (b"", b" "),
+    (b"", b"\n"),
+    (b"", b"\r\n"),
+    (b"", b"  "),
+    (b" ", b""),
+    (b"\n", b""),
+    (b" ", b" "),
+)
 
 
-def explain(ring: KeyRing, public_url: str, target: str, params: Params, headers: Mapping[str, str]) -> str:
+def explain(
+    ring: KeyRing, public_url: str, target: str, params: Params, headers: Mapping[str, str]
+) -> str:
     """One of CAUSES. `target` as for `candidate_urls`; `headers` by their usual names, or in any case."""
     signature = headers.get("X-Twilio-Signature", "").encode("latin-1", "replace")
     account_sid = next(iter(params.get("AccountSid", ())), b"").decode("utf-8", "replace")
     keys = ring.keys_for(account_sid, headers.get("X-Twilio-Webhooks-Signature-Settings"))
     bytes_tried = 0
-    for cause, key, signed in islice(_tries(ring, keys, public_url, target, params, headers), MOST_TRIES):
+    for cause, key, signed in islice(
+        _tries(ring, keys, public_url, target, params, headers), MOST_TRIES
+    ):
         if hmac.compare_digest(mac(key, signed), signature):
             return cause
         bytes_tried += len(signed)

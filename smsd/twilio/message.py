@@ -160,7 +160,9 @@ class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
         Opt-Out.
         """
         word = self.body.strip()
-        return (word.isascii() and word.upper() in OPT_OUT_WORDS) or bool(_text(self.form, "OptOutType"))
+        return (word.isascii() and word.upper() in OPT_OUT_WORDS) or bool(
+            _text(self.form, "OptOutType")
+        )
 
     @property
     def error_code(self) -> str | None:

@@ -191,7 +191,9 @@ def _joined(text: str, cut: int) -> bool:
     before, after = text[cut - 1], text[cut]
     if _ZWJ in (before, after) or unicodedata.category(after)[0] == "M":
         return True
-    if "\U0001f3fb" <= after <= "\U0001f3ff" or "\U000e0020" <= after <= "\U000e007f":  # skin tone, tag
+    if (
+        "\U0001f3fb" <= after <= "\U0001f3ff" or "\U000e0020" <= after <= "\U000e007f"
+    ):  # skin tone, tag
         return True
     flags = re.search("[\U0001f1e6-\U0001f1ff]*$", text[max(0, cut - _LONGEST_CLUSTER) : cut])
     return "\U0001f1e6" <= after <= "\U0001f1ff" and flags is not None and len(flags[0]) % 2 == 1

@@ -79,7 +79,10 @@ def signed_string(url: bytes, params: Params) -> bytes:
         pieces[1::2] = [value for (value,) in map(params.__getitem__, names)]
     except ValueError:  # a repeated name
         pieces = [
-            piece for name in names for value in sorted(set(params[name])) for piece in (_raw(name), value)
+            piece
+            for name in names
+            for value in sorted(set(params[name]))
+            for piece in (_raw(name), value)
         ]
     return url + b"".join(pieces)
 
@@ -151,7 +154,10 @@ class KeyRing:
     """
 
     def __init__(
-        self, primary: Secret, secondary: Secret | None = None, accounts: Mapping[str, Account] | None = None
+        self,
+        primary: Secret,
+        secondary: Secret | None = None,
+        accounts: Mapping[str, Account] | None = None,
     ) -> None:
         second = (Key(secondary.reveal(), "secondary"),) if secondary else ()
         self._general: tuple[Key, ...] = (Key(primary.reveal(), "primary"), *second)

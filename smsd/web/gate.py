@@ -36,7 +36,9 @@ class Gate:
         self._clock_s = clock_s
         self._explain_after_s = clock_s()
 
-    def check(self, uri: str, body: bytes, params: Params, signature: str, signature_settings: str) -> str:
+    def check(
+        self, uri: str, body: bytes, params: Params, signature: str, signature_settings: str
+    ) -> str:
         """The label of the key that signed. `uri` is the raw request target, `body` the raw form; the headers
         X-Twilio-Signature and X-Twilio-Webhooks-Signature-Settings are "" if they are not there.
         """
@@ -67,4 +69,6 @@ class Gate:
 
     def _target(self, uri: str) -> str:
         """The path below the public URL's, which an ingress may have stripped or not."""
-        return uri[len(self._prefix) :] if self._prefix and uri.startswith(f"{self._prefix}/") else uri
+        return (
+            uri[len(self._prefix) :] if self._prefix and uri.startswith(f"{self._prefix}/") else uri
+        )

@@ -15,7 +15,14 @@ from tornado.routing import Rule
 from tornado.web import Application, HTTPError, RequestHandler
 
 from smsd.conversation import cookie
-from smsd.errors import Malformed, Rejected, SignatureMismatch, SignatureMissing, TooLarge, WrongAccount
+from smsd.errors import (
+    Malformed,
+    Rejected,
+    SignatureMismatch,
+    SignatureMissing,
+    TooLarge,
+    WrongAccount,
+)
 from smsd.exchange.exchange import Answer, Exchange
 from smsd.telemetry import logs
 from smsd.telemetry.metrics import Metrics
@@ -136,7 +143,9 @@ class _Webhook:
         cause = self.gate.explain(request.target, request.form, request.headers)
         self.metrics.mismatches.labels(cause or "unknown").inc()
         if cause:
-            logs.event(log, logging.WARNING, "signature mismatch", cause=cause, advice=ADVICE[cause])
+            logs.event(
+                log, logging.WARNING, "signature mismatch", cause=cause, advice=ADVICE[cause]
+            )
 
 
 class Inbound(_Webhook):
@@ -196,7 +205,12 @@ class Status(_Webhook):
 
 
 def public_listener(
-    gate: Gate, exchange: Exchange, metrics: Metrics, *, prefix: str, extra: list[Rule | tuple[Any, ...]]
+    gate: Gate,
+    exchange: Exchange,
+    metrics: Metrics,
+    *,
+    prefix: str,
+    extra: list[Rule | tuple[Any, ...]],
 ) -> Listener:
     """The public listener. `extra` are the development server's pages."""
     inbound, status = Inbound(gate, exchange, metrics), Status(gate, exchange, metrics)
@@ -256,7 +270,11 @@ class AdminApplication(Application):
     """The admin listener: for Prometheus, the kubelet and people."""
 
     def __init__(
-        self, metrics: Metrics, *, ready: Callable[[], bool], status: Callable[[], dict[str, object]]
+        self,
+        metrics: Metrics,
+        *,
+        ready: Callable[[], bool],
+        status: Callable[[], dict[str, object]],
     ) -> None:
         def expose(page: RequestHandler) -> None:
             text, content_type = metrics.expose(page.request.headers.get("Accept", ""))

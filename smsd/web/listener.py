@@ -229,7 +229,11 @@ class Request(HTTPMessageDelegate):
     def _parsed(self) -> dict[str, list[bytes]]:
         content_type = self.header("Content-Type")
         is_form = content_type.startswith("application/x-www-form-urlencoded")
-        if is_form and len(self.body) <= USUAL_BYTES and not self.headers.get_list("Content-Encoding"):
+        if (
+            is_form
+            and len(self.body) <= USUAL_BYTES
+            and not self.headers.get_list("Content-Encoding")
+        ):
             return parse_form(self.body)
         form: dict[str, list[bytes]] = {}
         parse_body_arguments(content_type, self.body, form, {}, self.headers)

@@ -87,13 +87,18 @@ def in_turns(folder: Path, running: Servers) -> dict[str, list[Round]]:
                     counts=counts,
                 )
             )
-        say(f"round {number + 1}: " + ", ".join(f"{name} {of[-1].cpu_us:.0f}" for name, of in rounds.items()))
+        say(
+            f"round {number + 1}: "
+            + ", ".join(f"{name} {of[-1].cpu_us:.0f}" for name, of in rounds.items())
+        )
     return rounds
 
 
 def check_counts(smsd: Any, rounds: list[Round]) -> None:
     """What smsd counted is what was sent: each message once, but for those cut off when wrk ended."""
-    assert not any(each.off for each in rounds), f"numbers were wrong: {[each.off for each in rounds]}"
+    assert not any(each.off for each in rounds), (
+        f"numbers were wrong: {[each.off for each in rounds]}"
+    )
     sent = sum(each.sent for each in rounds)
     answered = sum(each.counted for each in rounds)
     counted = smsd.metric('smsd_messages_total{outcome="counted"}')
@@ -120,7 +125,9 @@ def verdict(rounds: dict[str, list[Round]]) -> None:
     """Ratios of a round each, since what else the machine does changes from minute to minute; their median."""
     say("\nCPU of the bare handler over that of …")
     for name, of in rounds.items():
-        ratios = [bare.cpu_us / each.cpu_us for bare, each in zip(rounds["bare handler"], of, strict=True)]
+        ratios = [
+            bare.cpu_us / each.cpu_us for bare, each in zip(rounds["bare handler"], of, strict=True)
+        ]
         say(f"  {name:20} {median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
     say(f"goal for smsd: {GOAL}, at least {LEAST}, and ahead of every peer")
 

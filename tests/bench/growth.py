@@ -36,7 +36,9 @@ LIVE_TURNS = 5
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="smsd-bench-") as folder:
         file = Path(folder) / "traffic"
-        say(f"smsd alone; CPU for a message and answer time, medians of {ROUNDS} rounds of {SECONDS} s")
+        say(
+            f"smsd alone; CPU for a message and answer time, medians of {ROUNDS} rounds of {SECONDS} s"
+        )
         by_conversations(file)
         by_flight(file)
         by_distance(file)
@@ -53,7 +55,9 @@ def rounds(file: Path, smsd: Smsd, seed: int, **settings: int | bool) -> list[Ro
         traffic.write(file, messages=messages, conversations=CONVERSATIONS, seed=seed * 20 + number)
         given = {"in_flight": IN_FLIGHT, **settings}
         made.append(measure.play(file, port=smsd.port, pid=smsd.pid, seconds=SECONDS, **given))  # type: ignore[arg-type]
-        assert not made[-1].off or not given.get("counts", True), f"numbers were off by {made[-1].off}"
+        assert not made[-1].off or not given.get("counts", True), (
+            f"numbers were off by {made[-1].off}"
+        )
     return made
 
 
@@ -88,12 +92,19 @@ def by_conversations(file: Path) -> None:
                 traffic.write_among(file, messages=SECONDS * FASTEST_PER_S, live=live, seed=number)
                 made.append(
                     measure.play(
-                        file, port=smsd.port, pid=smsd.pid, seconds=SECONDS, in_flight=IN_FLIGHT, counts=False
+                        file,
+                        port=smsd.port,
+                        pid=smsd.pid,
+                        seconds=SECONDS,
+                        in_flight=IN_FLIGHT,
+                        counts=False,
                     )
                 )
             begun = smsd.metric("smsd_conversations_started_total")
             assert begun == 0, f"{begun} conversations were not found in memcached"
-            scaled = "" if live < MOST or MOST >= 1_000_000 else " (scaled down by BENCH_CONVERSATIONS)"
+            scaled = (
+                "" if live < MOST or MOST >= 1_000_000 else " (scaled down by BENCH_CONVERSATIONS)"
+            )
             show(f"{live:,}", made, f"  {used / items:,.0f} bytes in memcached for each{scaled}")
 
 
@@ -114,7 +125,9 @@ def filled(store: Memcached, live: int) -> None:
     for start in range(0, live, 1000):
         names = (traffic.number(0, place) for place in range(start, min(live, start + 1000)))
         ids = (conversation.conversation_id(key, ACCOUNT, to, traffic.SENDER) for to in names)
-        assert not client.set_many({storage_key(each): packed for each in ids}, expire=14402, noreply=False)
+        assert not client.set_many(
+            {storage_key(each): packed for each in ids}, expire=14402, noreply=False
+        )
     client.close()
 
 
@@ -147,7 +160,14 @@ def delayed(port: int, delay_ms: float) -> Iterator[str]:
     """The node's name behind a proxy that brings its answers so much later."""
     proxy_port = free_port()
     with servers.on_core(servers.LOAD_CORE):
-        command = [sys.executable, "-m", "tests.bench.delay", str(port), str(delay_ms), str(proxy_port)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.bench.delay",
+            str(port),
+            str(delay_ms),
+            str(proxy_port),
+        ]
         proxy = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         probe = Memcached()
@@ -169,7 +189,9 @@ def by_processes(folder: Path) -> None:
             ]
             made: list[list[Round]] = [[] for _ in running]
 
-            def play(place: int, running: list[Smsd] = running, made: list[list[Round]] = made) -> None:
+            def play(
+                place: int, running: list[Smsd] = running, made: list[list[Round]] = made
+            ) -> None:
                 made[place] = rounds(folder / str(place), running[place], 200 + place)
 
             threads = [threading.Thread(target=play, args=(place,)) for place in range(count)]
@@ -205,7 +227,10 @@ def overload(file: Path, capacity: float) -> None:
         made = []
         for number in range(OVERLOAD_ROUNDS):
             traffic.write(
-                file, messages=OVERLOAD_S * FASTEST_PER_S, conversations=CONVERSATIONS, seed=8000 + number
+                file,
+                messages=OVERLOAD_S * FASTEST_PER_S,
+                conversations=CONVERSATIONS,
+                seed=8000 + number,
             )
             made.append(
                 measure.play(

@@ -69,7 +69,14 @@ def play(
     may_shed  503 is a right answer
     """
     command = ["wrk", "-t", "1", "-c", str(in_flight), "-d", f"{seconds}s", "--timeout", "20s"]
-    command += ["-s", str(HERE / "load.lua"), f"http://127.0.0.1:{port}/sms", "--", str(traffic), cookie]
+    command += [
+        "-s",
+        str(HERE / "load.lua"),
+        f"http://127.0.0.1:{port}/sms",
+        "--",
+        str(traffic),
+        cookie,
+    ]
     command.append(str(pause_ms))
     before = cpu_s(pid)
     with on_core(LOAD_CORE):

@@ -83,7 +83,9 @@ def flask(node: str) -> Process:
         "--keep-alive",
         "75",
     )
-    return Process(*gunicorn, "--chdir", str(HERE / "peers"), "flask_app:app", "--bind", env=_peer_env(node))
+    return Process(
+        *gunicorn, "--chdir", str(HERE / "peers"), "flask_app:app", "--bind", env=_peer_env(node)
+    )
 
 
 def starlette(node: str) -> Process:
@@ -99,7 +101,11 @@ def starlette(node: str) -> Process:
 
 
 def express(node: str) -> Process:
-    env = {"NODE_ENV": "production", "NODE_PATH": str(PEERS / "node/node_modules"), **_peer_env(node)}
+    env = {
+        "NODE_ENV": "production",
+        "NODE_PATH": str(PEERS / "node/node_modules"),
+        **_peer_env(node),
+    }
     return Process("node", str(HERE / "peers/express_app.js"), env=env)
 
 

@@ -55,7 +55,11 @@ class Watch:
         self.complaints: list[str] = []
         self.strangers: list[str] = []
         page.on(
-            "console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None
+            "console",
+            lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None,
         )
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda r: self.strangers.append(r.url) if urlsplit(r.url).netloc != host else None)
+        page.on(
+            "request",
+            lambda r: self.strangers.append(r.url) if urlsplit(r.url).netloc != host else None,
+        )

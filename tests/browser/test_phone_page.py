@@ -21,8 +21,12 @@ def open_page(browser: Browser, server: DevServer) -> Iterator[Open]:
     """Opens pages, and fails the test if one of them complained or asked another host."""
     opened: list[tuple[Page, Watch, bool]] = []
 
-    def open_page(size: str = "desk", scheme: Scheme = "light", *, may_complain: bool = False) -> Page:
-        context = browser.new_context(viewport=SIZES[size], color_scheme=scheme, reduced_motion="reduce")
+    def open_page(
+        size: str = "desk", scheme: Scheme = "light", *, may_complain: bool = False
+    ) -> Page:
+        context = browser.new_context(
+            viewport=SIZES[size], color_scheme=scheme, reduced_motion="reduce"
+        )
         page = context.new_page()
         opened.append((page, Watch(page, f"127.0.0.1:{server.port}"), may_complain))
         page.goto(f"{server.url}/phone")
@@ -91,7 +95,9 @@ def test_a_whole_conversation(open_page: Open, size: str, scheme: Scheme) -> Non
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
     page.screenshot(path=ARTEFACTS / f"{size}-{scheme}.png")
     if size != "pocket":
-        boxes = [page.locator(name).bounding_box() for name in (".phone", ".switches", ".inspector")]
+        boxes = [
+            page.locator(name).bounding_box() for name in (".phone", ".switches", ".inspector")
+        ]
         assert not any(overlap(one, other) for one, other in combinations(boxes, 2))
     else:
         for view in ("Switches", "Inspector"):
@@ -177,7 +183,9 @@ def test_a_lost_or_an_old_cookie_changes_no_count(open_page: Open, switch: str) 
 
 def test_lost_and_old_exclude_each_other_and_can_be_undone(open_page: Open) -> None:
     page = open_page()
-    lost, old = (page.get_by_role("switch", name=name) for name in ("Lose the cookie", "Send an old cookie"))
+    lost, old = (
+        page.get_by_role("switch", name=name) for name in ("Lose the cookie", "Send an old cookie")
+    )
     lost.check()
     old.check()
     expect(lost).not_to_be_checked()
@@ -349,7 +357,9 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_has_enough_contrast_and_every_control_a_name(open_page: Open, scheme: Scheme) -> None:
+def test_every_text_has_enough_contrast_and_every_control_a_name(
+    open_page: Open, scheme: Scheme
+) -> None:
     page = open_page("desk", scheme)
     be_a_stranger(page)
     page.get_by_role("switch", name="Deliver twice").check()
@@ -360,14 +370,18 @@ def test_every_text_has_enough_contrast_and_every_control_a_name(open_page: Open
     expect(page.locator(".trouble")).to_be_visible()
     page.get_by_role("switch", name="Lose the cookie").check()
     assert page.evaluate(CONTRAST) == []
-    for control in page.locator("button:visible, input:visible, select:visible, textarea:visible").all():
+    for control in page.locator(
+        "button:visible, input:visible, select:visible, textarea:visible"
+    ).all():
         assert control.evaluate(
             "n => n.ariaLabel || n.innerText || [...(n.labels || [])].map((l) => l.innerText).join()"
         )
 
 
 def test_a_server_that_is_gone_is_said_and_found_again(open_page: Open, server: DevServer) -> None:
-    page = open_page(may_complain=True)  # the browser itself reports refused connections on the console
+    page = open_page(
+        may_complain=True
+    )  # the browser itself reports refused connections on the console
     number = be_a_stranger(page)
     server.process.kill()
     expect(page.get_by_role("alert").first).to_contain_text("The server is gone")

@@ -21,7 +21,10 @@ SECRET_NAMES = ("TWILIO_AUTH_TOKEN", "SMSD_COOKIE_KEYS", "SMSD_HASH_KEY")
 
 
 def smsd(
-    *args: str, env: dict[str, str] | None = None, stdin: str = "", program: tuple[str, ...] = ("-m", "smsd")
+    *args: str,
+    env: dict[str, str] | None = None,
+    stdin: str = "",
+    program: tuple[str, ...] = ("-m", "smsd"),
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, with nothing in its environment but PATH and `env`."""
     return subprocess.run(
@@ -117,7 +120,15 @@ def test_serve_has_one_line_for_each_wrong_setting_and_shows_no_value(tmp_path: 
     lines = done.stderr.splitlines()
     assert sorted(line.split(": ")[1] for line in lines) == sorted(wrong)
     assert all(line.startswith("smsd: ") for line in lines)
-    for hidden in ("with-blank", "cookie-secret", "hash-secret", "hidden", "file-secret", "99999", "redis"):
+    for hidden in (
+        "with-blank",
+        "cookie-secret",
+        "hash-secret",
+        "hidden",
+        "file-secret",
+        "99999",
+        "redis",
+    ):
         assert hidden not in done.stderr
 
 
@@ -171,7 +182,9 @@ class Reply:
         return "hi"
 """
     (tmp_path / "shut.py").write_text(source)
-    done = smsd("serve", env={**SETTINGS, "SMSD_DIALOGUE": "shut:Reply", "PYTHONPATH": str(tmp_path)})
+    done = smsd(
+        "serve", env={**SETTINGS, "SMSD_DIALOGUE": "shut:Reply", "PYTHONPATH": str(tmp_path)}
+    )
     assert done.returncode == 2
     assert "SMSD_DIALOGUE: open() failed: OSError" in done.stderr
     assert "my-own-secret" not in done.stderr
@@ -205,7 +218,11 @@ def listening(pid: int) -> set[tuple[str, int]]:
             columns = line.split()
             if columns[3] == "0A" and columns[9] in inodes:
                 address, port = columns[1].split(":")
-                shown = socket.inet_ntoa(bytes.fromhex(address)[::-1]) if table == "tcp" else f"[{address}]"
+                shown = (
+                    socket.inet_ntoa(bytes.fromhex(address)[::-1])
+                    if table == "tcp"
+                    else f"[{address}]"
+                )
                 found.add((shown, int(port, 16)))
     return found
 
@@ -218,7 +235,9 @@ def curl_line(server: Smsd) -> str:
 
 
 @pytest.mark.parametrize("given", [free_port(), 0])
-def test_serve_dev_needs_nothing_and_says_where_the_phone_is_and_a_curl_line_that_works(given: int) -> None:
+def test_serve_dev_needs_nothing_and_says_where_the_phone_is_and_a_curl_line_that_works(
+    given: int,
+) -> None:
     with Smsd(NOTHING, args=("--dev", "--port", str(given), "--admin-port", "0")) as server:
         port = given or server.port
         assert f"http://127.0.0.1:{port}/phone\n" in server.log()
@@ -270,7 +289,9 @@ def test_keys_prints_two_lines_that_serve_accepts_and_new_ones_each_time() -> No
     assert set(first) == {"SMSD_COOKIE_KEYS", "SMSD_HASH_KEY"}
     assert len(runs[0].stdout.splitlines()) == 2
     assert not set(first.values()) & set(second.values())
-    assert len({*first.values(), first["SMSD_COOKIE_KEYS"].removeprefix("1:")}) == 3, "two different secrets"
+    assert len({*first.values(), first["SMSD_COOKIE_KEYS"].removeprefix("1:")}) == 3, (
+        "two different secrets"
+    )
     with Smsd({**first}) as server:
         assert wire.post(server.address, wire.message()).status == 200
 

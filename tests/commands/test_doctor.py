@@ -25,7 +25,9 @@ def doctor(**env: str) -> subprocess.CompletedProcess[str]:
 
 def wrong(done: subprocess.CompletedProcess[str]) -> list[str]:
     """What it found to be wrong."""
-    return [line.removeprefix("WRONG ") for line in done.stdout.splitlines() if line.startswith("WRONG")]
+    return [
+        line.removeprefix("WRONG ") for line in done.stdout.splitlines() if line.startswith("WRONG")
+    ]
 
 
 def test_all_well_is_0_and_every_check_is_named() -> None:
@@ -43,7 +45,8 @@ def test_all_well_is_0_and_every_check_is_named() -> None:
         assert f"ok    {check}\n" in done.stdout
     for node in (one.node, two.node):
         assert re.search(
-            rf"ok    memcached {node}: version [0-9.]+, written and read back in [0-9.]+ ms\n", done.stdout
+            rf"ok    memcached {node}: version [0-9.]+, written and read back in [0-9.]+ ms\n",
+            done.stdout,
         )
     assert left == 0, "its own key is deleted again"
 
@@ -111,7 +114,10 @@ def scripted(*answers: bytes) -> Iterator[str]:
     [
         ((b"HTTP/1.1 400 Bad Request\r\n\r\n",), "MemcacheUnknownError"),
         ((b"",), "MemcacheUnexpectedCloseError"),
-        ((b"VERSION 1.6.0\r\n", b"SERVER_ERROR out of memory storing object\r\n"), "MemcacheServerError"),
+        (
+            (b"VERSION 1.6.0\r\n", b"SERVER_ERROR out of memory storing object\r\n"),
+            "MemcacheServerError",
+        ),
         (
             (b"VERSION 1.6.0\r\n", b"STORED\r\n", b"END\r\n", b"NOT_FOUND\r\n"),
             "did not give back what was written",
@@ -151,7 +157,9 @@ def test_what_is_likely_a_mistake_is_a_note_and_not_wrong() -> None:
 
 
 def test_it_never_shows_a_secret(tmp_path: Path) -> None:
-    (tmp_path / "accounts.toml").write_text(f'[AC{"1" * 32}]\ntokens = ["sub-account-secret-sub-account"]\n')
+    (tmp_path / "accounts.toml").write_text(
+        f'[AC{"1" * 32}]\ntokens = ["sub-account-secret-sub-account"]\n'
+    )
     with Memcached() as node:
         done = doctor(
             SMSD_STORE=f"memcached://{node.node}",

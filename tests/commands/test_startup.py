@@ -41,7 +41,9 @@ def cpu_s(pid: int) -> float:
 def resident_mb(pid: int) -> float:
     """The most memory it had resident so far."""
     (line,) = [
-        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM:")
     ]
     return int(line.split()[1]) / 1024
 
@@ -77,6 +79,10 @@ def test_production_never_imports_what_it_does_not_need(tmp_path: Path) -> None:
             server.admin("/metrics")
             assert b"told" in wire.post(server.address, wire.message()).body
     modules = told.read_text().split()
-    assert {"smsd.exchange.exchange", "smsd.store.memcached", "tornado.web", "pymemcache"} <= set(modules)
-    needless = [name for name in modules if any(name == bad or name.startswith(f"{bad}.") for bad in NEVER)]
+    assert {"smsd.exchange.exchange", "smsd.store.memcached", "tornado.web", "pymemcache"} <= set(
+        modules
+    )
+    needless = [
+        name for name in modules if any(name == bad or name.startswith(f"{bad}.") for bad in NEVER)
+    ]
     assert needless == []

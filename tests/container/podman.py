@@ -39,7 +39,9 @@ def podman(*args: object, check: bool = True, stdin: str | None = None) -> str:
 def run(*args: object, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
     """podman, whether it succeeds or not."""
     command = [str(ENGINE), "podman", *map(str, args)]
-    return subprocess.run(command, input=stdin, check=False, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        command, input=stdin, check=False, capture_output=True, text=True, timeout=120
+    )
 
 
 def inspect(kind: str, name: str) -> dict[str, Any]:
@@ -87,7 +89,10 @@ class Container:
 
 @contextlib.contextmanager
 def container(
-    image: str, *args: object, options: tuple[object, ...] = (), environ: Mapping[str, str] | None = None
+    image: str,
+    *args: object,
+    options: tuple[object, ...] = (),
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[Container]:
     """A container in the background, removed at the end."""
     variables = [f"--env={key}={value}" for key, value in (environ or {}).items()]

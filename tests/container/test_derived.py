@@ -5,7 +5,17 @@ from pathlib import Path
 
 from smsd.simulator import BlockingClient
 
-from .podman import CHECKOUT, HARDENED, PUBLIC_URL, SETTINGS, TOKEN, container, podman, run, wait_until
+from .podman import (
+    CHECKOUT,
+    HARDENED,
+    PUBLIC_URL,
+    SETTINGS,
+    TOKEN,
+    container,
+    podman,
+    run,
+    wait_until,
+)
 
 BUILD = (
     "build",
@@ -23,7 +33,9 @@ BUILD = (
 def block(name: str) -> str:
     """The file of this name in the README: the example that begins with it."""
     readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-    (text,) = re.findall(rf"^```\w+\n(# {re.escape(name)}\n.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(
+        rf"^```\w+\n(# {re.escape(name)}\n.*?)^```$", readme, re.MULTILINE | re.DOTALL
+    )
     return str(text)
 
 

@@ -72,7 +72,11 @@ def test_it_holds_no_build_tools_and_only_compiled_modules(image: str) -> None:
         ls -A /app"""
     listing = podman("run", "--rm", "--entrypoint", "sh", image, "-c", script).split()
     assert {"smsd", "tornado"} <= set(listing)
-    tools = [n for n in listing if re.match(r"(pip|setuptools|wheel|_distutils_hack|uv)\b", n, re.IGNORECASE)]
+    tools = [
+        n
+        for n in listing
+        if re.match(r"(pip|setuptools|wheel|_distutils_hack|uv)\b", n, re.IGNORECASE)
+    ]
     assert tools == []
     assert "compiled:" not in listing
 
@@ -86,13 +90,18 @@ def test_docker_run_as_the_readme_says_answers_the_curl_line_it_prints(image: st
     with container(image, "serve", "--dev", "--host", "0.0.0.0", options=options) as dev:  # noqa: S104
         wait_until(lambda: status("http://127.0.0.1:8080/phone") == 200, "the phone page")
         (curl,) = re.findall(r"\b(curl .*/sms)$", dev.logs(), re.MULTILINE)
-        done = subprocess.run(["sh", "-c", curl], check=False, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(
+            ["sh", "-c", curl], check=False, capture_output=True, text=True, timeout=20
+        )
         assert "<Response>" in done.stdout, done
 
 
 def test_hardened_it_answers_signed_webhooks(smsd: Container) -> None:
     client = phone(smsd)
-    assert client.text("hi").text == "Thanks for the new message! Rey has messaged +14158141829 1 times"
+    assert (
+        client.text("hi").text
+        == "Thanks for the new message! Rey has messaged +14158141829 1 times"
+    )
     assert client.text("hi again").text == "Rey has messaged +14158141829 2 times"
     assert phone(smsd, token="another").text("hi").codes
 
@@ -113,7 +122,9 @@ def test_smsd_itself_is_process_1(smsd: Container) -> None:
 
 def test_time_to_the_first_answer_and_memory_at_rest(image: str, figures: dict[str, str]) -> None:
     begun_s = time.monotonic()
-    with container(image, options=("--publish", "8080:8080", *HARDENED), environ=SETTINGS) as started:
+    with container(
+        image, options=("--publish", "8080:8080", *HARDENED), environ=SETTINGS
+    ) as started:
         client = BlockingClient(f"{PUBLIC_URL}/sms", token=TOKEN, connect_to="127.0.0.1:8080")
         wait_until(lambda: client.text("hi").text, "the first answer")
         figures["from `run` to the first answer"] = f"{time.monotonic() - begun_s:.1f} s"
@@ -130,7 +141,9 @@ def test_without_settings_it_exits_with_2_and_names_each(image: str) -> None:
         assert name in done.stderr
 
 
-def test_sigterm_finishes_the_request_in_flight_and_exits_with_0(image: str, dialogue: Path) -> None:
+def test_sigterm_finishes_the_request_in_flight_and_exits_with_0(
+    image: str, dialogue: Path
+) -> None:
     (dialogue / "mine.py").write_text(SLOW_DIALOGUE)
     options = ("--volume", f"{dialogue}:/app:ro", "--tmpfs", "/tmp", *HARDENED)  # noqa: S108
     environ = {**SETTINGS, "SMSD_DIALOGUE": "mine:reply", "SMSD_DRAIN_DELAY": "1"}
@@ -139,7 +152,9 @@ def test_sigterm_finishes_the_request_in_flight_and_exits_with_0(image: str, dia
         answers: list[str | None] = []
         asking = threading.Thread(target=lambda: answers.append(phone(slow).text("hi").text))
         asking.start()
-        wait_until(lambda: run("exec", slow.name, "test", "-e", "/tmp/asked").returncode == 0, "it asks")  # noqa: S108
+        wait_until(
+            lambda: run("exec", slow.name, "test", "-e", "/tmp/asked").returncode == 0, "it asks"
+        )  # noqa: S108
         admin = slow.admin
         slow.signal("TERM")
         wait_until(lambda: status(f"{admin}/readyz") == 503, "readiness fails")
@@ -175,11 +190,17 @@ def test_a_changed_secret_is_taken_without_a_restart(image: str, tmp_path: Path)
     with container(image, options=options, environ=environ) as rotating:
         wait_until(rotating.is_ready, "smsd is ready")
         assert phone(rotating).text("hi").text
-        _swap(secrets, "..2", {"TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_AUTH_TOKEN_SECONDARY": "promoted"})
-        wait_until(lambda: phone(rotating, token="promoted").text("hi").text, "the new token counts")
+        _swap(
+            secrets, "..2", {"TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_AUTH_TOKEN_SECONDARY": "promoted"}
+        )
+        wait_until(
+            lambda: phone(rotating, token="promoted").text("hi").text, "the new token counts"
+        )
         assert phone(rotating).text("hi").text, "and the old one too"
         reloads = re.findall(
-            r'^smsd_reloads_total{result="(\w+)"} (\S+)$', get(f"{rotating.admin}/metrics"), re.MULTILINE
+            r'^smsd_reloads_total{result="(\w+)"} (\S+)$',
+            get(f"{rotating.admin}/metrics"),
+            re.MULTILINE,
         )
         assert dict(reloads) == {"ok": "1.0", "refused": "0.0"}
 

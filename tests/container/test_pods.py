@@ -44,8 +44,18 @@ def secret(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Made as the README says."""
     token_file = tmp_path_factory.mktemp("token") / "token"
     token_file.write_text(TOKEN + "\n")
-    command = [sys.executable, "-m", "smsd", "keys", "--kubernetes", "--token-file", str(token_file)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30, cwd=CHECKOUT)
+    command = [
+        sys.executable,
+        "-m",
+        "smsd",
+        "keys",
+        "--kubernetes",
+        "--token-file",
+        str(token_file),
+    ]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=30, cwd=CHECKOUT
+    )
     manifest = yaml.safe_load(done.stdout)
     name = manifest["metadata"]["name"]
     podman("secret", "create", name, "-", stdin=json.dumps({"data": manifest["stringData"]}))
@@ -74,7 +84,10 @@ def pods_of(stateful_set: Manifest) -> Iterator[Manifest]:
         yield {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "labels": stateful_set["spec"]["template"]["metadata"]["labels"]},
+            "metadata": {
+                "name": name,
+                "labels": stateful_set["spec"]["template"]["metadata"]["labels"],
+            },
             "spec": {**spec, "containers": [bare]},
         }
 
@@ -113,12 +126,17 @@ def smsd_pod(
 
 
 def phone(from_: str = "+14158675309") -> BlockingClient:
-    return BlockingClient(f"{PUBLIC_URL}/sms", token=TOKEN, connect_to="127.0.0.1:8080", from_=from_)
+    return BlockingClient(
+        f"{PUBLIC_URL}/sms", token=TOKEN, connect_to="127.0.0.1:8080", from_=from_
+    )
 
 
 @pytest.mark.usefixtures("smsd_pod")
 def test_the_pod_answers_signed_webhooks_and_knows_the_people_of_the_config_map() -> None:
-    assert phone().text("hi").text == "Thanks for the new message! Rey has messaged +14158141829 1 times"
+    assert (
+        phone().text("hi").text
+        == "Thanks for the new message! Rey has messaged +14158141829 1 times"
+    )
     assert (
         phone("+15550001111").text("hi").text
         == "Thanks for the new message! Friend has messaged +14158141829 1 times"

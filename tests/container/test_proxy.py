@@ -9,7 +9,17 @@ import pytest
 
 from smsd.simulator import BlockingClient
 
-from .podman import HARDENED, SETTINGS, TOKEN, Container, container, get, process, status, wait_until
+from .podman import (
+    HARDENED,
+    SETTINGS,
+    TOKEN,
+    Container,
+    container,
+    get,
+    process,
+    status,
+    wait_until,
+)
 
 CONFIG = """
 daemon off;
@@ -92,17 +102,25 @@ def proxy(folder: Path, replicas: dict[str, Container]) -> Iterator[None]:
     ids=["no prefix", "prefix passed on", "prefix stripped"],
 )
 @pytest.mark.usefixtures("proxy")
-def test_signatures_hold_behind_the_proxy(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signatures_hold_behind_the_proxy(
+    url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(folder / "tls.crt"))
     client = BlockingClient(url, token=TOKEN)
-    outcomes = [client.text("hi"), client.text("and hi"), client.text("query", extra={"Query": "a b&c=ü"})]
+    outcomes = [
+        client.text("hi"),
+        client.text("and hi"),
+        client.text("query", extra={"Query": "a b&c=ü"}),
+    ]
     assert [outcome.status for outcome in outcomes] == [200, 200, 200]
     assert [(outcome.text or "").split()[-2] for outcome in outcomes] == ["1", "2", "3"]
     assert all("Secure" in (outcome.cookie or "") for outcome in outcomes)
 
 
 @pytest.mark.usefixtures("proxy")
-def test_a_webhook_set_to_http_is_refused_and_the_cause_is_named(replicas: dict[str, Container]) -> None:
+def test_a_webhook_set_to_http_is_refused_and_the_cause_is_named(
+    replicas: dict[str, Container],
+) -> None:
     assert BlockingClient("http://localhost/sms", token=TOKEN).text("hi").text is None
     page = get(f"{replicas['plain'].admin}/metrics")
     named = [

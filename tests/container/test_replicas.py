@@ -7,7 +7,18 @@ import pytest
 
 from smsd.simulator import LOST, Client, Outcome
 
-from .podman import HARDENED, PUBLIC_URL, SETTINGS, SID, TOKEN, Container, container, get, podman, wait_until
+from .podman import (
+    HARDENED,
+    PUBLIC_URL,
+    SETTINGS,
+    SID,
+    TOKEN,
+    Container,
+    container,
+    get,
+    podman,
+    wait_until,
+)
 
 NODES = "memcached-0.memcached:11211"
 
@@ -36,7 +47,9 @@ def memcached(network: str, memcached_image: str) -> Iterator[Container]:
 
 
 @pytest.fixture(scope="module")
-def replicas(network: str, memcached: Container, image: str) -> Iterator[tuple[Container, Container]]:
+def replicas(
+    network: str, memcached: Container, image: str
+) -> Iterator[tuple[Container, Container]]:
     environ = {**SETTINGS, "SMSD_STORE": f"memcached://{NODES}", "SMSD_LOOP_LIMIT": "0"}
     options = ("--network", network, *HARDENED)
     with (
@@ -61,13 +74,16 @@ def test_replicas_count_one_conversation_together(replicas: tuple[Container, Con
     async def go() -> list[Outcome]:
         async with phone("+15550000001") as client:
             return [
-                await client.text("hi", cookies=LOST, connect_to=replicas[i % 2].address) for i in range(6)
+                await client.text("hi", cookies=LOST, connect_to=replicas[i % 2].address)
+                for i in range(6)
             ]
 
     assert counts(asyncio.run(go())) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_message_delivered_to_both_at_once_counts_once(replicas: tuple[Container, Container]) -> None:
+def test_a_message_delivered_to_both_at_once_counts_once(
+    replicas: tuple[Container, Container],
+) -> None:
     async def go() -> tuple[list[Outcome], Outcome]:
         async with phone("+15550000002") as client:
             message = client.compose("hi")
@@ -101,5 +117,9 @@ def test_without_memcached_both_still_answer_and_afterwards_nothing_is_lost(
 
 
 def _pending(replica: Container) -> float:
-    (line,) = [x for x in get(f"{replica.admin}/metrics").splitlines() if x.startswith("smsd_store_pending ")]
+    (line,) = [
+        x
+        for x in get(f"{replica.admin}/metrics").splitlines()
+        if x.startswith("smsd_store_pending ")
+    ]
     return float(line.split()[1])

@@ -22,7 +22,10 @@ API = "http://127.0.0.1:9099/api/v1"
 def prometheus(smsd: Container, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "rules.yaml").write_text(yaml.safe_dump(yaml.safe_load(RULES.read_text())["spec"]))
-    scrape = {"job_name": "smsd", "static_configs": [{"targets": [smsd.admin.removeprefix("http://")]}]}
+    scrape = {
+        "job_name": "smsd",
+        "static_configs": [{"targets": [smsd.admin.removeprefix("http://")]}],
+    }
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yaml"],
@@ -58,17 +61,25 @@ def test_the_target_is_up_and_its_messages_are_counted(smsd: Container) -> None:
     client = BlockingClient(f"{PUBLIC_URL}/sms", token=TOKEN, connect_to=smsd.address)
     for _ in range(3):
         assert client.text("hi").status == 200
-    wait_until(lambda: value('smsd_messages_total{outcome="counted"}') == 3, "three messages are counted")
+    wait_until(
+        lambda: value('smsd_messages_total{outcome="counted"}') == 3, "three messages are counted"
+    )
     assert value('smsd_request_duration_seconds_count{handler="sms", code="200"}') == 3
     assert value("count(smsd_build_info)") == 1
 
 
 @pytest.mark.usefixtures("prometheus")
 def test_every_rule_is_loaded_and_evaluates_without_error() -> None:
-    expected = {r["alert"] for g in yaml.safe_load(RULES.read_text())["spec"]["groups"] for r in g["rules"]}
+    expected = {
+        r["alert"] for g in yaml.safe_load(RULES.read_text())["spec"]["groups"] for r in g["rules"]
+    }
 
     def health() -> dict[str, str]:
-        return {rule["name"]: rule["health"] for group in ask("rules")["groups"] for rule in group["rules"]}
+        return {
+            rule["name"]: rule["health"]
+            for group in ask("rules")["groups"]
+            for rule in group["rules"]
+        }
 
     wait_until(lambda: "unknown" not in health().values(), "every rule was evaluated")
     assert health() == dict.fromkeys(expected, "ok")
@@ -88,6 +99,11 @@ def test_what_it_scrapes_passes_promtools_check(smsd: Container) -> None:
 
 def promtool_check(page: str) -> str:
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=page, check=False, capture_output=True, text=True, timeout=30
+        ["promtool", "check", "metrics"],
+        input=page,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     return done.stdout + done.stderr

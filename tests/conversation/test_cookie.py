@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from tornado.web import create_signed_value, decode_signed_value
 
 from smsd.conversation import merging as c
-from smsd.conversation.cookie import DIGESTS, MAX_BYTES, MAX_DATA_BYTES, NAME, CookieCodec, pack, unpack
+from smsd.conversation.cookie import (
+    DIGESTS,
+    MAX_BYTES,
+    MAX_DATA_BYTES,
+    NAME,
+    CookieCodec,
+    pack,
+    unpack,
+)
 from smsd.conversation.record import Record
 from smsd.errors import CookieError, CookieExpired, CookieForeign, CookieForged
 from tests.conversation.test_merging import START_MS, World, records
@@ -58,8 +66,15 @@ def test_the_known_answer() -> None:
 
 def test_it_comes_back_as_it_went() -> None:
     record, world = conversation_of(5, data=b'{"step":2}')
-    back = CODEC.open(value_of(CODEC.set_cookie(record, WHOSE, world.now_ms)), WHOSE, world.now_ms).record()
-    assert (back.count, back.last_ms, back.data, back.stamp) == (5, record.last_ms, record.data, record.stamp)
+    back = CODEC.open(
+        value_of(CODEC.set_cookie(record, WHOSE, world.now_ms)), WHOSE, world.now_ms
+    ).record()
+    assert (back.count, back.last_ms, back.data, back.stamp) == (
+        5,
+        record.last_ms,
+        record.data,
+        record.stamp,
+    )
     assert c.covers(record, back)
     assert c.covers(back, record)
     assert [c.find(back, c.message_digest(f"SM{i}")) for i in range(5)] == [
@@ -70,7 +85,9 @@ def test_it_comes_back_as_it_went() -> None:
 @pytest.mark.parametrize("messages", [1, 2, 16, 40, 200])
 @pytest.mark.parametrize("losses", [0, 1, 7, 40])
 @pytest.mark.parametrize("data", [b"", b"x" * MAX_DATA_BYTES, b"x" * (MAX_DATA_BYTES + 1)])
-def test_it_is_small_and_holds_at_least_the_last_16_ids(messages: int, losses: int, data: bytes) -> None:
+def test_it_is_small_and_holds_at_least_the_last_16_ids(
+    messages: int, losses: int, data: bytes
+) -> None:
     record, world = conversation_of(messages, losses=losses, data=data)
     line = CODEC.set_cookie(record, WHOSE, world.now_ms)
     assert len(line) <= MAX_BYTES
@@ -87,7 +104,9 @@ def test_no_library_would_quote_it(record: Record) -> None:
     line = CODEC.set_cookie(record, WHOSE, START_MS)
     value = value_of(line)
     assert len(line) <= MAX_BYTES
-    assert re.fullmatch(r"[!#$%&'*+./0-9:A-Z^_`a-z|~-]+", value), "RFC 6265 cookie octets, no = and no quotes"
+    assert re.fullmatch(r"[!#$%&'*+./0-9:A-Z^_`a-z|~-]+", value), (
+        "RFC 6265 cookie octets, no = and no quotes"
+    )
     jar = http.cookies.SimpleCookie(line)
     assert jar[NAME].value == value
     assert jar[NAME]["path"] == "/"
@@ -127,7 +146,9 @@ def test_a_value_signed_here_is_the_one_that_tornado_signs_and_each_opens_the_ot
     codec = CookieCodec({version: KEYS[version], **KEYS}, TTL_S)
     keys = {number: key.decode() for number, key in KEYS.items()}
     ours = codec.signed(payload, now_s)
-    theirs = create_signed_value(keys, NAME, payload, version=2, key_version=version, clock=lambda: now_s)
+    theirs = create_signed_value(
+        keys, NAME, payload, version=2, key_version=version, clock=lambda: now_s
+    )
     assert ours == theirs
     assert codec.payload(theirs) == payload
     assert decode_signed_value(keys, NAME, ours, min_version=2, clock=lambda: now_s) == payload
@@ -140,7 +161,9 @@ def test_what_tornado_refuses_is_refused(data: st.DataObject) -> None:
     field = st.sampled_from(
         ["1:1", "1:2", "1:3", "4:smsd", "4:name", "4:AAAA", "8:AAAAAAAA", "10:1790000000", "2", ""]
     )
-    time = st.sampled_from(["1:1", "10:1790000000"])  # Tornado reads another one as a number, and raises
+    time = st.sampled_from(
+        ["1:1", "10:1790000000"]
+    )  # Tornado reads another one as a number, and raises
     parts = data.draw(st.tuples(st.sampled_from(["2", "1", ""]), field, time, field, field))
     head = "|".join(parts) + "|"
     signature = hmac.digest(KEYS[data.draw(st.sampled_from([1, 2]))], head.encode(), "sha256").hex()

@@ -11,7 +11,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from smsd.conversation import merging as c
 from smsd.conversation.cookie import pack, unpack
-from smsd.conversation.record import MAX_RECORD_BYTES, WINDOW, Entry, Lineage, Record, decode, encode
+from smsd.conversation.record import (
+    MAX_RECORD_BYTES,
+    WINDOW,
+    Entry,
+    Lineage,
+    Record,
+    decode,
+    encode,
+)
 from smsd.errors import RecordError
 
 TTL_MS = 14_400_000
@@ -50,7 +58,9 @@ class World:
         known = c.find(record, digest)
         if known:
             return known.number, record
-        return record.count + 1, c.added(record, digest, b"re " + sid.encode(), now_ms=self.now_ms, data=data)
+        return record.count + 1, c.added(
+            record, digest, b"re " + sid.encode(), now_ms=self.now_ms, data=data
+        )
 
     def text(self, sid: str, cookie: Record | None = None) -> tuple[int, Record]:
         """A message to the store; its number and the cookie of the answer."""
@@ -207,7 +217,9 @@ class AgainstAPlainSet(RuleBasedStateMachine):
         self.counted.add(sid)
 
     @precondition(lambda self: len(self.sids) < 15)
-    @rule(replica=st.sampled_from(replicas), applied=st.booleans(), age=st.none() | st.integers(0, 3))
+    @rule(
+        replica=st.sampled_from(replicas), applied=st.booleans(), age=st.none() | st.integers(0, 3)
+    )
     def the_answer_to_a_write_is_lost(self, replica: str, applied: bool, age: int | None) -> None:
         """Written or not, the replica does not know, and counts on its overlay."""
         sid = self._sid(None)
@@ -247,7 +259,9 @@ class AgainstAPlainSet(RuleBasedStateMachine):
             assert c.find(joined, c.message_digest(sid)) is not None
 
 
-AgainstAPlainSet.TestCase.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)
+AgainstAPlainSet.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=20, deadline=None
+)
 TestAgainstAPlainSet = AgainstAPlainSet.TestCase
 
 
@@ -276,7 +290,9 @@ def test_the_record_is_lost_and_a_stale_and_a_newer_cookie_arrive(newer_first: b
     assert world.text("SM5", second)[0] == 5
 
 
-def test_the_record_is_lost_and_a_message_without_cookie_comes_before_one_with_the_old_cookie() -> None:
+def test_the_record_is_lost_and_a_message_without_cookie_comes_before_one_with_the_old_cookie() -> (
+    None
+):
     world = World()
     _, cookie = world.text("SM1")
     _, cookie = world.text("SM2", cookie)
@@ -438,7 +454,9 @@ def test_a_record_too_large_for_memcached_forgets_old_replies_and_no_ids() -> No
     replies = [entry.reply is not None for entry in back.lineages[0].tail]
     assert replies == sorted(replies)
     assert replies[-1]
-    assert [entry.digest for entry in back.lineages[0].tail] == [e.digest for e in record.lineages[0].tail]
+    assert [entry.digest for entry in back.lineages[0].tail] == [
+        e.digest for e in record.lineages[0].tail
+    ]
 
 
 def test_lineages_are_numbered_by_birth_also_when_a_clock_is_behind() -> None:
@@ -458,7 +476,8 @@ def test_no_two_conversations_share_an_id(a: str, b: str, d: str, e: str, f: str
 
 def test_the_id_depends_on_the_key() -> None:
     one, two = (
-        c.conversation_id(c.hashing_key(key), "AC1", "+1", "+2") for key in (b"a" * 80, b"a" * 79 + b"b")
+        c.conversation_id(c.hashing_key(key), "AC1", "+1", "+2")
+        for key in (b"a" * 80, b"a" * 79 + b"b")
     )
     assert one != two
 
@@ -469,6 +488,10 @@ def test_replies_within_a_time_are_counted_silence_is_not() -> None:
         world.text(f"SM{i}")
     assert world.stored
     silent = c.added(
-        world.opened(world.stored).record, c.message_digest("SM9"), b"", now_ms=world.now_ms + 1000, data=b""
+        world.opened(world.stored).record,
+        c.message_digest("SM9"),
+        b"",
+        now_ms=world.now_ms + 1000,
+        data=b"",
     )
     assert c.replies_since(silent, world.now_ms // 1000 - 3) == 3

@@ -11,7 +11,11 @@ class DevServer:
     def __init__(self, **env: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        ports = {"SMSD_PORT": str(self.port), "SMSD_ADMIN_PORT": str(free_port()), "SMSD_DRAIN_DELAY": "0"}
+        ports = {
+            "SMSD_PORT": str(self.port),
+            "SMSD_ADMIN_PORT": str(free_port()),
+            "SMSD_DRAIN_DELAY": "0",
+        }
         self._env = {**dict.fromkeys(SETTINGS), **ports, **env}
         self.process = Smsd(self._env, args=("--dev",))
 

@@ -25,7 +25,11 @@ def server() -> Iterator[DevServer]:
 
 
 def ask(
-    server: DevServer | Smsd, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    server: DevServer | Smsd,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: dict[str, str] | None = None,
 ) -> tuple[int, Any, http.client.HTTPMessage]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
@@ -57,7 +61,10 @@ def test_a_text_is_delivered_and_taken_apart(server: DevServer) -> None:
     assert first["replies"][0]["body"] == second["replies"][0]["body"]
     assert first["cookie_sent"] is None
     assert (
-        second["cookie_sent"]["count"] == first["cookie_received"]["count"] == event["record"]["count"] == 1
+        second["cookie_sent"]["count"]
+        == first["cookie_received"]["count"]
+        == event["record"]["count"]
+        == 1
     )
     assert first["attempts"][0]["url"] == f"{server.url}/sms"
     state = ask(server, "GET", "/phone/api/state")[1]
@@ -94,7 +101,9 @@ def test_events_are_streamed_from_where_the_page_was(server: DevServer) -> None:
         ("store", "down"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_a_reason(server: DevServer, path: str, body: Any) -> None:
+def test_what_makes_no_sense_is_refused_with_a_reason(
+    server: DevServer, path: str, body: Any
+) -> None:
     status, told, _ = ask(server, "POST", f"/phone/api/{path}", body)
     assert status == 400
     assert told["error"]
@@ -109,8 +118,12 @@ def test_segments_of_whatever_is_asked(server: DevServer) -> None:
     assert ask(server, "POST", "/phone/api/segments", 7)[1]["units"] == 0
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", ""])
-@pytest.mark.parametrize("path", ["/phone", "/phone/dev.json", "/phone/api/state", "/phone/api/events"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", ""]
+)
+@pytest.mark.parametrize(
+    "path", ["/phone", "/phone/dev.json", "/phone/api/state", "/phone/api/events"]
+)
 def test_another_host_name_is_refused_so_that_dns_cannot_be_rebound(
     server: DevServer, host: str, path: str
 ) -> None:
@@ -154,7 +167,8 @@ def test_production_has_no_phone_and_imports_none_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "value"), [(None, None), ("smsd=a=b; Path=/", "a=b"), ("x=1; smsd=2", "2"), ("smsdx=1", None)]
+    ("header", "value"),
+    [(None, None), ("smsd=a=b; Path=/", "a=b"), ("x=1; smsd=2", "2"), ("smsdx=1", None)],
 )
 def test_the_cookies_value_is_found(header: str | None, value: str | None) -> None:
     assert cookie_value(header) == value

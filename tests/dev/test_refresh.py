@@ -96,7 +96,8 @@ def test_a_broken_version_is_refused_with_its_place_and_leaves_the_old_one(
     file.write_text(broken)
     assert source.changed()
     with pytest.raises(
-        SettingsError, match=complaint.format(file=re.escape(str(file)), folder=re.escape(str(folder)))
+        SettingsError,
+        match=complaint.format(file=re.escape(str(file)), folder=re.escape(str(folder))),
     ):
         again(source)
     assert sys.modules["mine"] is module
@@ -138,14 +139,18 @@ def test_a_folder_that_goes_away_is_a_change_like_any_other(folder: Path) -> Non
         again(source)
 
 
-def test_the_development_server_goes_on_with_what_is_saved_and_conversations_stay(tmp_path: Path) -> None:
+def test_the_development_server_goes_on_with_what_is_saved_and_conversations_stay(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "mine.py"
     closed = tmp_path / "closed"
     file.write_text(
         f"class reply:\n  def close(self): open({str(closed)!r}, 'w').close()\n"
         "  async def __call__(self, message, session): return f'old {session.count}'\n"
     )
-    with DevServer(SMSD_DIALOGUE="mine:reply", PYTHONPATH=str(tmp_path), TWILIO_AUTH_TOKEN="t" * 32) as dev:
+    with DevServer(
+        SMSD_DIALOGUE="mine:reply", PYTHONPATH=str(tmp_path), TWILIO_AUTH_TOKEN="t" * 32
+    ) as dev:
         phone = BlockingClient(f"{dev.url}/sms", token="t" * 32)
         assert phone.text("hi").text == "old 1"
         file.write_text(SAYS.format("new"))
@@ -154,7 +159,10 @@ def test_the_development_server_goes_on_with_what_is_saved_and_conversations_sta
         assert phone.text("hi").text == "new 2"
         file.write_text("\n\nimport nowhere_at_all")
         wait_for(lambda: "dialogue not reloaded" in dev.process.log(), "the broken version")
-        assert f"ModuleNotFoundError at {file}:3: No module named 'nowhere_at_all'" in dev.process.log()
+        assert (
+            f"ModuleNotFoundError at {file}:3: No module named 'nowhere_at_all'"
+            in dev.process.log()
+        )
         assert phone.text("hi").text == "new 3"
         file.write_text(SAYS.format("mended"))
         wait_for(lambda: dev.process.log().count("dialogue reloaded") == 2, "the mended version")

@@ -75,7 +75,10 @@ def test_it_knows_a_development_server_and_works_over_a_pipe(server: DevServer) 
 
 def test_send_exits_0_if_a_reply_came_and_1_if_not(server: DevServer) -> None:
     sent = phone(server.url, "--send", "hi", "--from", "+15550002", "--to", "+15550003")
-    assert (sent.stdout, sent.returncode) == (f"{THANKS} Friend has messaged +15550003 1 times\n", 0)
+    assert (sent.stdout, sent.returncode) == (
+        f"{THANKS} Friend has messaged +15550003 1 times\n",
+        0,
+    )
     stopped = phone(server.url, "--send", "STOP", "--from", "+15550002")
     assert "Twilio itself answers: You have" in stopped.stdout
     assert stopped.returncode == 1
@@ -95,7 +98,13 @@ def test_four_hours_pass_in_the_phone_and_in_the_service(server: DevServer) -> N
 def test_raw_help_and_quit(server: DevServer) -> None:
     done = phone(server.url, typed="/raw\nhi\n/raw\n/help\n/nonsense\n\n/quit\nnever sent\n")
     assert done.stdout.startswith("nothing was sent yet")
-    for text in ("X-Twilio-Signature: ", "  Body = 'hi'", "<Response>", "Set-Cookie: smsd=", "/stale-cookie"):
+    for text in (
+        "X-Twilio-Signature: ",
+        "  Body = 'hi'",
+        "<Response>",
+        "Set-Cookie: smsd=",
+        "/stale-cookie",
+    ):
         assert text in done.stdout
     assert "/nonsense is no command" in done.stdout
     assert "never sent" not in done.stdout
@@ -134,17 +143,31 @@ def test_a_production_service_is_texted_with_the_token_of_the_environment() -> N
         token = {"TWILIO_AUTH_TOKEN": TOKEN}
         base = f"http://{smsd.address}"
         good = phone(
-            base, "--public-url", "https://sms.example.com", "--send", "hi", "--account", ACCOUNT, env=token
+            base,
+            "--public-url",
+            "https://sms.example.com",
+            "--send",
+            "hi",
+            "--account",
+            ACCOUNT,
+            env=token,
         )
         assert good.stdout.startswith(THANKS)
         bad = phone(base, "--send", "hi", env=token)
         assert "another URL" in bad.stdout
         wrong = phone(
-            base, "--public-url", "https://sms.example.com", "--send", "hi", env={"TWILIO_AUTH_TOKEN": "x"}
+            base,
+            "--public-url",
+            "https://sms.example.com",
+            "--send",
+            "hi",
+            env={"TWILIO_AUTH_TOKEN": "x"},
         )
         assert "another token" in wrong.stdout
         assert (bad.returncode, wrong.returncode) == (1, 1)
-        waited = phone(base, "--public-url", "https://sms.example.com", typed="/wait 4h\n", env=token)
+        waited = phone(
+            base, "--public-url", "https://sms.example.com", typed="/wait 4h\n", env=token
+        )
         assert "cannot be moved" in waited.stdout
 
 
@@ -213,8 +236,12 @@ class Screen:
         while text not in self._seen:
             assert time.monotonic() < give_up_s, self._seen
             if select.select([self._leader], [], [], 0.1)[0]:
-                self._seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(self._leader, 65536).decode())
-            elif interrupt:  # again and again: a signal just before readline waits is seen only after it
+                self._seen += re.sub(
+                    r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(self._leader, 65536).decode()
+                )
+            elif (
+                interrupt
+            ):  # again and again: a signal just before readline waits is seen only after it
                 self.process.send_signal(signal.SIGINT)
         shown, _, self._seen = self._seen.partition(text)
         return shown + text
@@ -222,7 +249,15 @@ class Screen:
 
 @pytest.mark.parametrize(
     ("given", "seconds"),
-    [("90s", 90), ("30m", 1800), ("4h", 14400), ("1d", 86400), ("4", None), ("h", None), ("", None)],
+    [
+        ("90s", 90),
+        ("30m", 1800),
+        ("4h", 14400),
+        ("1d", 86400),
+        ("4", None),
+        ("h", None),
+        ("", None),
+    ],
 )
 def test_durations(given: str, seconds: float | None) -> None:
     assert duration_s(given) == seconds

@@ -78,7 +78,14 @@ def test_what_a_person_has_not_is_left_out() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["NUNEZ", "núñez", "nu\u0301n\u0303ez", "  Nunez \n", "beatriz  nunez", "\uff2e\uff35\uff2e\uff25\uff3a"],
+    [
+        "NUNEZ",
+        "núñez",
+        "nu\u0301n\u0303ez",
+        "  Nunez \n",
+        "beatriz  nunez",
+        "\uff2e\uff35\uff2e\uff25\uff3a",
+    ],
 )
 def test_case_accents_and_outer_blanks_do_not_matter(text: str) -> None:
     assert sample().text(text).startswith("Beatriz Núñez\n")
@@ -180,7 +187,8 @@ def test_the_same_file_read_again_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [{"search": 1, "shown": 2}, {"search": "lee"}, {"shown": 3}, {"search": "lee", "shown": "3"}]
+    "data",
+    [{"search": 1, "shown": 2}, {"search": "lee"}, {"shown": 3}, {"search": "lee", "shown": "3"}],
 )
 def test_data_that_another_dialogue_left_is_no_list(data: dict[str, object]) -> None:
     thread = Thread(directory("Ann Lee", "Bob Lee"))
@@ -216,7 +224,9 @@ def test_whatever_is_said_one_message_answers_and_little_is_remembered(said: Ite
     for text in said:
         answer = thread.say(text)
         assert len(answer.messages) == 1
-        assert sum(line.split(".")[0].isdecimal() for line in answer.messages[0].splitlines()) <= PAGE
+        assert (
+            sum(line.split(".")[0].isdecimal() for line in answer.messages[0].splitlines()) <= PAGE
+        )
 
 
 @properties

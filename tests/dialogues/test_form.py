@@ -42,7 +42,9 @@ class Thread:
         return heard
 
 
-def test_questions_come_in_order_with_earlier_answers_in_them_and_all_answers_come_at_the_end() -> None:
+def test_questions_come_in_order_with_earlier_answers_in_them_and_all_answers_come_at_the_end() -> (
+    None
+):
     thread = Thread()
     assert tuple(thread.say(word) for word in ("hi", *list(GOOD.values())[:-1])) == QUESTIONS
     assert thread.say("yes") == VALUES
@@ -84,7 +86,12 @@ def test_an_answer_that_is_refused_is_asked_for_again(ask: Ask, answer: str, rep
 
 def test_the_words_can_be_chosen_and_two_forms_share_a_conversation() -> None:
     first = Form(
-        Ask("a", "A?"), Ask("b", "B?"), name="first", back=["zurück"], left="Gut.", leave=["vergiss es"]
+        Ask("a", "A?"),
+        Ask("b", "B?"),
+        name="first",
+        back=["zurück"],
+        left="Gut.",
+        leave=["vergiss es"],
     )
     second = Form(Ask("c", "C?"), name="second")
     session = Session(1)
@@ -166,7 +173,9 @@ WORDS = st.sampled_from(
 @given(st.lists(WORDS, max_size=30))
 def test_no_walk_gets_stuck_or_loses_an_answer(walk: list[str]) -> None:
     thread = Thread()
-    given: dict[str, Any] | None = None  # what was answered and not taken back; None while the form is closed
+    given: dict[str, Any] | None = (
+        None  # what was answered and not taken back; None while the form is closed
+    )
     for word in walk:
         heard = thread.say(word)
         given, expected = expected_of(given, word)

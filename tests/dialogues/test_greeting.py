@@ -38,7 +38,9 @@ def default(**environ: str) -> LoadedDialogue:
         ("12345", 7, f"Friend has messaged {TO} 7 times"),
     ],
 )
-def test_senders_are_greeted_by_name_and_thanked_at_first(sender: str, count: int, expected: str) -> None:
+def test_senders_are_greeted_by_name_and_thanked_at_first(
+    sender: str, count: int, expected: str
+) -> None:
     assert say(default(), sender, count) == expected
 
 

@@ -163,7 +163,9 @@ def test_a_dialogue_that_cannot_open_or_reload_is_a_settings_error_and_one_that_
 
 
 @pytest.mark.parametrize("word", ["", "async "])
-@pytest.mark.parametrize(("raised", "arrives"), [("KeyError", KeyError), ("StopIteration", RuntimeError)])
+@pytest.mark.parametrize(
+    ("raised", "arrives"), [("KeyError", KeyError), ("StopIteration", RuntimeError)]
+)
 def test_what_a_dialogue_raises_arrives_at_once(
     word: str, raised: str, arrives: type[Exception], write: Write
 ) -> None:
@@ -222,7 +224,9 @@ def test_plain_functions_run_side_by_side_and_those_beyond_the_limit_wait(write:
     module = sys.modules["mine"]
 
     async def life() -> tuple[int, list[object]]:
-        asked = [asyncio.ensure_future(dialogue(MESSAGE, Session(n))) for n in range(1, MOST_THREADS + 4)]
+        asked = [
+            asyncio.ensure_future(dialogue(MESSAGE, Session(n))) for n in range(1, MOST_THREADS + 4)
+        ]
         while len(module.running) < MOST_THREADS:
             await asyncio.sleep(0.001)
         last = asked.pop()
@@ -242,7 +246,10 @@ def test_plain_functions_run_side_by_side_and_those_beyond_the_limit_wait(write:
 @pytest.mark.parametrize(
     ("code", "complaint"),
     [
-        ("", "mine:reply cannot be imported: AttributeError: module 'mine' has no attribute 'reply'"),
+        (
+            "",
+            "mine:reply cannot be imported: AttributeError: module 'mine' has no attribute 'reply'",
+        ),
         (
             "import nowhere_at_all",
             "cannot be imported: ModuleNotFoundError at {path}:1: No module named 'nowhere_at_all'",
@@ -261,7 +268,10 @@ def test_plain_functions_run_side_by_side_and_those_beyond_the_limit_wait(write:
             "\nclass reply:\n    def __init__(self, a, b): pass",
             "mine:reply ({path}:2) must take nothing, the settings, or (message, session)",
         ),
-        ("class reply:\n    def __init__(self): {}[1]", "mine:reply cannot be made: KeyError at {path}:2"),
+        (
+            "class reply:\n    def __init__(self): {}[1]",
+            "mine:reply cannot be made: KeyError at {path}:2",
+        ),
         ("\nclass reply: pass", "mine:reply ({path}:2) does not take (message, session)"),
         (
             "class reply:\n    def __call__(self, message): pass",
@@ -271,12 +281,20 @@ def test_plain_functions_run_side_by_side_and_those_beyond_the_limit_wait(write:
             "class Reply:\n    async def __call__(self, message): pass\n\nreply = Reply()",
             "mine:reply ({path}:1) does not take (message, session)",
         ),
-        ("def reply(): return lambda message: 1", "mine:reply ({path}:1) does not take (message, session)"),
+        (
+            "def reply(): return lambda message: 1",
+            "mine:reply ({path}:1) does not take (message, session)",
+        ),
         ("\ndef reply(message): pass", "mine:reply ({path}:2) does not take (message, session)"),
-        ("\nasync def reply(message): pass", "mine:reply ({path}:2) does not take (message, session)"),
+        (
+            "\nasync def reply(message): pass",
+            "mine:reply ({path}:2) does not take (message, session)",
+        ),
     ],
 )
-def test_what_is_no_dialogue_is_refused_with_its_place(code: str, complaint: str, write: Write) -> None:
+def test_what_is_no_dialogue_is_refused_with_its_place(
+    code: str, complaint: str, write: Write
+) -> None:
     path = write(code)
     with pytest.raises(SettingsError) as caught:
         load("mine:reply", SETTINGS)

@@ -57,7 +57,11 @@ def test_data_and_count_survive_a_restart_of_smsd(env: dict[str, str | None]) ->
         assert smsd.terminate() == 0
         smsd.start()
         again = BlockingClient(
-            f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=smsd.address, twilio=rey.twilio
+            f"{PUBLIC_URL}/sms",
+            token=TOKEN,
+            sid=ACCOUNT,
+            connect_to=smsd.address,
+            twilio=rey.twilio,
         )
         assert again.text("keep b").text == "3 a b large False"
 
@@ -75,13 +79,20 @@ def test_a_repeated_message_changes_data_once_also_when_only_the_cookie_knows_it
         assert rey.text("look").text == "3 a b small True"
 
 
-def test_messages_at_the_same_time_on_two_replicas_each_change_data_once(env: dict[str, str | None]) -> None:
+def test_messages_at_the_same_time_on_two_replicas_each_change_data_once(
+    env: dict[str, str | None],
+) -> None:
     words = [f"w{n:02}" for n in range(24)]
 
     async def converse(addresses: list[str]) -> str | None:
-        async with Client(f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=addresses[0]) as client:
+        async with Client(
+            f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=addresses[0]
+        ) as client:
             await asyncio.gather(
-                *(client.text(f"keep {word}", connect_to=addresses[n % 2]) for n, word in enumerate(words))
+                *(
+                    client.text(f"keep {word}", connect_to=addresses[n % 2])
+                    for n, word in enumerate(words)
+                )
             )
             return (await client.text("look")).text
 

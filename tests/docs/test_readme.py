@@ -28,7 +28,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def blocks(language: str) -> list[str]:
     """The fenced examples in a language."""
     found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
-    return ["".join(line.removeprefix(indent) for line in code.splitlines(True)) for indent, code in found]
+    return [
+        "".join(line.removeprefix(indent) for line in code.splitlines(True))
+        for indent, code in found
+    ]
 
 
 def between(marker: str) -> str:
@@ -58,7 +61,9 @@ def default_of(setting: Setting) -> str:
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_the_table_of_settings_has_each_with_its_default(setting: Setting) -> None:
-    (row,) = [cells(line) for line in between("settings").splitlines() if f"| `{setting.name}` |" in line]
+    (row,) = [
+        cells(line) for line in between("settings").splitlines() if f"| `{setting.name}` |" in line
+    ]
     assert row[1] == default_of(setting)
     assert row[2] == ("live" if setting.live else "")
     assert row[3]
@@ -128,7 +133,9 @@ def test_every_verb_of_make_that_is_named_exists_and_says_what_it_does(verb: str
 def test_every_metric_that_is_named_exists(metric: str) -> None:
     text = Metrics(nodes=["a:1"]).expose("")[0].decode()
     names = {
-        sample.name for family in parser.text_string_to_metric_families(text) for sample in family.samples
+        sample.name
+        for family in parser.text_string_to_metric_families(text)
+        for sample in family.samples
     }
     assert metric in names | {re.sub(r"_(count|sum|bucket)$", "", name) for name in names}
 
@@ -153,7 +160,9 @@ def test_the_first_dialogue_works() -> None:
     namespace: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), namespace)  # noqa: S102 - our own README
     dialogue = LoadedDialogue(namespace["reply"])  # type: ignore[arg-type]
-    message = Message.from_params({name: [value.encode()] for name, value in wire.message().items()})
+    message = Message.from_params(
+        {name: [value.encode()] for name, value in wire.message().items()}
+    )
     assert asyncio.run(dialogue(message, Session(3))) == "This is message 3 of our conversation"
 
 

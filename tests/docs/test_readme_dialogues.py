@@ -47,9 +47,12 @@ class Block:
 def blocks() -> list[Block]:
     """Of the chapter, in order."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (chapter,) = re.findall(r"^## Write a conversation\n(.*?)^## ", readme, re.MULTILINE | re.DOTALL)
+    (chapter,) = re.findall(
+        r"^## Write a conversation\n(.*?)^## ", readme, re.MULTILINE | re.DOTALL
+    )
     return [
-        Block(*found) for found in re.findall(r"^```(\w+)\n(.*?)^```$", chapter, re.MULTILINE | re.DOTALL)
+        Block(*found)
+        for found in re.findall(r"^```(\w+)\n(.*?)^```$", chapter, re.MULTILINE | re.DOTALL)
     ]
 
 
@@ -69,7 +72,9 @@ class Reader:
             if not re.match(r"smsd|__editable__|pip\b|.*\.pth$", entry.name):
                 (at_hand / entry.name).symlink_to(entry)
         checkout = folder / "smsd"
-        shutil.copytree(ROOT / "smsd", checkout / "smsd", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / "smsd", checkout / "smsd", ignore=shutil.ignore_patterns("__pycache__")
+        )
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, checkout)
         self.port = free_port()
@@ -179,7 +184,9 @@ def test_the_late_answer_is_what_twilios_rest_api_takes(
 
     async def test() -> object:
         sock, port = bind_unused_port()
-        server = HTTPServer(Application([(f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json", Messages)]))
+        server = HTTPServer(
+            Application([(f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json", Messages)])
+        )
         server.add_socket(sock)
         assert later.API == "https://api.twilio.com/2010-04-01"
         monkeypatch.setattr(later, "API", f"http://127.0.0.1:{port}/2010-04-01")
@@ -192,7 +199,10 @@ def test_the_late_answer_is_what_twilios_rest_api_takes(
     assert asyncio.run(test()) == "One moment, I look it up."
     assert not later.under_way
     (request,) = received
-    assert request.headers["Authorization"] == f"Basic {b64encode(f'{ACCOUNT}:{TOKEN}'.encode()).decode()}"
+    assert (
+        request.headers["Authorization"]
+        == f"Basic {b64encode(f'{ACCOUNT}:{TOKEN}'.encode()).decode()}"
+    )
     assert parse_qs(request.body.decode()) == {
         "From": ["+14158141829"],
         "To": ["+14158675309"],

@@ -42,7 +42,13 @@ class Desk:
             random_bits=self._random_bits,
             observer=self.told,
         )
-        given = {"dialogue_timeout_s": 5.0, "apology": "Sorry", "loop_limit": 20, "opt_out": True, **settings}
+        given = {
+            "dialogue_timeout_s": 5.0,
+            "apology": "Sorry",
+            "loop_limit": 20,
+            "opt_out": True,
+            **settings,
+        }
         self.exchange = Exchange(
             store=self.store,
             cookies=CookieCodec({1: b"k" * 40}, TTL_S),
@@ -75,7 +81,12 @@ class Desk:
         return Message.from_params({name: [value.encode()] for name, value in form.items()})
 
     async def text(
-        self, body: str = "hi", *, cookie: str | None = "kept", sid: int | None = None, **params: str
+        self,
+        body: str = "hi",
+        *,
+        cookie: str | None = "kept",
+        sid: int | None = None,
+        **params: str,
     ) -> Answer:
         """Deliver; `cookie`: "kept" for the one Twilio holds."""
         self.now_ms += 1000
@@ -490,7 +501,9 @@ def test_turns_are_taken_in_order_and_leave_nothing_behind() -> None:
     run(test)
 
 
-def test_a_turn_that_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_that_does_not_come_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("smsd.exchange.turns.TURN_WAIT_S", 0.01)
 
     async def test() -> None:

@@ -33,9 +33,12 @@ class _Connection:
         lines += [f"{name}: {value}" for name, value in request.headers]
         lines += [f"Content-Length: {len(request.body)}", "", ""]
         self._writer.write("\r\n".join(lines).encode("latin-1") + request.body)
-        status, *fields = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        status, *fields = (
+            (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        )
         headers = [
-            (name, value.strip()) for name, _, value in (line.partition(":") for line in fields if line)
+            (name, value.strip())
+            for name, _, value in (line.partition(":") for line in fields if line)
         ]
         told = {name.lower(): value for name, value in headers}
         body = await self._reader.readexactly(int(told.get("content-length", "0")))
@@ -120,6 +123,8 @@ class Balancer:
 
     async def _probe(self, replica: Smsd) -> bool:
         with contextlib.suppress(OSError, HTTPError):
-            await self._http.fetch(f"http://127.0.0.1:{replica.admin_port}/readyz", request_timeout=1)
+            await self._http.fetch(
+                f"http://127.0.0.1:{replica.admin_port}/readyz", request_timeout=1
+            )
             return True
         return False

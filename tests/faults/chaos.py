@@ -67,12 +67,16 @@ class Chaos:
             await self.twilio.text(from_)
         wrong = []
         for from_ in crowding:
-            sent = len({delivery.sid for delivery in self.twilio.history if delivery.conversation == from_})
+            sent = len(
+                {delivery.sid for delivery in self.twilio.history if delivery.conversation == from_}
+            )
             last = await self.twilio.text(from_, cookies=LOST)
             if last.count != sent + 1:
                 wrong.append(f"{from_}: after {sent} messages one more was number {last.count}")
         history = [
-            delivery for delivery in self.twilio.history if delivery.status is not None or not self._lossy
+            delivery
+            for delivery in self.twilio.history
+            if delivery.status is not None or not self._lossy
         ]
         wrong += violations(delivery for delivery in history if delivery.conversation in walking)
         wrong += [f"{d.sid}: {d.status}" for d in history if d.status != 200]
@@ -178,7 +182,9 @@ class Chaos:
         finally:
             self._busy.discard(thing)
 
-    async def _for_a_while(self, what: str, begin: Callable[[], object], end: Callable[[], object]) -> None:
+    async def _for_a_while(
+        self, what: str, begin: Callable[[], object], end: Callable[[], object]
+    ) -> None:
         await self._do(what, begin)
         try:
             async with asyncio.timeout(self.random.choice((0.05, 0.3, 0.8))):

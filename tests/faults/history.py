@@ -42,11 +42,15 @@ class Delivery:
 class Recorder:
     """The offline Twilio, writing down every delivery. A replica that is not named is drawn."""
 
-    def __init__(self, replicas: Sequence[Smsd], *, seed: int = 1, url: str = f"{PUBLIC_URL}/sms") -> None:
+    def __init__(
+        self, replicas: Sequence[Smsd], *, seed: int = 1, url: str = f"{PUBLIC_URL}/sms"
+    ) -> None:
         self.replicas = replicas
         self.random = Random(seed)
         self.history: list[Delivery] = []
-        self.client = Client(url, token=TOKEN, sid=ACCOUNT, twilio=Twilio(random=self.random), to=TO)
+        self.client = Client(
+            url, token=TOKEN, sid=ACCOUNT, twilio=Twilio(random=self.random), to=TO
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -58,7 +62,9 @@ class Recorder:
         """A message to deliver later."""
         return self.client.compose("hi", from_=from_)
 
-    async def text(self, from_: str, replica: Smsd | None = None, cookies: Cookies = JAR) -> Delivery:
+    async def text(
+        self, from_: str, replica: Smsd | None = None, cookies: Cookies = JAR
+    ) -> Delivery:
         """A new message, delivered once."""
         return await self.deliver(self.compose(from_), replica, cookies)
 

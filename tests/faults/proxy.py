@@ -26,7 +26,9 @@ class Fault(Enum):
     CUT = auto()  # half an answer, then the connection ends
     GARBAGE = auto()  # something else is answered
     HOLD_WRITES = auto()  # memcached stores, and its word of it waits until the fault is over
-    SILENT = auto()  # commands wait until the fault is over, and arrive then: so does a network partition
+    SILENT = (
+        auto()
+    )  # commands wait until the fault is over, and arrive then: so does a network partition
     REFUSE = auto()  # connections end, new ones are refused
 
 
@@ -54,7 +56,10 @@ class Proxy:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -90,7 +95,9 @@ class Proxy:
     async def _end(self) -> None:
         self._ending = True
         await self._refuse()
-        await asyncio.sleep(0.01)  # who was accepted just now begins to be served, and so to be closed
+        await asyncio.sleep(
+            0.01
+        )  # who was accepted just now begins to be served, and so to be closed
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
@@ -143,7 +150,10 @@ class Proxy:
         return now
 
     async def _commands(
-        self, reader: asyncio.StreamReader, to_node: asyncio.StreamWriter, fault: Callable[[], Fault]
+        self,
+        reader: asyncio.StreamReader,
+        to_node: asyncio.StreamWriter,
+        fault: Callable[[], Fault],
     ) -> None:
         while chunk := await reader.read(65536):
             await self._until(lambda: fault() is not Fault.SILENT)
@@ -153,14 +163,19 @@ class Proxy:
         to_node.write_eof()
 
     async def _answers(
-        self, from_node: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Callable[[], Fault]
+        self,
+        from_node: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        fault: Callable[[], Fault],
     ) -> None:
         with contextlib.suppress(OSError):
             while chunk := await from_node.read(65536):
                 await self._answer(chunk, writer, fault)
         writer.close()
 
-    async def _answer(self, chunk: bytes, writer: asyncio.StreamWriter, now: Callable[[], Fault]) -> None:
+    async def _answer(
+        self, chunk: bytes, writer: asyncio.StreamWriter, now: Callable[[], Fault]
+    ) -> None:
         fault = now()
         if fault is Fault.HOLD_WRITES and chunk.startswith(b"STORED"):
             self.held += 1
@@ -196,5 +211,7 @@ def owns(pid: int, client_port: int, server_port: int) -> bool:
         return False
     inode = connections[begin:].split(maxsplit=9)[8]
     with contextlib.suppress(OSError):  # the process has ended, or has closed a file meanwhile
-        return any(os.readlink(file) == f"socket:[{inode}]" for file in Path(f"/proc/{pid}/fd").iterdir())
+        return any(
+            os.readlink(file) == f"socket:[{inode}]" for file in Path(f"/proc/{pid}/fd").iterdir()
+        )
     return False

@@ -25,7 +25,11 @@ KEYS = {1: b"cookie-key-" * 4}
 ints = st.integers(-(2**48), 2**48) | st.integers(-3, 3)
 entries = st.builds(Entry, st.binary(max_size=8), ints, ints, st.none() | st.binary(max_size=20))
 lineages = st.builds(
-    Lineage, ints, ints, st.lists(ints, max_size=3).map(tuple), st.lists(entries, max_size=4).map(tuple)
+    Lineage,
+    ints,
+    ints,
+    st.lists(ints, max_size=3).map(tuple),
+    st.lists(entries, max_size=4).map(tuple),
 )
 impossible = st.builds(
     Record,
@@ -43,7 +47,9 @@ impossible = st.builds(
 def good() -> Record:
     record = c.opened(None, (), now_ms=NOW_MS, ttl_ms=10**7, random_bits=1).record
     for i in range(20):
-        record = c.added(record, b"%06d" % i, b"<Message>hi</Message>", now_ms=NOW_MS, data=b'{"a":1}')
+        record = c.added(
+            record, b"%06d" % i, b"<Message>hi</Message>", now_ms=NOW_MS, data=b'{"a":1}'
+        )
     return record
 
 

@@ -43,7 +43,9 @@ def test_g1_a_message_delivered_to_all_replicas_at_once_counts_once(three: World
 
 
 @pytest.mark.parametrize("cookies", [JAR, LOST, STALE, FORGETFUL])
-def test_g1_a_late_retry_gets_the_first_reply_whatever_the_cookie(three: World, cookies: object) -> None:
+def test_g1_a_late_retry_gets_the_first_reply_whatever_the_cookie(
+    three: World, cookies: object
+) -> None:
     async def retry() -> None:
         async with Recorder(three.replicas) as twilio:
             from_ = number()
@@ -81,7 +83,9 @@ def test_g1_a_duplicate_on_two_overlays_counts_once_after_merging(three: World) 
     asyncio.run(outage())
 
 
-def test_g1_a_retry_after_the_process_died_between_commit_and_answer_counts_once(three: World) -> None:
+def test_g1_a_retry_after_the_process_died_between_commit_and_answer_counts_once(
+    three: World,
+) -> None:
     """memcached has stored the message, the process that stored it is killed before it can answer."""
     victim, other = three.replicas[0], three.replicas[1]
 
@@ -93,7 +97,9 @@ def test_g1_a_retry_after_the_process_died_between_commit_and_answer_counts_once
             for proxy in three.proxies:
                 proxy.set(Fault.HOLD_WRITES)
             lost = asyncio.create_task(twilio.client.deliver(message, connect_to=victim.address))
-            await asyncio.to_thread(wait_for, lambda: any(p.held for p in three.proxies), "a write is stored")
+            await asyncio.to_thread(
+                wait_for, lambda: any(p.held for p in three.proxies), "a write is stored"
+            )
             victim.kill()
             assert (await lost).status is None
             for proxy in three.proxies:

@@ -17,7 +17,9 @@ def four() -> Iterator[World]:
         yield made
 
 
-def at_once(made: World, *, conversations: int, messages: int, copies: int = 1, seed: int = 1) -> Recorder:
+def at_once(
+    made: World, *, conversations: int, messages: int, copies: int = 1, seed: int = 1
+) -> Recorder:
     """So many messages of each conversation, all sent at the same time; the history."""
 
     async def run() -> Recorder:
@@ -60,7 +62,9 @@ def test_g2_replicas_do_collide(four: World) -> None:
     """The tests above would show nothing if no two replicas ever wrote the same record at the same time."""
     at_once(four, conversations=1, messages=20)
     assert sum(replica.metric("smsd_store_conflicts_total") for replica in four.replicas) > 0
-    assert all(replica.metric('smsd_messages_total{outcome="degraded"}') == 0 for replica in four.replicas)
+    assert all(
+        replica.metric('smsd_messages_total{outcome="degraded"}') == 0 for replica in four.replicas
+    )
 
 
 def test_g2_a_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
@@ -72,7 +76,10 @@ def test_g2_a_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
                 from_ = number()
                 messages = [twilio.compose(from_) for _ in range(3)]
                 await asyncio.gather(
-                    *(twilio.deliver(message, made.replicas[i % 2]) for i, message in enumerate(messages))
+                    *(
+                        twilio.deliver(message, made.replicas[i % 2])
+                        for i, message in enumerate(messages)
+                    )
                 )
                 assert twilio.violations() == []
 

@@ -19,7 +19,9 @@ from tests.processes import ACCOUNT, SETTINGS, Memcached
 def small() -> Iterator[World]:
     """Two nodes with 1 MB each; without the maintainer what is asked for often is evicted as well."""
     with world(
-        nodes=2, replicas=2, options=("-m", "1", "-I", "512k", "-o", "no_lru_crawler,no_lru_maintainer")
+        nodes=2,
+        replicas=2,
+        options=("-m", "1", "-I", "512k", "-o", "no_lru_crawler,no_lru_maintainer"),
     ) as made:
         yield made
 
@@ -63,7 +65,9 @@ LOSSES: list[Callable[[Memcached, str], None]] = [flush, restart, evict]
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-def test_g3_no_count_is_lost_with_the_record(small: World, lose: Callable[[Memcached, str], None]) -> None:
+def test_g3_no_count_is_lost_with_the_record(
+    small: World, lose: Callable[[Memcached, str], None]
+) -> None:
     async def converse() -> None:
         async with Recorder(small.replicas) as twilio:
             from_ = number()
@@ -78,9 +82,13 @@ def test_g3_no_count_is_lost_with_the_record(small: World, lose: Callable[[Memca
             await twilio.text(from_)
             assert twilio.violations() == []
 
-    before = sum(r.metric('smsd_conversations_restored_total{source="cookie"}') for r in small.replicas)
+    before = sum(
+        r.metric('smsd_conversations_restored_total{source="cookie"}') for r in small.replicas
+    )
     asyncio.run(converse())
-    after = sum(r.metric('smsd_conversations_restored_total{source="cookie"}') for r in small.replicas)
+    after = sum(
+        r.metric('smsd_conversations_restored_total{source="cookie"}') for r in small.replicas
+    )
     assert after == before + 6
 
 
@@ -103,7 +111,9 @@ def test_g3_a_restarted_node_is_not_taken_for_an_outage(small: World) -> None:
     assert after == before
 
 
-def test_g3_a_retry_with_the_cookie_from_before_counts_once_though_the_record_is_lost(small: World) -> None:
+def test_g3_a_retry_with_the_cookie_from_before_counts_once_though_the_record_is_lost(
+    small: World,
+) -> None:
     async def retry() -> None:
         async with Recorder(small.replicas) as twilio:
             from_ = number()
@@ -113,7 +123,9 @@ def test_g3_a_retry_with_the_cookie_from_before_counts_once_though_the_record_is
                 await twilio.deliver(message)
                 for node in small.nodes:
                     node.flush()
-                await twilio.deliver(message, cookies=Cookies(send=held, keep=False) if held else LOST)
+                await twilio.deliver(
+                    message, cookies=Cookies(send=held, keep=False) if held else LOST
+                )
             await twilio.text(from_)
             assert twilio.violations() == []
 
@@ -141,7 +153,9 @@ def test_g3_a_stale_cookie_loses_and_doubles_nothing(small: World, older_first: 
     asyncio.run(two())
 
 
-def test_g3_a_message_without_cookie_after_the_loss_is_added_once_the_cookie_is_back(small: World) -> None:
+def test_g3_a_message_without_cookie_after_the_loss_is_added_once_the_cookie_is_back(
+    small: World,
+) -> None:
     async def lose_both() -> None:
         async with Recorder(small.replicas) as twilio:
             from_ = number()

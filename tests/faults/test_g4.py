@@ -172,7 +172,11 @@ def test_g4_nodes_hung_or_down(
             for each in faults:
                 each.__enter__()  # type: ignore[attr-defined]
             try:
-                first = [await twilio.text(from_, replica) for replica in bare.replicas for from_ in numbers]
+                first = [
+                    await twilio.text(from_, replica)
+                    for replica in bare.replicas
+                    for from_ in numbers
+                ]
                 for replica in bare.replicas:
                     await asyncio.to_thread(wait_for, sees(replica, "down"), "the breaker is open")
                 later = [await twilio.text(from_) for from_ in numbers * 5]
@@ -287,7 +291,11 @@ def test_g4_the_overlay_is_bounded_and_what_it_drops_lives_on_in_the_cookies() -
         observer = Told()
         now_ms, bits = time.time_ns() // 1_000_000, count(1).__next__
         remote = Remote(
-            [f"127.0.0.1:{free_port()}"], timeout_s=0.2, ttl_s=14400, now_ms=lambda: now_ms, observer=observer
+            [f"127.0.0.1:{free_port()}"],
+            timeout_s=0.2,
+            ttl_s=14400,
+            now_ms=lambda: now_ms,
+            observer=observer,
         )
         store = OverlayStore(
             remote,

@@ -38,7 +38,9 @@ class Cluster:
             self.overlays[place] = record
         return number, unpack(pack(record, b"c" * 18)).record()
 
-    def _step(self, message: int, stored: Record | None, *copies: Record | None) -> tuple[int, Record]:
+    def _step(
+        self, message: int, stored: Record | None, *copies: Record | None
+    ) -> tuple[int, Record]:
         record = c.opened(
             stored,
             [copy for copy in copies if copy],
@@ -72,7 +74,9 @@ def converse(cluster: Cluster, messages: int, duplicates: float, *, outages: boo
             if random.random() < 0.5 or message % 12 == 0:
                 cluster.merge(place)
         copies = random.randint(2, 3) if random.random() < duplicates else 1
-        answers = [cluster.deliver(place, message, cookie) for place in random.sample(REPLICAS, copies)]
+        answers = [
+            cluster.deliver(place, message, cookie) for place in random.sample(REPLICAS, copies)
+        ]
         assert {number for number, _ in answers} == {message}
         cookie = random.choice(answers)[1]
 

@@ -51,7 +51,9 @@ TAMPERED: dict[str, Callable[[Request], Request]] = {
     "garbage signature": lambda r: with_header(r, "X-Twilio-Signature", "\xff=garbage"),
     "query added": lambda r: dataclasses.replace(r, url=r.url + "?a=1"),
     "weaker algorithm asked for": lambda r: with_header(
-        with_form(r, Body="x"), "X-Twilio-Webhooks-Signature-Settings", "key=none,algorithm=HMAC_SHA1"
+        with_form(r, Body="x"),
+        "X-Twilio-Webhooks-Signature-Settings",
+        "key=none,algorithm=HMAC_SHA1",
     ),
 }
 
@@ -69,7 +71,9 @@ def test_g5_a_tampered_request_changes_nothing(two: World, how: str) -> None:
             request = (await captured(twilio, from_)).attempts[0].request
             before = writes(two.nodes[0])
             for replica in two.replicas:
-                answer = await twilio.client.perform(TAMPERED[how](request), connect_to=replica.address)
+                answer = await twilio.client.perform(
+                    TAMPERED[how](request), connect_to=replica.address
+                )
                 assert isinstance(answer, Answer)
                 assert answer.status == 403
                 assert answer.body == b""

@@ -48,7 +48,10 @@ BAD: dict[str, tuple[str, Callable[[str, str], str]]] = {
         "forged",
         lambda own, other: own[:60] + ("A" if own[60] != "A" else "B") + own[61:],
     ),
-    "two halves of two": ("forged", lambda own, other: own[: len(own) // 2] + other[len(other) // 2 :]),
+    "two halves of two": (
+        "forged",
+        lambda own, other: own[: len(own) // 2] + other[len(other) // 2 :],
+    ),
     "empty": ("forged", lambda own, other: "smsd="),
     "garbage": ("forged", lambda own, other: "smsd=|;=\"'<>%00"),
     "of version 1": ("forged", lambda own, other: "smsd=YWJj|1300000000|" + "0" * 40),
@@ -58,7 +61,9 @@ BAD: dict[str, tuple[str, Callable[[str, str], str]]] = {
 
 
 def cookies_seen(made: World, state: str) -> float:
-    return sum(replica.metric(f'smsd_cookies_total{{state="{state}"}}') for replica in made.replicas)
+    return sum(
+        replica.metric(f'smsd_cookies_total{{state="{state}"}}') for replica in made.replicas
+    )
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -97,7 +102,9 @@ def test_g6_an_expired_cookie_brings_nothing_back(two: World) -> None:
             assert (await twilio.text(from_, cookies=cookies)).count == 1
             assert (await twilio.text(from_)).count == 2
             fresh = number()
-            assert (await twilio.text(fresh, cookies=Cookies(send=made(fresh, age_s=14_000)))).count == 901
+            assert (
+                await twilio.text(fresh, cookies=Cookies(send=made(fresh, age_s=14_000)))
+            ).count == 901
 
     before = cookies_seen(two, "expired")
     asyncio.run(attack())

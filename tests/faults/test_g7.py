@@ -42,7 +42,10 @@ def test_g7_a_rolling_restart_of_three_replicas_drops_no_request(three: World, k
     """At 200 requests a second; each replica ends with code 0 before the next is told to."""
 
     async def roll() -> None:
-        async with Balancer(three.replicas, kept=kept) as balancer, Recorder(three.replicas) as twilio:
+        async with (
+            Balancer(three.replicas, kept=kept) as balancer,
+            Recorder(three.replicas) as twilio,
+        ):
             twilio.client.perform = lambda request, **_: balancer.perform(request)  # type: ignore[method-assign]
             over = asyncio.Event()
             talking = asyncio.create_task(load(twilio, over))
@@ -71,7 +74,9 @@ def test_g7_a_request_whose_answer_is_not_ready_at_sigterm_is_answered() -> None
         async def run() -> None:
             async with Recorder(made.replicas) as twilio:
                 under_way = [asyncio.create_task(twilio.text(number())) for _ in range(10)]
-                await asyncio.to_thread(wait_for, lambda: asking(made.replicas[0], 10), "ten dialogues run")
+                await asyncio.to_thread(
+                    wait_for, lambda: asking(made.replicas[0], 10), "ten dialogues run"
+                )
                 assert await asyncio.to_thread(made.replicas[0].terminate) == 0
                 assert [delivery.count for delivery in await asyncio.gather(*under_way)] == [1] * 10
 
@@ -97,7 +102,9 @@ def test_g7_a_connection_that_was_open_at_sigterm_may_still_ask_once_more() -> N
                 writer.write(request[:20])
                 await writer.drain()
                 ended = asyncio.create_task(asyncio.to_thread(replica.terminate))
-                await asyncio.to_thread(wait_for, lambda: replica.admin("/readyz")[0] == 503, "not ready")
+                await asyncio.to_thread(
+                    wait_for, lambda: replica.admin("/readyz")[0] == 503, "not ready"
+                )
                 writer.write(request[20:] + b"a=b&c")
                 answer = await reader.read()
                 writer.close()
@@ -116,7 +123,9 @@ def test_g7_replicas_that_drain_are_ready_no_more_but_answer() -> None:
             async with Recorder([replica]) as twilio:
                 assert replica.admin("/readyz")[0] == 200
                 ended = asyncio.create_task(asyncio.to_thread(replica.terminate))
-                await asyncio.to_thread(wait_for, lambda: replica.admin("/readyz")[0] == 503, "not ready")
+                await asyncio.to_thread(
+                    wait_for, lambda: replica.admin("/readyz")[0] == 503, "not ready"
+                )
                 assert (await twilio.text(number())).count == 1
                 assert replica.admin("/livez")[0] == 200
                 assert await ended == 0

@@ -105,7 +105,9 @@ def test_g8_tokens_cookie_keys_and_people_rotate_under_load_and_nothing_is_refus
                 ("SMSD_PEOPLE", '"+14158675309" = "Rey Skywalker"\n'),
             ):
                 await write(name, content)
-            twilio.client.account = Account(ACCOUNT, NEW_TOKEN, f"{PUBLIC_URL}/sms")  # promoted: it signs now
+            twilio.client.account = Account(
+                ACCOUNT, NEW_TOKEN, f"{PUBLIC_URL}/sms"
+            )  # promoted: it signs now
             await some_messages()
             await write("TWILIO_AUTH_TOKEN", NEW_TOKEN)
             await write("TWILIO_AUTH_TOKEN_SECONDARY", "")
@@ -117,7 +119,9 @@ def test_g8_tokens_cookie_keys_and_people_rotate_under_load_and_nothing_is_refus
             rey = await twilio.client.text(
                 "hi", from_="+14158675309", to=TO, connect_to=two.replicas[0].address
             )
-            assert rey.text == f"Thanks for the new message! Rey Skywalker has messaged {TO} 1 times"
+            assert (
+                rey.text == f"Thanks for the new message! Rey Skywalker has messaged {TO} 1 times"
+            )
 
     asyncio.run(run())
     for replica in two.replicas:

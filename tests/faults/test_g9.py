@@ -26,7 +26,9 @@ def nodes() -> Iterator[list[str]]:
     ],
     ids=["grows", "shrinks", "is another one, and back", "is named in another order"],
 )
-def test_g9_no_count_is_lost_when_the_ring_changes(nodes: list[str], rings: list[list[int]]) -> None:
+def test_g9_no_count_is_lost_when_the_ring_changes(
+    nodes: list[str], rings: list[list[int]]
+) -> None:
     """Restarted with another SMSD_STORE between the messages of twelve conversations."""
 
     async def run() -> None:
@@ -72,7 +74,9 @@ def test_g9_messages_at_the_same_time_on_two_rings_add_up(nodes: list[str]) -> N
                     from_ = number()
                     for replica in (before, after, before, after):
                         await twilio.text(from_, replica)
-                    await asyncio.gather(*(twilio.text(from_, replica) for replica in (before, after)))
+                    await asyncio.gather(
+                        *(twilio.text(from_, replica) for replica in (before, after))
+                    )
                     for replica in (before, after):
                         await twilio.text(from_, replica)
                     assert twilio.history[-1].count == 8

@@ -44,7 +44,10 @@ def test_good_histories_pass(history: list[Delivery]) -> None:
         ([delivery("a", 1, 0), delivery("b", 3, 1)], "nobody got [2]"),
         ([delivery("a", 2, 0)], "nobody got [1]"),
         ([delivery("a", 2, 0), delivery("b", 1, 1)], "a got 2, and b after it 1"),
-        ([delivery("a", 3, 0), delivery("b", 1, 1), delivery("c", 2, 2)], "a got 3, and c after it 2"),
+        (
+            [delivery("a", 3, 0), delivery("b", 1, 1), delivery("c", 2, 2)],
+            "a got 3, and c after it 2",
+        ),
         ([delivery("a", None, 0, status=None)], "a was answered with None"),
         ([delivery("a", None, 0, status=500), delivery("a", 1, 1)], "a was answered with 500"),
         ([delivery("a", None, 0, reply="Sorry")], "a got a reply without a count"),

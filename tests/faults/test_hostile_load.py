@@ -69,7 +69,9 @@ async def chunks(peer: Peer) -> None:
 
 
 @contextlib.asynccontextmanager
-async def attack(port: int, behave: Callable[[Peer], Awaitable[None]], peers: int) -> AsyncIterator[None]:
+async def attack(
+    port: int, behave: Callable[[Peer], Awaitable[None]], peers: int
+) -> AsyncIterator[None]:
     """So many peers that behave so, for the length of the block."""
     connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(peers)]
 

@@ -80,7 +80,8 @@ def sees(replica: Smsd, state: str) -> Callable[[], bool]:
 def counted(replica: Smsd) -> float:
     """Messages that a replica has counted as new."""
     return sum(
-        replica.metric(f'smsd_messages_total{{outcome="{outcome}"}}') for outcome in ("counted", "degraded")
+        replica.metric(f'smsd_messages_total{{outcome="{outcome}"}}')
+        for outcome in ("counted", "degraded")
     )
 
 
@@ -89,4 +90,6 @@ def wait_until_merged(world: World) -> None:
     try:
         wait_for(world.merged, "every overlay is merged")
     except AssertionError as error:
-        raise AssertionError(f"{error}: {[status(replica) for replica in world.replicas]}") from error
+        raise AssertionError(
+            f"{error}: {[status(replica) for replica in world.replicas]}"
+        ) from error

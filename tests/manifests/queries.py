@@ -55,7 +55,9 @@ def problems(query: str, known: Exposed) -> list[str]:
     found = selectors(query)
     if not found:
         return [f"no metric in {query!r}"]
-    wrong = [f"no metric {s.metric}" for s in found if s.metric not in known and s.metric not in EXPORTER]
+    wrong = [
+        f"no metric {s.metric}" for s in found if s.metric not in known and s.metric not in EXPORTER
+    ]
     labels = set(SCRAPE_LABELS)
     for selector in found:
         labels |= set(known.get(selector.metric, {}))
@@ -75,5 +77,9 @@ def _wrong_matchers(selector: Selector, known: Exposed) -> list[str]:
         if label not in mine:
             wrong.append(f"{selector.metric} has no label {label}")
         elif (family, label) not in OPEN:
-            wrong += [f"{selector.metric} has no {label}={a}" for a in alternatives if a not in mine[label]]
+            wrong += [
+                f"{selector.metric} has no {label}={a}"
+                for a in alternatives
+                if a not in mine[label]
+            ]
     return wrong

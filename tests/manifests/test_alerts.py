@@ -46,7 +46,9 @@ def test_alerts_fire_on_their_bad_days_and_are_silent_on_good_ones(rules: Path) 
 
 def test_the_unit_tests_fail_when_a_rule_is_wrong(rules: Path) -> None:
     rules.write_text(
-        rules.read_text().replace("smsd_event_loop_lag_seconds) > 0.2", "smsd_event_loop_lag_seconds) > 2")
+        rules.read_text().replace(
+            "smsd_event_loop_lag_seconds) > 0.2", "smsd_event_loop_lag_seconds) > 2"
+        )
     )
     done = promtool("test", "rules", rules.with_name("alerts_test.yaml"))
     assert done.returncode != 0
@@ -56,8 +58,12 @@ def test_the_unit_tests_fail_when_a_rule_is_wrong(rules: Path) -> None:
 @pytest.mark.parametrize("alert", ALERTS)
 def test_unit_tests_know_the_alert_silent_and_firing(alert: str) -> None:
     tests = yaml.safe_load((HERE / "alerts_test.yaml").read_text())["tests"]
-    silent = [t for test in tests for t in test.get("alert_rule_test", []) if t["alertname"] == alert]
-    firing = [s for test in tests for t in test.get("promql_expr_test", []) for s in t["exp_samples"]]
+    silent = [
+        t for test in tests for t in test.get("alert_rule_test", []) if t["alertname"] == alert
+    ]
+    firing = [
+        s for test in tests for t in test.get("promql_expr_test", []) for s in t["exp_samples"]
+    ]
     named = [s for s in firing if f'alertname="{alert}"' in s["labels"]]
     assert any(t["exp_alerts"] == [] for t in silent)
     assert named or any(t["exp_alerts"] for t in silent)
@@ -92,7 +98,9 @@ def test_the_alert_says_what_and_how_bad(alert: str) -> None:
 def test_the_runbook_is_a_section_of_the_readme(alert: str) -> None:
     readme = (CHECKOUT / "README.md").read_text()
     headings = re.findall(
-        r"^#+ +(.+?) *$", re.sub(r"^```.*?^```", "", readme, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+        r"^#+ +(.+?) *$",
+        re.sub(r"^```.*?^```", "", readme, flags=re.MULTILINE | re.DOTALL),
+        re.MULTILINE,
     )
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     file, _, anchor = ALERTS[alert]["annotations"]["runbook_url"].partition("#")

@@ -41,22 +41,31 @@ def test_the_dockerfile_labels_the_same_version() -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_images_have_full_tags(name: str) -> None:
     images = [c["image"] for pod in pods(name).values() for c in pod["spec"]["containers"]]
-    assert [i for i in images if not re.fullmatch(r"(\S+/)?[a-z-]+:(v?\d+\.\d+\.\d+(-alpine)?|dev)", i)] == []
+    assert [
+        i for i in images if not re.fullmatch(r"(\S+/)?[a-z-]+:(v?\d+\.\d+\.\d+(-alpine)?|dev)", i)
+    ] == []
 
 
 def test_at_least_three_replicas_spread_and_scaled_calmly() -> None:
     deployment = one(PRODUCTION, "Deployment", "smsd")["spec"]
     scaler = one(PRODUCTION, "HorizontalPodAutoscaler", "smsd")["spec"]
     assert "replicas" not in deployment, "kubectl apply would undo what the autoscaler did"
-    assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "smsd"}
+    assert scaler["scaleTargetRef"] == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "name": "smsd",
+    }
     assert scaler["minReplicas"] == 3
     assert scaler["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= 300
-    assert scaler["behavior"]["scaleDown"]["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 120}]
+    assert scaler["behavior"]["scaleDown"]["policies"] == [
+        {"type": "Pods", "value": 1, "periodSeconds": 120}
+    ]
     for pod in pods(PRODUCTION).values():
         spread = pod["spec"]["topologySpreadConstraints"]
         assert "kubernetes.io/hostname" in {s["topologyKey"] for s in spread}
         assert all(
-            s["labelSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items() for s in spread
+            s["labelSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+            for s in spread
         )
 
 
@@ -69,7 +78,10 @@ def test_a_rollout_takes_no_replica_away_before_its_successor_is_ready() -> None
 @pytest.mark.parametrize("name", SETS)
 def test_probes_ask_the_admin_port(name: str) -> None:
     mine = container(name, "smsd", "smsd")
-    asked = {probe: mine[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+    asked = {
+        probe: mine[probe]["httpGet"]
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
     assert asked == {
         "startupProbe": {"path": "/livez", "port": "admin"},
         "livenessProbe": {"path": "/livez", "port": "admin"},
@@ -81,13 +93,19 @@ def test_probes_ask_the_admin_port(name: str) -> None:
 def test_every_container_has_requests_limits_and_probes(name: str) -> None:
     for pod in pods(name).values():
         for each in pod["spec"]["containers"]:
-            assert set(each["resources"]["requests"]) == set(each["resources"]["limits"]) == {"cpu", "memory"}
+            assert (
+                set(each["resources"]["requests"])
+                == set(each["resources"]["limits"])
+                == {"cpu", "memory"}
+            )
             assert {"livenessProbe", "readinessProbe"} <= set(each), each["name"]
 
 
 def test_no_disruption_takes_more_than_one_pod() -> None:
     budgets = {
-        m["metadata"]["name"]: m["spec"] for m in manifests(PRODUCTION) if m["kind"] == "PodDisruptionBudget"
+        m["metadata"]["name"]: m["spec"]
+        for m in manifests(PRODUCTION)
+        if m["kind"] == "PodDisruptionBudget"
     }
     assert set(budgets) == set(pods(PRODUCTION))
     for workload, budget in budgets.items():
@@ -137,25 +155,36 @@ def test_the_host_is_written_once(tmp_path: Path) -> None:
         ["kubectl", "kustomize", str(tmp_path / "k8s")], capture_output=True, text=True, check=True
     )
     (ingress,) = [m for m in yaml.safe_load_all(rendered.stdout) if m["kind"] == "Ingress"]
-    assert ingress["spec"]["rules"][0]["host"] == ingress["spec"]["tls"][0]["hosts"][0] == "texts.example.org"
+    assert (
+        ingress["spec"]["rules"][0]["host"]
+        == ingress["spec"]["tls"][0]["hosts"][0]
+        == "texts.example.org"
+    )
 
 
 def test_memcached_fits_its_memory_limit() -> None:
     args = dict(
-        a.removeprefix("--").split("=") for a in container(PRODUCTION, "memcached", "memcached")["args"]
+        a.removeprefix("--").split("=")
+        for a in container(PRODUCTION, "memcached", "memcached")["args"]
     )
-    limit = mebibytes(container(PRODUCTION, "memcached", "memcached")["resources"]["limits"]["memory"])
+    limit = mebibytes(
+        container(PRODUCTION, "memcached", "memcached")["resources"]["limits"]["memory"]
+    )
     hash_table, thread = (
         32,
         8,
     )  # MiB: the table may double while it grows; logs, LRU crawler and stack of each thread
     connections = int(args["conn-limit"]) * 32 / 1024  # 16 KiB read and 16 KiB write buffer each
-    assert int(args["memory-limit"]) + hash_table + thread * int(args["threads"]) + connections <= limit
+    assert (
+        int(args["memory-limit"]) + hash_table + thread * int(args["threads"]) + connections
+        <= limit
+    )
 
 
 def test_memcached_takes_the_connections_of_all_replicas() -> None:
     args = dict(
-        a.removeprefix("--").split("=") for a in container(PRODUCTION, "memcached", "memcached")["args"]
+        a.removeprefix("--").split("=")
+        for a in container(PRODUCTION, "memcached", "memcached")["args"]
     )
     replicas = (
         one(PRODUCTION, "HorizontalPodAutoscaler", "smsd")["spec"]["maxReplicas"] + 1

@@ -36,10 +36,15 @@ def test_panels_have_names_numbers_and_places_of_their_own() -> None:
 def test_every_metric_of_smsd_is_shown() -> None:
     shown = {selector.metric for query in QUERIES for selector in selectors(query)}
     parts = ("_created", "_count", "_sum")  # of histograms, of which the buckets are shown
-    assert {n for n in exposed() if n.startswith("smsd_") and not n.endswith(parts)} - shown == set()
+    assert {
+        n for n in exposed() if n.startswith("smsd_") and not n.endswith(parts)
+    } - shown == set()
 
 
 def test_data_source_and_namespace_can_be_chosen() -> None:
-    assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == ["datasource", "namespace"]
+    assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == [
+        "datasource",
+        "namespace",
+    ]
     assert all(panel["datasource"]["uid"] == "${datasource}" for panel in PANELS.values())
     assert all('namespace=~"$namespace"' in query for query in QUERIES)

@@ -15,7 +15,9 @@ class Pod(NamedTuple):
 
 def pod_of(workload: str) -> Pod:
     template = pods("production")[workload]
-    ports = {p["name"]: p["containerPort"] for c in template["spec"]["containers"] for p in c["ports"]}
+    ports = {
+        p["name"]: p["containerPort"] for c in template["spec"]["containers"] for p in c["ports"]
+    }
     return Pod("smsd", template["metadata"]["labels"], ports)
 
 
@@ -37,7 +39,9 @@ def is_peer(peer: dict[str, Any], pod: Pod, own_namespace: str) -> bool:
         return False
     in_namespace = pod.namespace == own_namespace
     if "namespaceSelector" in peer:
-        in_namespace = selects(peer["namespaceSelector"], {"kubernetes.io/metadata.name": pod.namespace})
+        in_namespace = selects(
+            peer["namespaceSelector"], {"kubernetes.io/metadata.name": pod.namespace}
+        )
     return in_namespace and selects(peer.get("podSelector", {}), pod.labels)
 
 
@@ -57,7 +61,10 @@ def open_ports(name: str, direction: str, mine: Pod, other: Pod, target: Pod, po
     rules = [rule for policy in policies for rule in policy.get(key, [])]
     return any(
         (not rule.get(peers) or any(is_peer(p, other, mine.namespace) for p in rule[peers]))
-        and (not rule.get("ports") or port in [target.ports.get(p["port"], p["port"]) for p in rule["ports"]])
+        and (
+            not rule.get("ports")
+            or port in [target.ports.get(p["port"], p["port"]) for p in rule["ports"]]
+        )
         for rule in rules
     )
 
@@ -84,7 +91,9 @@ def may(name: str, source: Pod, target: Pod, port: int) -> bool:
         pytest.param(SMSD, STRANGER, 443, False, id="smsd calls nobody else"),
         pytest.param(STRANGER, MEMCACHED, 11211, False, id="nobody else reaches the store"),
         pytest.param(NEIGHBOUR, MEMCACHED, 11211, False, id="nor does a pod of the same namespace"),
-        pytest.param(NEIGHBOUR, DNS, 53, False, id="default deny holds for any pod of the namespace"),
+        pytest.param(
+            NEIGHBOUR, DNS, 53, False, id="default deny holds for any pod of the namespace"
+        ),
     ],
 )
 def test_connection(name: str, source: Pod, target: Pod, port: int, allowed: bool) -> None:

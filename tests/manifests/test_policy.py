@@ -15,7 +15,12 @@ TOOLS = Path(sys.executable).parent
 
 def run(*command: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        list(map(str, command)), check=False, capture_output=True, text=True, timeout=300, cwd=CHECKOUT
+        list(map(str, command)),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=CHECKOUT,
     )
 
 
@@ -24,9 +29,13 @@ def test_checkov_finds_nothing(tmp_path: Path) -> None:
         (tmp_path / f"{name}.yaml").write_text(text(name))
     (tmp_path / "Dockerfile").write_text((CHECKOUT / "Dockerfile").read_text())
     config = CHECKOUT / ".checkov.yaml"
-    done = run(os.environ["CHECKOV"], "--config-file", config, "--directory", tmp_path, "--output", "json")
+    done = run(
+        os.environ["CHECKOV"], "--config-file", config, "--directory", tmp_path, "--output", "json"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    passed = {report["check_type"]: report["summary"]["passed"] for report in json.loads(done.stdout)}
+    passed = {
+        report["check_type"]: report["summary"]["passed"] for report in json.loads(done.stdout)
+    }
     assert passed.keys() == {"kubernetes", "dockerfile"}
     assert min(passed.values()) > 50, "it has looked"
 

@@ -21,7 +21,11 @@ SECCOMP = {"RuntimeDefault", "Localhost"}
 
 def containers(pod: Manifest) -> list[Manifest]:
     spec = pod["spec"]
-    return [*spec["containers"], *spec.get("initContainers", []), *spec.get("ephemeralContainers", [])]
+    return [
+        *spec["containers"],
+        *spec.get("initContainers", []),
+        *spec.get("ephemeralContainers", []),
+    ]
 
 
 def security(pod: Manifest, container: Manifest) -> Manifest:
@@ -42,26 +46,36 @@ def harmless_volumes(pod: Manifest) -> bool:
 
 def not_root(pod: Manifest) -> bool:
     contexts = [security(pod, c) for c in containers(pod)]
-    return all(c.get("runAsNonRoot") is True and c.get("runAsUser") not in (0, None) for c in contexts)
+    return all(
+        c.get("runAsNonRoot") is True and c.get("runAsUser") not in (0, None) for c in contexts
+    )
 
 
 def no_more_rights(pod: Manifest) -> bool:
     contexts = [security(pod, c) for c in containers(pod)]
-    return all(c.get("allowPrivilegeEscalation") is False and not c.get("privileged") for c in contexts)
+    return all(
+        c.get("allowPrivilegeEscalation") is False and not c.get("privileged") for c in contexts
+    )
 
 
 def no_capabilities(pod: Manifest) -> bool:
     given = [security(pod, c).get("capabilities", {}) for c in containers(pod)]
-    return all("ALL" in c.get("drop", []) and set(c.get("add", [])) <= {"NET_BIND_SERVICE"} for c in given)
+    return all(
+        "ALL" in c.get("drop", []) and set(c.get("add", [])) <= {"NET_BIND_SERVICE"} for c in given
+    )
 
 
 def seccomp(pod: Manifest) -> bool:
-    return all(security(pod, c).get("seccompProfile", {}).get("type") in SECCOMP for c in containers(pod))
+    return all(
+        security(pod, c).get("seccompProfile", {}).get("type") in SECCOMP for c in containers(pod)
+    )
 
 
 def plain_kernel(pod: Manifest) -> bool:
     contexts = [security(pod, c) for c in containers(pod)]
-    return not any(c.get("procMount") or c.get("sysctls") or c.get("seLinuxOptions") for c in contexts)
+    return not any(
+        c.get("procMount") or c.get("sysctls") or c.get("seLinuxOptions") for c in contexts
+    )
 
 
 def read_only_root(pod: Manifest) -> bool:  # more than "restricted" asks
@@ -72,7 +86,15 @@ def no_token(pod: Manifest) -> bool:  # more than "restricted" asks
     return pod["spec"].get("automountServiceAccountToken") is False
 
 
-RULES = [no_host, harmless_volumes, not_root, no_more_rights, no_capabilities, seccomp, plain_kernel]
+RULES = [
+    no_host,
+    harmless_volumes,
+    not_root,
+    no_more_rights,
+    no_capabilities,
+    seccomp,
+    plain_kernel,
+]
 
 
 @pytest.mark.parametrize("rule", [*RULES, read_only_root, no_token], ids=lambda rule: rule.__name__)
@@ -92,13 +114,18 @@ def test_pods_keep_the_rule(name: str, rule: Callable[[Manifest], bool]) -> None
         (no_more_rights, {}),
         (no_capabilities, {}),
         (seccomp, {"securityContext": {"seccompProfile": {"type": "Unconfined"}}}),
-        (plain_kernel, {"securityContext": {"sysctls": [{"name": "net.core.somaxconn", "value": "1"}]}}),
+        (
+            plain_kernel,
+            {"securityContext": {"sysctls": [{"name": "net.core.somaxconn", "value": "1"}]}},
+        ),
         (read_only_root, {}),
         (no_token, {}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_each_rule_refuses_a_pod_that_breaks_it(rule: Callable[[Manifest], bool], spec: Manifest) -> None:
+def test_each_rule_refuses_a_pod_that_breaks_it(
+    rule: Callable[[Manifest], bool], spec: Manifest
+) -> None:
     assert not rule({"spec": {"containers": [{"name": "x"}], **spec}})
 
 

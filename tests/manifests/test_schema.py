@@ -19,7 +19,9 @@ def test_every_kustomization_is_in_a_set() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_manifest_of_every_set_fits_the_strict_schema_of(version: str) -> None:
-    everything = {yaml.safe_dump(manifest): manifest for name in SETS for manifest in manifests(name)}
+    everything = {
+        yaml.safe_dump(manifest): manifest for name in SETS for manifest in manifests(name)
+    }
     known = [m for m in everything.values() if m["kind"] not in CUSTOM_KINDS]
     assert len(known) > 16
     for manifest in known:
@@ -27,7 +29,12 @@ def test_every_manifest_of_every_set_fits_the_strict_schema_of(version: str) -> 
 
 
 def test_the_schema_check_finds_a_wrong_field() -> None:
-    manifest = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"prots": []}}
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "x"},
+        "spec": {"prots": []},
+    }
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(manifest, VERSIONS[0], strict=True)
 

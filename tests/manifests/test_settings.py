@@ -43,7 +43,10 @@ def mounts(name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
 def secrets_of(name: str) -> dict[str, str]:
     if name == "production":
         return SECRETS
-    return {key: base64.b64decode(value).decode() for key, value in config_map(name, "smsd-secrets").items()}
+    return {
+        key: base64.b64decode(value).decode()
+        for key, value in config_map(name, "smsd-secrets").items()
+    }
 
 
 def in_folder(name: str, folder: Path) -> dict[str, str]:
@@ -54,7 +57,8 @@ def in_folder(name: str, folder: Path) -> dict[str, str]:
             (folder / path.lstrip("/") / key).write_text(content)
     found = environment(name)
     return {
-        key: f"{folder}{value}" if value.startswith("/etc/smsd/") else value for key, value in found.items()
+        key: f"{folder}{value}" if value.startswith("/etc/smsd/") else value
+        for key, value in found.items()
     }
 
 
@@ -97,7 +101,8 @@ def test_the_store_names_the_pods_of_the_stateful_set(name: str, tmp_path: Path)
     service = one(name, "Service", memcached["spec"]["serviceName"])
     assert service["spec"]["clusterIP"] == "None"
     names = [
-        f"memcached-{i}.{service['metadata']['name']}:11211" for i in range(memcached["spec"]["replicas"])
+        f"memcached-{i}.{service['metadata']['name']}:11211"
+        for i in range(memcached["spec"]["replicas"])
     ]
     assert list(settings.load(in_folder(name, tmp_path)).store.nodes) == names
 
@@ -107,7 +112,9 @@ def test_ports_are_those_of_the_settings(name: str, tmp_path: Path) -> None:
     loaded = settings.load(in_folder(name, tmp_path))
     ports = {p["name"]: p["containerPort"] for p in container(name, "smsd", "smsd")["ports"]}
     assert ports == {"http": loaded.port, "admin": loaded.admin_port}
-    assert pods(name)["smsd"]["metadata"]["annotations"]["prometheus.io/port"] == str(loaded.admin_port)
+    assert pods(name)["smsd"]["metadata"]["annotations"]["prometheus.io/port"] == str(
+        loaded.admin_port
+    )
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -122,4 +129,7 @@ def test_the_grace_period_outlasts_drain_and_longest_answer(name: str, tmp_path:
 def test_the_secret_of_production_is_not_in_the_repository() -> None:
     with pytest.raises(ValueError, match="unpack"):
         config_map("production", "smsd-secrets")
-    assert "kind: Secret" not in (Path(__file__).parents[2] / "deploy/k8s/kustomization.yaml").read_text()
+    assert (
+        "kind: Secret"
+        not in (Path(__file__).parents[2] / "deploy/k8s/kustomization.yaml").read_text()
+    )

@@ -24,7 +24,10 @@ def mount(tmp_path: Path) -> Path:
 
 
 def reloader(mount: Path, **more: str) -> Reloader:
-    files = {"TWILIO_AUTH_TOKEN_FILE": str(mount / "token"), "SMSD_PEOPLE": str(mount / "people.toml")}
+    files = {
+        "TWILIO_AUTH_TOKEN_FILE": str(mount / "token"),
+        "SMSD_PEOPLE": str(mount / "people.toml"),
+    }
     return Reloader({**GOOD, **files, **more})
 
 
@@ -115,7 +118,10 @@ def test_what_cannot_change_at_run_time_keeps_its_value_and_is_told(mount: Path)
     (mount / "port").write_text("8081")
     (mount / "store").write_text("memory://")
     found = reloader(
-        mount, SMSD_PORT_FILE=str(mount / "port"), SMSD_STORE_FILE=str(mount / "store"), SMSD_APOLOGY="Oh."
+        mount,
+        SMSD_PORT_FILE=str(mount / "port"),
+        SMSD_STORE_FILE=str(mount / "store"),
+        SMSD_APOLOGY="Oh.",
     )
     (mount / "port").write_text("8082")
     (mount / "store").write_text("cookie://")
@@ -150,6 +156,9 @@ def test_throw_away_secrets_stay_over_a_reload(mount: Path) -> None:
     (mount / "people.toml").write_text('"+14155550123" = "Anna"')
     found.reload()
     assert found.settings.people != before.people
-    assert (found.settings.hash_key, found.settings.cookie_keys) == (before.hash_key, before.cookie_keys)
+    assert (found.settings.hash_key, found.settings.cookie_keys) == (
+        before.hash_key,
+        before.cookie_keys,
+    )
     assert (found.settings.auth_token, found.settings.port) == (before.auth_token, 8081)
     assert not found.restart_needed

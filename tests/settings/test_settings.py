@@ -37,7 +37,11 @@ def test_the_required_settings_suffice_and_the_defaults_are_the_specified_ones()
     assert settings.auth_token.reveal() == b"12345"
     assert list(settings.cookie_keys) == [2, 1]
     assert settings.hash_key == Secret("h" * 32)
-    assert (settings.auth_token_secondary, settings.account_sid, settings.accounts) == (None, None, {})
+    assert (settings.auth_token_secondary, settings.account_sid, settings.accounts) == (
+        None,
+        None,
+        {},
+    )
     assert settings.store == StoreUrl("memory")
     assert (settings.store_timeout_s, settings.session_ttl_s, settings.dialogue_timeout_s) == (
         0.25,
@@ -48,7 +52,11 @@ def test_the_required_settings_suffice_and_the_defaults_are_the_specified_ones()
     assert (settings.loop_limit, settings.opt_out, settings.drain_delay_s) == (20, True, 5)
     assert (settings.host, settings.port, settings.admin_port) == ("0.0.0.0", 8080, 9090)  # noqa: S104
     assert (settings.log_format, settings.log_level) == ("json", "info")
-    assert settings.people == {"+14158675309": "Rey", "+14158675310": "Finn", "+14158675311": "Chewy"}
+    assert settings.people == {
+        "+14158675309": "Rey",
+        "+14158675310": "Finn",
+        "+14158675311": "Chewy",
+    }
     assert settings.apology.startswith("Sorry")
     assert settings.given == set(GOOD)
 
@@ -92,7 +100,12 @@ ACCEPTED = [
     ("SMSD_STORE", "cookie://", "store", StoreUrl("cookie")),
     ("SMSD_STORE", "memcached://a", "store", StoreUrl("memcached", ("a:11211",))),
     ("SMSD_STORE", "memcached://B:1,a.b-c:2/", "store", StoreUrl("memcached", ("b:1", "a.b-c:2"))),
-    ("SMSD_STORE", "memcached://[::1]:9,[::2]", "store", StoreUrl("memcached", ("[::1]:9", "[::2]:11211"))),
+    (
+        "SMSD_STORE",
+        "memcached://[::1]:9,[::2]",
+        "store",
+        StoreUrl("memcached", ("[::1]:9", "[::2]:11211")),
+    ),
     ("SMSD_STORE_TIMEOUT", "5", "store_timeout_s", 5.0),
     ("SMSD_STORE_TIMEOUT", ".01", "store_timeout_s", 0.01),
     ("SMSD_SESSION_TTL", "1", "session_ttl_s", 1),
@@ -109,7 +122,12 @@ ACCEPTED = [
     ("SMSD_APOLOGY", " Sorry. ", "apology", " Sorry. "),
     ("SMSD_GREETING", "{{{name}}}", "greeting", "{{{name}}}"),
     ("SMSD_PUBLIC_URL", "https://sms.example.com/", "public_url", "https://sms.example.com"),
-    ("SMSD_PUBLIC_URL", "https://example.com:8443/a/b//", "public_url", "https://example.com:8443/a/b"),
+    (
+        "SMSD_PUBLIC_URL",
+        "https://example.com:8443/a/b//",
+        "public_url",
+        "https://example.com:8443/a/b",
+    ),
     ("SMSD_PUBLIC_URL", "HTTPS://example.com/%7Ea", "public_url", "https://example.com/%7Ea"),
     ("SMSD_PUBLIC_URL", "http://127.0.0.1:8080", "public_url", "http://127.0.0.1:8080"),
     ("SMSD_PUBLIC_URL", "http://[::1]:8080", "public_url", "http://[::1]:8080"),
@@ -180,7 +198,11 @@ REFUSED = [
     ("TWILIO_AUTH_TOKEN", "\n", "is empty, and required"),
     ("SMSD_HASH_KEY", "h" * 31, "must have at least 32 characters"),
     ("SMSD_COOKIE_KEYS", "n" * 32, "key 1 must read VERSION:SECRET"),
-    ("SMSD_COOKIE_KEYS", "1:" + "n" * 32 + ",1:" + "o" * 32, "key 2 has the version of an earlier one"),
+    (
+        "SMSD_COOKIE_KEYS",
+        "1:" + "n" * 32 + ",1:" + "o" * 32,
+        "key 2 has the version of an earlier one",
+    ),
     ("SMSD_COOKIE_KEYS", "1:" + "n" * 32 + ",2:short", "key 2 must have at least 32"),
     ("SMSD_COOKIE_KEYS", "1:" + "n" * 32 + ",", "key 2 must read VERSION:SECRET"),
 ]
@@ -202,7 +224,11 @@ def test_any_setting_may_come_from_a_file(tmp_path: Path) -> None:
         (tmp_path / name).write_text(value + "\n")
     environ = {f"{name}_FILE": str(tmp_path / name) for name in values}
     settings = load(environ)
-    assert (settings.auth_token.reveal(), settings.port, settings.greeting) == (b"12345", 81, "Hi {name}")
+    assert (settings.auth_token.reveal(), settings.port, settings.greeting) == (
+        b"12345",
+        81,
+        "Hi {name}",
+    )
     assert set(paths(environ)) == set(environ.values())
 
 
@@ -220,11 +246,13 @@ def test_a_toml_setting_names_its_file_under_either_name(tmp_path: Path, suffix:
 
 def test_an_empty_file_of_an_optional_setting_is_as_if_it_were_not_given(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("\n")
-    assert good(TWILIO_AUTH_TOKEN_SECONDARY_FILE=str(tmp_path / "token")).auth_token_secondary is None
-    (tmp_path / "token").write_bytes(b"\xef\xbb\xbfabc\r\n")
-    assert good(TWILIO_AUTH_TOKEN_SECONDARY_FILE=str(tmp_path / "token")).auth_token_secondary == Secret(
-        "abc"
+    assert (
+        good(TWILIO_AUTH_TOKEN_SECONDARY_FILE=str(tmp_path / "token")).auth_token_secondary is None
     )
+    (tmp_path / "token").write_bytes(b"\xef\xbb\xbfabc\r\n")
+    assert good(
+        TWILIO_AUTH_TOKEN_SECONDARY_FILE=str(tmp_path / "token")
+    ).auth_token_secondary == Secret("abc")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +266,9 @@ def test_an_empty_file_of_an_optional_setting_is_as_if_it_were_not_given(tmp_pat
         (b"a b", "holds a blank"),
     ],
 )
-def test_a_file_that_is_of_no_use_is_a_problem(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_a_file_that_is_of_no_use_is_a_problem(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
@@ -281,14 +311,21 @@ def test_accounts_have_tokens_and_shared_keys(tmp_path: Path) -> None:
     file.write_text(ACCOUNTS)
     first, second = good(SMSD_ACCOUNTS=str(file)).accounts.values()
     assert [token.reveal() for token in first.tokens] == [b"primus", b"secundus"]
-    assert (first.shared_keys["K1"].secret, first.shared_keys["K1"].algorithm) == (Secret("s1"), "sha256")
+    assert (first.shared_keys["K1"].secret, first.shared_keys["K1"].algorithm) == (
+        Secret("s1"),
+        "sha256",
+    )
     assert (second.tokens, second.shared_keys["K2"].algorithm) == ((), "sha1")
 
 
 BROKEN = [
     ("SMSD_PEOPLE", '"+14155550123" = 5', 'entry 1 must read "+14155550123" = "Name"'),
     ("SMSD_PEOPLE", '"+14155550123" = " "', "entry 1 must read"),
-    ("SMSD_PEOPLE", '"+1" = "a"\n4155550123 = "b"', "entry 2: a number of this length begins with +"),
+    (
+        "SMSD_PEOPLE",
+        '"+1" = "a"\n4155550123 = "b"',
+        "entry 2: a number of this length begins with +",
+    ),
     ("SMSD_PEOPLE", '"+1" = "a"\n"sms:+1" = "b"', "entry 2 has the number of an earlier one"),
     ("SMSD_PEOPLE", '"+14155550123" = "A"\n"+14155550123', "is no TOML (at end of document)"),
     (
@@ -303,7 +340,11 @@ BROKEN = [
     ("SMSD_DIRECTORY", "[[person]]\nname = 1", "person 1 must be a table of texts"),
     ("SMSD_DIRECTORY", "person = [1]", "person 1 must be a table of texts"),
     ("SMSD_DIRECTORY", "[[person]]\nname = 'A'\nmail = 'x'", "person 1 has another key"),
-    ("SMSD_DIRECTORY", "[[person]]\nname = 'A'\npicture = 'x'", "person 1 has a picture that is no URL"),
+    (
+        "SMSD_DIRECTORY",
+        "[[person]]\nname = 'A'\npicture = 'x'",
+        "person 1 has a picture that is no URL",
+    ),
     ("SMSD_ACCOUNTS", "[AC1]\ntokens = ['abc']", "account 1: must be AC and 32"),
     ("SMSD_ACCOUNTS", f"[{SID}]\ntoken = 'abc'", "account 1: must be a table with tokens"),
     ("SMSD_ACCOUNTS", f"[{SID}]", "account 1: must be a table with tokens"),
@@ -312,9 +353,21 @@ BROKEN = [
     ("SMSD_ACCOUNTS", f"[{SID}]\ntokens = [1]", "account 1: a token or secret must be a text"),
     ("SMSD_ACCOUNTS", f"[{SID}]\ntokens = ['a b']", "account 1: holds a blank"),
     ("SMSD_ACCOUNTS", f"[{SID}]\nshared_keys.K = 'abc'", "account 1: a shared key must read"),
-    ("SMSD_ACCOUNTS", f"[{SID}]\nshared_keys.'a,b' = {{secret='s',algorithm='HMAC_SHA1'}}", "must read"),
-    ("SMSD_ACCOUNTS", f"[{SID}]\nshared_keys.K = {{secret='s',algorithm='HMAC_MD5'}}", "the algorithm"),
-    ("SMSD_ACCOUNTS", f"[{SID}]\nshared_keys.K = {{secret='',algorithm='HMAC_SHA1'}}", "must be a text"),
+    (
+        "SMSD_ACCOUNTS",
+        f"[{SID}]\nshared_keys.'a,b' = {{secret='s',algorithm='HMAC_SHA1'}}",
+        "must read",
+    ),
+    (
+        "SMSD_ACCOUNTS",
+        f"[{SID}]\nshared_keys.K = {{secret='s',algorithm='HMAC_MD5'}}",
+        "the algorithm",
+    ),
+    (
+        "SMSD_ACCOUNTS",
+        f"[{SID}]\nshared_keys.K = {{secret='',algorithm='HMAC_SHA1'}}",
+        "must be a text",
+    ),
 ]
 
 
@@ -343,7 +396,11 @@ def test_every_problem_of_a_file_is_told(tmp_path: Path) -> None:
     ("name", "value", "said"),
     [
         ("SMSD_GRETING", "x", "SMSD_GRETING: no such setting; is SMSD_GREETING meant?"),
-        ("SMSD_HASHKEY_FILE", "x", "SMSD_HASHKEY_FILE: no such setting; is SMSD_HASH_KEY_FILE meant?"),
+        (
+            "SMSD_HASHKEY_FILE",
+            "x",
+            "SMSD_HASHKEY_FILE: no such setting; is SMSD_HASH_KEY_FILE meant?",
+        ),
         ("SMSD_QQQQ", "x", "SMSD_QQQQ: no such setting"),
         ("SMSD_PUBLIC_URL", "https://a.example/sms", "SMSD_PUBLIC_URL: ends in /sms"),
     ],
@@ -409,7 +466,11 @@ def test_what_is_given_wins_over_dev_defaults_and_those_over_throw_away_values()
 
 @pytest.mark.parametrize(
     ("url", "prefix"),
-    [("https://a.example/", ""), ("https://a.example/texts/", "/texts"), ("https://a.example/a/b", "/a/b")],
+    [
+        ("https://a.example/", ""),
+        ("https://a.example/texts/", "/texts"),
+        ("https://a.example/a/b", "/a/b"),
+    ],
 )
 def test_the_prefix_is_the_path_of_the_public_url(url: str, prefix: str) -> None:
     assert good(SMSD_PUBLIC_URL=url).prefix == prefix
@@ -448,7 +509,9 @@ def test_no_value_is_ever_told_and_every_problem_names_its_setting(
     told, shown = outcome({**GOOD, **given})
     assert not any(MARK in problem or "\n" in problem for problem in told)
     assert all(problem.partition(": ")[0] in given for problem in told)
-    assert MARK not in shown or any(not setting.secret and setting.name in given for setting in SETTINGS)
+    assert MARK not in shown or any(
+        not setting.secret and setting.name in given for setting in SETTINGS
+    )
 
 
 def outcome(environ: dict[str, str]) -> tuple[tuple[str, ...], str]:
@@ -475,7 +538,9 @@ def test_no_content_of_the_accounts_file_is_told(
 
 def test_the_table_has_a_row_for_every_field_and_a_meaning_for_every_row() -> None:
     own = {f.name for f in fields(Settings)} - {"given", "warnings"}
-    assert [setting.field for setting in SETTINGS] == [f.name for f in fields(Settings) if f.name in own]
+    assert [setting.field for setting in SETTINGS] == [
+        f.name for f in fields(Settings) if f.name in own
+    ]
     assert len(NAMES) == len(SETTINGS)
     assert all(setting.meaning for setting in SETTINGS)
     assert set(throw_away(lambda: "")) < NAMES

@@ -24,9 +24,7 @@ class Echo(RequestHandler):
         self.set_header("Content-Type", "text/xml")
         for name in ("a", "b"):
             self.add_header("Set-Cookie", f"{name}={len(self.seen)}; Path=/")
-        told = (
-            f"{self.request.host} {self.request.headers.get('Cookie')} {self.request.headers.get('X-Extra')}"
-        )
+        told = f"{self.request.host} {self.request.headers.get('Cookie')} {self.request.headers.get('X-Extra')}"
         self.write(f"<Response><Message>{told}</Message></Response>")
 
 
@@ -75,7 +73,10 @@ def test_the_blocking_client_does_the_same() -> None:
         client = BlockingClient(PUBLIC, connect_to=address)
         first = await asyncio.to_thread(client.text, "hi")
         second = await asyncio.to_thread(client.text, "hi")
-        assert (first.text, second.text) == ("sms.example.com None None", "sms.example.com a=1; b=1 None")
+        assert (first.text, second.text) == (
+            "sms.example.com None None",
+            "sms.example.com a=1; b=1 None",
+        )
 
     run(test)
 
@@ -117,7 +118,9 @@ def test_status_callbacks_reach_the_service() -> None:
             told = await client.status(outcome, "delivered", url="https://sms.example.com/status")
             assert (told.status, told.codes) == (204, ())
             silent: Outcome = replace(outcome, replies=())
-            assert (await client.status(silent, "sent", url="https://sms.example.com/status")).status == 204
+            assert (
+                await client.status(silent, "sent", url="https://sms.example.com/status")
+            ).status == 204
 
     run(test)
 
@@ -127,7 +130,9 @@ def test_any_bytes_can_be_sent() -> None:
         async with Client(PUBLIC, connect_to=address) as client:
             assert (await client.raw(b"GET / HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 404")
             assert (
-                await client.raw(b"POST /slow HTTP/1.1\r\nHost: a\r\n", address=address, timeout_s=0.05)
+                await client.raw(
+                    b"POST /slow HTTP/1.1\r\nHost: a\r\n", address=address, timeout_s=0.05
+                )
                 == b""
             )
 
@@ -143,7 +148,9 @@ def _silent() -> socket.socket:
 
 
 @pytest.mark.parametrize("kind", [Client, BlockingClient])
-def test_what_goes_wrong_on_the_wire_has_twilios_code(kind: type[Client] | type[BlockingClient]) -> None:
+def test_what_goes_wrong_on_the_wire_has_twilios_code(
+    kind: type[Client] | type[BlockingClient],
+) -> None:
     async def code(url: str, account: Account | None = None) -> tuple[int, ...]:
         client = kind(url, account=account)
         if isinstance(client, BlockingClient):
@@ -159,14 +166,18 @@ def test_what_goes_wrong_on_the_wire_has_twilios_code(kind: type[Client] | type[
         assert await code("http://no-such-host.invalid/sms#rc=0") == (11210,)
         assert await _serve(_closing, "http", code) == (11205,)
         babble = await _serve(_babbling, "http", code)
-        assert babble == ((11206,) if kind is BlockingClient else (11205,))  # Tornado's client just hangs up
+        assert babble == (
+            (11206,) if kind is BlockingClient else (11205,)
+        )  # Tornado's client just hangs up
         assert await _serve(_babbling, "https", code) == (11220,)
         assert await _serve(_stopping, "http", code) == (11203,)
         with _silent() as full, socket.socket() as first, socket.socket() as second:
             for filler in (first, second):
                 filler.setblocking(False)
                 filler.connect_ex(full.getsockname())
-            assert await code(f"http://127.0.0.1:{full.getsockname()[1]}/sms#ct=100&rc=0") == (11205,)
+            assert await code(f"http://127.0.0.1:{full.getsockname()[1]}/sms#ct=100&rc=0") == (
+                11205,
+            )
 
     run(test)
 
@@ -179,7 +190,9 @@ async def _serve(
 ) -> tuple[int, ...]:
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     try:
-        return await code(f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/sms#rt=300&rp=all")
+        return await code(
+            f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/sms#rt=300&rp=all"
+        )
     finally:
         server.close()
 

@@ -35,7 +35,9 @@ Result = Answer | Failure
 class World:
     """A Twilio, its clock, and a service that answers by script; the last line is said for ever."""
 
-    def __init__(self, *script: Result | Callable[[Request], Result], account: Account = ACCOUNT) -> None:
+    def __init__(
+        self, *script: Result | Callable[[Request], Result], account: Account = ACCOUNT
+    ) -> None:
         self.clock = Clock(lambda: 1_800_000_000.0)
         self.twilio = Twilio(self.clock, Random(1))
         self.account = account
@@ -52,12 +54,18 @@ class World:
             self.clock.advance(min(limit_s, request.total_timeout_s))
         return result
 
-    def compose(self, body: str = "hi", from_: str = "+14158675309", to: str = "+14158141829") -> Inbound:
+    def compose(
+        self, body: str = "hi", from_: str = "+14158675309", to: str = "+14158141829"
+    ) -> Inbound:
         return self.twilio.compose(self.account, body, from_, to)
 
-    def text(self, body: str = "hi", cookies: Cookies | None = None, from_: str = "+14158675309") -> Outcome:
+    def text(
+        self, body: str = "hi", cookies: Cookies | None = None, from_: str = "+14158675309"
+    ) -> Outcome:
         message = self.compose(body, from_)
-        return perform_all(self.twilio.deliver(self.account, message, cookies or Cookies()), self.perform)
+        return perform_all(
+            self.twilio.deliver(self.account, message, cookies or Cookies()), self.perform
+        )
 
 
 def answer(status: int, *headers: tuple[str, str], body: bytes = b"") -> Answer:
@@ -67,7 +75,10 @@ def answer(status: int, *headers: tuple[str, str], body: bytes = b"") -> Answer:
 def xml(inner: str, *cookies: str) -> Answer:
     set_cookies = [("Set-Cookie", cookie) for cookie in cookies]
     return answer(
-        200, ("Content-Type", "text/xml"), *set_cookies, body=f"<Response>{inner}</Response>".encode()
+        200,
+        ("Content-Type", "text/xml"),
+        *set_cookies,
+        body=f"<Response>{inner}</Response>".encode(),
     )
 
 
@@ -188,7 +199,9 @@ def test_a_warning_asks_no_fallback() -> None:
     assert (world.text().text, len(world.requests)) == ("a", 1)
 
 
-@pytest.mark.parametrize(("status", "method"), [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST")])
+@pytest.mark.parametrize(
+    ("status", "method"), [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST")]
+)
 def test_redirects_are_followed_and_signed_for_their_target(status: int, method: str) -> None:
     world = World(moved(status, "https://new.example/s?x=1#frag"), OK)
     assert world.text().text == "ok"
@@ -200,7 +213,9 @@ def test_redirects_are_followed_and_signed_for_their_target(status: int, method:
 
 
 def test_a_redirect_verb_fetches_more_and_keeps_what_was_said() -> None:
-    world = World(xml("<Message>a</Message><Redirect>/more</Redirect>"), xml("<Message>b</Message>"))
+    world = World(
+        xml("<Message>a</Message><Redirect>/more</Redirect>"), xml("<Message>b</Message>")
+    )
     assert world.text().text == "a\nb"
     assert world.requests[1].url == "https://sms.example.com/more"
 
@@ -234,7 +249,16 @@ def test_a_redirects_cookie_is_kept() -> None:
 
 def test_cookies_can_be_lost_stale_foreign_or_not_kept() -> None:
     world = World(*(xml("", f"smsd={n}") for n in range(9)))
-    kinds = [Cookies(), Cookies(), LOST, STALE, Cookies(back=3), Cookies(send="smsd=x"), FORGETFUL, Cookies()]
+    kinds = [
+        Cookies(),
+        Cookies(),
+        LOST,
+        STALE,
+        Cookies(back=3),
+        Cookies(send="smsd=x"),
+        FORGETFUL,
+        Cookies(),
+    ]
     sent = [world.text(cookies=kind).cookie_sent for kind in kinds]
     assert sent == [None, "smsd=0", None, "smsd=1", "smsd=0", "smsd=x", "smsd=5", "smsd=5"]
 
@@ -244,14 +268,19 @@ def test_a_composed_message_can_be_delivered_twice_and_out_of_order() -> None:
     first, second = world.compose("1"), world.compose("2")
     for message in (second, first, first):
         perform_all(world.twilio.deliver(ACCOUNT, message), world.perform)
-    forms = [dict(parse_qsl(request.body.decode(), keep_blank_values=True)) for request in world.requests]
+    forms = [
+        dict(parse_qsl(request.body.decode(), keep_blank_values=True)) for request in world.requests
+    ]
     assert [form["Body"] for form in forms] == ["2", "1", "1"]
     assert [form["MessageSid"] for form in forms] == [second.sid, first.sid, first.sid]
 
 
 @pytest.mark.parametrize(
     ("word", "kind"),
-    [(w, "STOP") for w in ["STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"]]
+    [
+        (w, "STOP")
+        for w in ["STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"]
+    ]
     + [(w, "START") for w in ["START", "UNSTOP", "yes"]]
     + [("help", "HELP"), (" Info\n", "HELP"), ("stop it", None), ("", None)],
 )
@@ -289,7 +318,9 @@ def test_advanced_opt_out_says_so_in_the_form() -> None:
 def test_media_are_numbered_from_zero() -> None:
     world = World()
     more = [("https://a.example/1", "image/png"), ("https://a.example/2", "image/gif")]
-    form = dict(world.twilio.compose(ACCOUNT, "", "+1", "+2", media=more, extra={"AddOns": "{}"}).params)
+    form = dict(
+        world.twilio.compose(ACCOUNT, "", "+1", "+2", media=more, extra={"AddOns": "{}"}).params
+    )
     assert (form["NumMedia"], form["MediaUrl1"], form["MediaContentType0"]) == (
         "2",
         "https://a.example/2",
@@ -316,12 +347,16 @@ def test_slow_replies_are_never_a_loop() -> None:
 
 
 def test_status_callbacks_come_in_any_order_and_need_no_reply() -> None:
-    world = World(OK, answer(204), account=replace(ACCOUNT, status_url="https://sms.example.com/sms/status"))
+    world = World(
+        OK, answer(204), account=replace(ACCOUNT, status_url="https://sms.example.com/sms/status")
+    )
     outcome = world.text()
     orders = {tuple(world.twilio.statuses()) for _ in range(50)}
     assert len(orders) == 6
     for status in orders.pop():
-        flow = world.twilio.status(world.account, outcome.message, outcome.replies[0].sid, status, 30007)
+        flow = world.twilio.status(
+            world.account, outcome.message, outcome.replies[0].sid, status, 30007
+        )
         assert perform_all(flow, world.perform).errors == ()
     form = dict(parse_qsl(world.requests[-1].body.decode()))
     assert (form["ErrorCode"], form["MessageSid"]) == ("30007", outcome.replies[0].sid)

@@ -32,7 +32,9 @@ def _jar(reading: Reading = "set") -> tuple[Jar, Clock]:
         ("; Expires=whenever", FOUR_HOURS_S),
     ],
 )
-def test_a_cookie_lives_as_long_as_it_says_but_never_over_four_hours(attributes: str, lives_s: int) -> None:
+def test_a_cookie_lives_as_long_as_it_says_but_never_over_four_hours(
+    attributes: str, lives_s: int
+) -> None:
     jar, clock = _jar()
     jar.store(PAIR, ["smsd=1" + attributes])
     clock.advance(lives_s - 1)

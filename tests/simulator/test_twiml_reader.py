@@ -113,14 +113,18 @@ def test_attributes_and_relative_urls_are_resolved() -> None:
     assert message.status_callback == "https://sms.example.com/s"
 
 
-@pytest.mark.parametrize("kind", ["text/xml", "application/xml", "text/html", "TEXT/XML ; charset=utf-8"])
+@pytest.mark.parametrize(
+    "kind", ["text/xml", "application/xml", "text/html", "TEXT/XML ; charset=utf-8"]
+)
 def test_an_empty_response_says_nothing_and_warns_of_nothing(kind: str) -> None:
     document = _read("<Response/>", kind)
     assert (document.messages, document.notices, document.failed) == ([], [], False)
 
 
 def test_plain_text_becomes_a_message() -> None:
-    assert [message.body for message in _read("Traceback: hi", "text/plain").messages] == ["Traceback: hi"]
+    assert [message.body for message in _read("Traceback: hi", "text/plain").messages] == [
+        "Traceback: hi"
+    ]
     assert [notice.code for notice in _read("a" * 1601, "text/plain").notices] == [21617]
 
 
@@ -129,7 +133,9 @@ def test_204_needs_no_content_type() -> None:
 
 
 def test_a_redirect_verb_ends_the_document() -> None:
-    document = _read(_xml("<Message>a</Message><Redirect method='get'>more</Redirect><Message>b</Message>"))
+    document = _read(
+        _xml("<Message>a</Message><Redirect method='get'>more</Redirect><Message>b</Message>")
+    )
     assert document.redirect == ("GET", "https://sms.example.com/more")
     assert len(document.messages) == 1
 

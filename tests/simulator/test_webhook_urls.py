@@ -36,7 +36,11 @@ def test_the_sdk_accepts_ten_thousand_random_requests() -> None:
 
 def test_repeated_names_are_signed_as_the_published_vector() -> None:
     url = "https://mycompany.com/myapp.php?foo=1&bar=2"
-    params = [("Sid", "CA123"), ("SidAccount", "AC123"), *(("Digits", d) for d in ("5678", "1234", "1234"))]
+    params = [
+        ("Sid", "CA123"),
+        ("SidAccount", "AC123"),
+        *(("Digits", d) for d in ("5678", "1234", "1234")),
+    ]
     assert signature_headers(Account("AC", "12345", url), url, params) == [
         ("X-Twilio-Signature", "IK+Dwps556ElfBT0I3Rgjkr1wJU=")
     ]
@@ -61,7 +65,9 @@ def test_fragment_and_credentials_are_neither_sent_nor_signed(url: str, asked: s
 
 
 def test_connection_overrides_are_read_and_have_twilios_defaults() -> None:
-    hook = Webhook.parse("https://u:p%40@a.example/#ct=500&rt=1500&tt=9000&rc=5&rp=4xx,rt&e=dublin&sni=n")
+    hook = Webhook.parse(
+        "https://u:p%40@a.example/#ct=500&rt=1500&tt=9000&rc=5&rp=4xx,rt&e=dublin&sni=n"
+    )
     assert (hook.connect_timeout_s, hook.read_timeout_s, hook.total_timeout_s, hook.retries) == (
         0.5,
         1.5,
@@ -71,7 +77,12 @@ def test_connection_overrides_are_read_and_have_twilios_defaults() -> None:
     assert hook.retried == {"4xx", "rt"}
     assert hook.credentials == ("u", "p@")
     plain = Webhook.parse("https://a.example/")
-    assert (plain.connect_timeout_s, plain.read_timeout_s, plain.total_timeout_s, plain.retries) == (
+    assert (
+        plain.connect_timeout_s,
+        plain.read_timeout_s,
+        plain.total_timeout_s,
+        plain.retries,
+    ) == (
         5,
         15,
         15,

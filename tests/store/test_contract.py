@@ -28,7 +28,9 @@ def record(*sids: str) -> Record:
     made: Record | None = None
     for sid in sids:
         opened = c.opened(made, (), now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=hash(sid))
-        made = c.added(opened.record, c.message_digest(sid), b"re " + sid.encode(), now_ms=now_ms(), data=b"")
+        made = c.added(
+            opened.record, c.message_digest(sid), b"re " + sid.encode(), now_ms=now_ms(), data=b""
+        )
     assert made
     return made
 
@@ -54,7 +56,9 @@ def switched(nodes: list[str]) -> Switch:
     return Switch(memcached(nodes))
 
 
-def run(test: Callable[[Any], Awaitable[None]], make: Remotes, nodes: list[processes.Memcached]) -> None:
+def run(
+    test: Callable[[Any], Awaitable[None]], make: Remotes, nodes: list[processes.Memcached]
+) -> None:
     async def whole() -> None:
         remote = make([node.node for node in nodes])
         await remote.flush()
@@ -114,7 +118,9 @@ def test_a_record_that_was_lost_meanwhile_is_not_overwritten_blindly(
 
 
 @remotes
-def test_many_operations_at_once_do_not_mix(make: Remotes, nodes: list[processes.Memcached]) -> None:
+def test_many_operations_at_once_do_not_mix(
+    make: Remotes, nodes: list[processes.Memcached]
+) -> None:
     async def test(remote: Any) -> None:
         async def one(i: int) -> None:
             key = b"smsd:%d" % i
@@ -165,7 +171,9 @@ async def store(kind: str, nodes: list[str]) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("kind", ["memory", "cookie", "memcached"])
-def test_every_store_gives_a_view_and_takes_it_back(kind: str, nodes: list[processes.Memcached]) -> None:
+def test_every_store_gives_a_view_and_takes_it_back(
+    kind: str, nodes: list[processes.Memcached]
+) -> None:
     async def test() -> None:
         async with store(kind, [node.node for node in nodes]) as made:
             view = await made.load(b"smsd:k", record("from the cookie"))
@@ -220,8 +228,14 @@ def test_the_node_of_a_key_depends_on_names_alone_and_moves_little() -> None:
         three, again = memcached(names), memcached(names[::-1])
         four = memcached([*names, "127.0.0.1:4"])
         keys = [b"smsd:%d" % i for i in range(3000)]
-        assert [three.node_of(key).name for key in keys] == [again.node_of(key).name for key in keys]
-        moved = [four.node_of(key).name for key in keys if three.node_of(key).name != four.node_of(key).name]
+        assert [three.node_of(key).name for key in keys] == [
+            again.node_of(key).name for key in keys
+        ]
+        moved = [
+            four.node_of(key).name
+            for key in keys
+            if three.node_of(key).name != four.node_of(key).name
+        ]
         assert set(moved) == {"127.0.0.1:4"}
         assert 600 < len(moved) < 900
         for remote in (three, again, four):

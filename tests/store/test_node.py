@@ -156,7 +156,9 @@ def test_hanging_then_back() -> None:
         ((b"HTTP/1.1 400 Bad Request\r\n",), "protocol"),
     ],
 )
-def test_what_a_broken_server_says_is_an_outage(answers: tuple[bytes | None, ...], kind: str) -> None:
+def test_what_a_broken_server_says_is_an_outage(
+    answers: tuple[bytes | None, ...], kind: str
+) -> None:
     async def test(node: Node, told: Told) -> None:
         assert await fails(node.read(KEY)) == kind
         assert told.errors[node.name, kind] == 1
@@ -233,7 +235,9 @@ def test_a_token_of_another_connection_is_never_sent() -> None:
         assert await node.write(KEY, b"one", None, 60)
         read = await node.read(KEY)
         assert read.token
-        assert not await node.write(KEY, b"two", Token(read.token.connection + 1, read.token.cas), 60)
+        assert not await node.write(
+            KEY, b"two", Token(read.token.connection + 1, read.token.cas), 60
+        )
         assert (await node.read(KEY)).value == b"one"
 
     with Memcached() as memcached:

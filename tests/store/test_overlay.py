@@ -129,7 +129,9 @@ def test_a_store_that_fails_at_the_write_is_not_asked_again() -> None:
     async def test(bench: Bench) -> None:
         await bench.text()
         view = await bench.store.load(KEY, None)
-        record = c.opened(view.stored, (), now_ms=bench.now_ms, ttl_ms=TTL_S * 1000, random_bits=5).record
+        record = c.opened(
+            view.stored, (), now_ms=bench.now_ms, ttl_ms=TTL_S * 1000, random_bits=5
+        ).record
         bench.remote.up = False
         again = await bench.store.commit(KEY, record, view)
         assert again
@@ -148,7 +150,9 @@ def test_an_overlay_that_was_merged_meanwhile_is_no_ground_to_write_on() -> None
         await bench.store.reconcile()
         bench.remote.up = False
         record = c.added(
-            c.opened(view.stored, (), now_ms=bench.now_ms, ttl_ms=TTL_S * 1000, random_bits=5).record,
+            c.opened(
+                view.stored, (), now_ms=bench.now_ms, ttl_ms=TTL_S * 1000, random_bits=5
+            ).record,
             b"digest",
             b"",
             now_ms=bench.now_ms,

@@ -91,7 +91,14 @@ def raising(error: BaseException, cause: BaseException | None = None) -> Callabl
 
 def test_an_event_is_one_json_object_with_time_level_event_and_its_fields(output: Output) -> None:
     logs.event(
-        own, logging.INFO, "message", conversation="c0ffee", sid="SM1", outcome="counted", count=3, ms=1.5
+        own,
+        logging.INFO,
+        "message",
+        conversation="c0ffee",
+        sid="SM1",
+        outcome="counted",
+        count=3,
+        ms=1.5,
     )
     [line] = output.lines()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
@@ -114,9 +121,14 @@ def test_the_time_is_utc_with_milliseconds(output: Output) -> None:
 
 def test_text_has_the_same_in_words(output: Output) -> None:
     logs.setup("text", "info", fd=output.fd)
-    logs.event(own, logging.WARNING, "log in", sid="SM1", count=3, ok=True, said="two words", at=["a", "b"])
+    logs.event(
+        own, logging.WARNING, "log in", sid="SM1", count=3, ok=True, said="two words", at=["a", "b"]
+    )
     line = output.raw().decode()
-    assert line.partition(" ")[2] == 'warning  log in sid=SM1 count=3 ok=true said="two words" at=["a","b"]\n'
+    assert (
+        line.partition(" ")[2]
+        == 'warning  log in sid=SM1 count=3 ok=true said="two words" at=["a","b"]\n'
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,13 +158,27 @@ def test_setting_up_again_replaces_the_first_set_up(output: Output) -> None:
 
 
 hostile = st.text(max_size=60) | st.sampled_from(
-    ["\n", '"\n{"event": "forged"}\n', "\x1b[2J", "\x9b2J", "\u2028", "\x7f", "\ud800", "\u202e", "\r\n"]
+    [
+        "\n",
+        '"\n{"event": "forged"}\n',
+        "\x1b[2J",
+        "\x9b2J",
+        "\u2028",
+        "\x7f",
+        "\ud800",
+        "\u202e",
+        "\r\n",
+    ]
 )
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(value=hostile, log_format=st.sampled_from(["json", "text"]))
-def test_no_text_breaks_the_line_or_reaches_the_terminal(output: Output, value: str, log_format: str) -> None:
+def test_no_text_breaks_the_line_or_reaches_the_terminal(
+    output: Output, value: str, log_format: str
+) -> None:
     logs.setup(log_format, "info", fd=output.fd)
     logs.event(own, logging.INFO, "said", value=value, values=[value])
     foreign.warning(value)
@@ -196,7 +222,9 @@ def test_a_line_longer_than_a_pipe_takes_at_once_is_cut(output: Output) -> None:
 # ---- where it goes
 
 
-def test_a_stderr_that_takes_nothing_blocks_nobody_and_what_was_lost_is_counted(output: Output) -> None:
+def test_a_stderr_that_takes_nothing_blocks_nobody_and_what_was_lost_is_counted(
+    output: Output,
+) -> None:
     for _ in range(2000):  # more than a pipe holds
         logs.event(own, logging.INFO, "filler", value="x" * 100)
     written = len(output.lines())
@@ -232,10 +260,14 @@ def test_a_line_that_cannot_be_made_is_counted_as_lost(output: Output) -> None:
 # ---- what comes from outside
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(value=st.text(max_size=40).map(MARK.__add__))
 def test_what_a_library_formats_into_its_message_is_hidden(output: Output, value: str) -> None:
-    foreign.warning("Invalid cookie %r of %s after %d ms", value, value.encode("utf-8", "replace"), 12)
+    foreign.warning(
+        "Invalid cookie %r of %s after %d ms", value, value.encode("utf-8", "replace"), 12
+    )
     foreign.warning("%(body)s from %(n)d", {"body": value, "n": 3})
     foreign.warning(f"Malformed {value!r} and {{'Cookie': {value!r}}}")
     foreign.warning(f"Cookie: smsd={value}".replace("\n", ""))
@@ -287,7 +319,12 @@ def test_a_message_whose_values_do_not_fit_is_logged_without_them(output: Output
     foreign.warning("%(a)s calls", {"b": MARK})
     foreign.warning("%y calls", MARK)
     foreign.warning(ValueError(MARK))
-    assert [line["event"] for line in output.lines()] == ["%d calls", "%(a)s calls", "%y calls", "ValueError"]
+    assert [line["event"] for line in output.lines()] == [
+        "%d calls",
+        "%(a)s calls",
+        "%y calls",
+        "ValueError",
+    ]
 
 
 def test_a_warning_tells_its_kind_and_its_place(output: Output) -> None:
@@ -295,7 +332,11 @@ def test_a_warning_tells_its_kind_and_its_place(output: Output) -> None:
         warnings.simplefilter("always")
         warnings.warn(f"do not call {NUMBER}", UserWarning, stacklevel=1)
     [line] = output.lines()
-    assert (line["event"], line["kind"], line["text"]) == ("warning", "UserWarning", "do not call ***")
+    assert (line["event"], line["kind"], line["text"]) == (
+        "warning",
+        "UserWarning",
+        "do not call ***",
+    )
     assert re.fullmatch(r"telemetry/test_logs\.py:\d+", line["place"])
 
 
@@ -323,13 +364,19 @@ def test_of_an_exception_only_its_type_and_its_place_are_logged(output: Output) 
         (OSError(99999, MARK), "OSError: errno unknown"),
         (OSError(MARK), "OSError"),
         (json.JSONDecodeError(MARK, MARK, 0), "json.decoder.JSONDecodeError"),
-        (ReplyError("11 messages, 10 are allowed"), "smsd.errors.ReplyError: 11 messages, 10 are allowed"),
+        (
+            ReplyError("11 messages, 10 are allowed"),
+            "smsd.errors.ReplyError: 11 messages, 10 are allowed",
+        ),
         (ReplyError(f"cannot text {NUMBER}"), "smsd.errors.ReplyError: cannot text ***"),
         (
             SettingsError("SMSD_PORT: a", "SMSD_HOST: b"),
             "smsd.errors.SettingsError: SMSD_PORT: a; SMSD_HOST: b",
         ),
-        (ExceptionGroup(MARK, [ValueError(MARK), KeyError(MARK)]), "ExceptionGroup: ValueError, KeyError"),
+        (
+            ExceptionGroup(MARK, [ValueError(MARK), KeyError(MARK)]),
+            "ExceptionGroup: ValueError, KeyError",
+        ),
     ],
 )
 def test_the_first_line_of_an_exception(error: Exception, said: str) -> None:
@@ -481,5 +528,7 @@ def test_real_failures_are_told(real: tuple[str, str], event: str, kind: str | N
     if log_format == "text":
         assert f" {event}" in text
     else:
-        found = [line for line in map(json.loads, text.splitlines()) if line["event"].startswith(event)]
+        found = [
+            line for line in map(json.loads, text.splitlines()) if line["event"].startswith(event)
+        ]
         assert kind in [line.get("error", [None])[0] for line in found]

@@ -61,14 +61,21 @@ def rows() -> list[tuple[str, dict[str, set[str]]]]:
     for line in DOCUMENTED.split():
         name, _, labels = line.rstrip("}").partition("{")
         given = [part.partition("=") for part in labels.split(",") if part]
-        values = {label: set(text.split("|")) if text and text != "*" else set() for label, _, text in given}
+        values = {
+            label: set(text.split("|")) if text and text != "*" else set()
+            for label, _, text in given
+        }
         found.append((name, values))
     return found
 
 
 def samples(metrics: Metrics) -> list[Sample]:
     text = metrics.expose("")[0].decode()
-    return [sample for family in parser.text_string_to_metric_families(text) for sample in family.samples]
+    return [
+        sample
+        for family in parser.text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
 
 
 def series(metrics: Metrics, name: str) -> list[Sample]:
@@ -93,9 +100,13 @@ def test_each_documented_metric_has_exactly_its_labels_and_every_known_value_at_
 def test_each_metric_is_documented() -> None:
     documented = {name for name, _ in rows()} | NOT_DOCUMENTED
     ending = re.compile(r"_(bucket|count|sum)$")
-    found = {sample.name for sample in samples(Metrics(nodes=[NODE])) if sample.name.startswith("smsd_")}
+    found = {
+        sample.name for sample in samples(Metrics(nodes=[NODE])) if sample.name.startswith("smsd_")
+    }
     histograms = {ending.sub("", name) for name in found if ending.search(name)}
-    assert {name for name in found if ending.sub("", name) not in histograms} | histograms == documented
+    assert {
+        name for name in found if ending.sub("", name) not in histograms
+    } | histograms == documented
 
 
 def test_names_follow_the_convention_and_each_metric_says_what_it_is() -> None:
@@ -110,12 +121,16 @@ def test_names_follow_the_convention_and_each_metric_says_what_it_is() -> None:
 def test_two_registries_do_not_share_anything() -> None:
     one, other = Metrics(), Metrics()
     one.signed("primary")
-    (sample,) = [each for each in series(other, "smsd_signatures_total") if each.labels["key"] == "primary"]
+    (sample,) = [
+        each for each in series(other, "smsd_signatures_total") if each.labels["key"] == "primary"
+    ]
     assert sample.value == 0
 
 
 def test_after_every_kind_of_request_no_label_holds_a_number_a_name_or_an_id() -> None:
-    form = wire.message(Body="my body", ProfileName="My Name", ErrorCode="11200", ErrorUrl="https://x/y")
+    form = wire.message(
+        Body="my body", ProfileName="My Name", ErrorCode="11200", ErrorUrl="https://x/y"
+    )
     with Memcached() as node, Smsd({"SMSD_STORE": f"memcached://{node.node}"}) as server:
         wire.post(server.address, form)
         wire.post(server.address, form, headers={"Cookie": "smsd=my-cookie"})
@@ -135,7 +150,15 @@ def test_after_every_kind_of_request_no_label_holds_a_number_a_name_or_an_id() -
             free = {value for label, value in sample.labels.items() if label not in buckets} - known
             assert not any(re.search(r"\d{6}|[A-Z]{2}[0-9a-f]{8}", value) for value in free), sample
             assert all(len(value) <= 30 for value in free), sample
-    for private in (form["From"], wire.TO, wire.REY, "my body", "My Name", "my-cookie", form["MessageSid"]):
+    for private in (
+        form["From"],
+        wire.TO,
+        wire.REY,
+        "my body",
+        "My Name",
+        "my-cookie",
+        form["MessageSid"],
+    ):
         assert private not in text
 
 
@@ -156,7 +179,9 @@ def test_exactly_one_outcome_is_counted_for_each_accepted_message() -> None:
 
 
 @given(st.lists(st.floats(0, 20) | st.sampled_from(BOUNDS_S), max_size=20))
-def test_durations_are_exposed_as_prometheus_own_histogram_exposes_them(seconds: list[float]) -> None:
+def test_durations_are_exposed_as_prometheus_own_histogram_exposes_them(
+    seconds: list[float],
+) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     durations = Durations("took_seconds", "Of it.", BOUNDS_S, "kind", registry=ours)
     histogram = Histogram("took_seconds", "Of it.", ["kind"], buckets=BOUNDS_S, registry=theirs)

@@ -83,7 +83,9 @@ def keys_in(node: Memcached) -> str:
 
 
 @pytest.fixture(scope="module", params=["json", "text"])
-def trace(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trace]:
+def trace(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Trace]:
     directory = tmp_path_factory.mktemp("privacy")
     (directory / "planted.py").write_text(DIALOGUE)
     accounts = directory / "accounts.toml"
@@ -132,11 +134,15 @@ class Session:
         self.signatures: list[str] = []
 
     def send(self, sender: str, body: str, cookie: str = "", **more: str) -> None:
-        form = wire.message(From=sender, To=RECEIVER, Body=body, ProfileName=PROFILE, MediaUrl0=MEDIA, **more)
+        form = wire.message(
+            From=sender, To=RECEIVER, Body=body, ProfileName=PROFILE, MediaUrl0=MEDIA, **more
+        )
         self.signatures.append(wire.signature(form))
         answer = wire.post(self.server.address, form, headers={"Cookie": cookie} if cookie else {})
         assert answer.status == 200
-        self.cookies.append(str(answer.header("Set-Cookie")).partition(";")[0].removeprefix("smsd="))
+        self.cookies.append(
+            str(answer.header("Set-Cookie")).partition(";")[0].removeprefix("smsd=")
+        )
 
     def well(self) -> None:
         """Messages that are answered, whatever the dialogue makes of them."""
@@ -146,7 +152,12 @@ class Session:
         self.send(f"whatsapp:{SENDER}", BODY)
         for kind in ("raise", "chain", "log", "task", "late"):
             self.send(SENDER, f"{kind} {BODY}")
-        for garbage in (COOKIE, f'"{COOKIE}"', f"2|1:1|10:1|4:smsd|4:{COOKIE}|00", self.cookies[0][:-9]):
+        for garbage in (
+            COOKIE,
+            f'"{COOKIE}"',
+            f"2|1:1|10:1|4:smsd|4:{COOKIE}|00",
+            self.cookies[0][:-9],
+        ):
             self.send(SENDER, BODY, cookie=f"smsd={garbage}")
         self.send(SENDER, BODY, ErrorCode="11200", ErrorUrl=f"https://example.com/{QUERY}")
         status = wire.status("undelivered", From=RECEIVER, To=SENDER, ErrorCode="30007")
@@ -158,12 +169,16 @@ class Session:
         form = wire.message(From=SENDER, To=RECEIVER, Body=BODY)
         body = urlencode(form).encode()
         wire.post(address, form, token=SUB_TOKEN)
-        wire.post(address, form, headers={"X-Twilio-Signature": SIGNATURE, "Cookie": f"smsd={COOKIE}"})
+        wire.post(
+            address, form, headers={"X-Twilio-Signature": SIGNATURE, "Cookie": f"smsd={COOKIE}"}
+        )
         wire.post(address, form, f"/sms?{QUERY}", url="http://elsewhere.example.com/sms")
         wire.post(address, {**form, "MessageSid": SENDER})
         wire.post(address, {**form, "AccountSid": "AC" + "9" * 32})
         wire.request(address, "POST", f"/{PATH}?{QUERY}", body, {"Cookie": f"smsd={COOKIE}"})
-        wire.request(address, "POST", "/sms", body, {"Content-Type": f"multipart/form-data; boundary={PATH}"})
+        wire.request(
+            address, "POST", "/sms", body, {"Content-Type": f"multipart/form-data; boundary={PATH}"}
+        )
         headers = {"Content-Type": wire.FORM, "Content-Encoding": PATH}
         wire.request(address, "POST", "/sms", body, headers)
         for raw in (
@@ -187,7 +202,13 @@ def break_files(server: Smsd, *files: Path) -> None:
 
 def spellings(value: str) -> set[str]:
     """A value as it is, percent-encoded, and with its special characters left away."""
-    return {value, quote(value), quote(value, safe=""), value.removeprefix("+"), value.replace("+", "%2B")}
+    return {
+        value,
+        quote(value),
+        quote(value, safe=""),
+        value.removeprefix("+"),
+        value.replace("+", "%2B"),
+    }
 
 
 PLANTED = {
@@ -211,7 +232,9 @@ def test_no_planted_value_is_seen_anywhere(trace: Trace, kind: str) -> None:
                 assert spelling not in text, f"{kind} in {place}"
 
 
-def test_no_cookie_that_was_made_and_no_signature_that_was_sent_is_seen_anywhere(trace: Trace) -> None:
+def test_no_cookie_that_was_made_and_no_signature_that_was_sent_is_seen_anywhere(
+    trace: Trace,
+) -> None:
     assert len(trace.cookies) > 10
     for place, text in trace.places.items():
         for cookie in trace.cookies:

@@ -47,7 +47,11 @@ def ring() -> KeyRing:
         Secret("secondary"),
         {
             ACCOUNT: Account(
-                (), {"strong": SharedKey(Secret("s256"), "sha256"), "old": SharedKey(Secret("s1"), "sha1")}
+                (),
+                {
+                    "strong": SharedKey(Secret("s256"), "sha256"),
+                    "old": SharedKey(Secret("s1"), "sha1"),
+                },
             ),
             OTHER_ACCOUNT: Account((Secret("other"),), {}),
         },
@@ -73,7 +77,9 @@ def diagnose(
     """The cause named for a request that was signed for `signed_url`, and that is refused."""
     form = raw(signed if received is None else received)
     signature = RequestValidator(token).compute_signature(signed_url, signed, algorithm)
-    sent = HTTPHeaders({"Host": "sms.example.com", **(headers or {}), "X-Twilio-Signature": signature})
+    sent = HTTPHeaders(
+        {"Host": "sms.example.com", **(headers or {}), "X-Twilio-Signature": signature}
+    )
     account_sid = form.get("AccountSid", [b""])[0].decode()
     keys = ring().keys_for(account_sid, sent.get(SETTINGS_HEADER))
     assert verify(keys, candidate_urls(public_url, target), form, signature) is None
@@ -91,18 +97,42 @@ HTTPS = "https://sms.example.com"
         ("scheme", "http://sms.example.com:80/texts/sms?a=1", f"{HTTPS}/texts", "/sms?a=1", {}),
         ("host", "https://old.example.com/sms", HTTPS, "/sms", {"Host": "old.example.com"}),
         ("host", "http://old.example.com/sms", HTTPS, "/sms", {"Host": "old.example.com"}),
-        ("host", "https://a.example:8443/texts/sms", f"{HTTPS}/texts", "/sms", {"Host": "a.example:8443"}),
-        ("host", "https://a.example/sms", HTTPS, "/sms", {"X-Forwarded-Host": "a.example, b.example"}),
+        (
+            "host",
+            "https://a.example:8443/texts/sms",
+            f"{HTTPS}/texts",
+            "/sms",
+            {"Host": "a.example:8443"},
+        ),
+        (
+            "host",
+            "https://a.example/sms",
+            HTTPS,
+            "/sms",
+            {"X-Forwarded-Host": "a.example, b.example"},
+        ),
         ("host", "https://[::1]:8443/sms", HTTPS, "/sms", {"Host": "[::1]:8443"}),
         ("port", "https://sms.example.com:8443/sms", HTTPS, "/sms", {}),
-        ("port", "https://sms.example.com:5000/sms", HTTPS, "/sms", {"Host": "SMS.example.com:5000"}),
+        (
+            "port",
+            "https://sms.example.com:5000/sms",
+            HTTPS,
+            "/sms",
+            {"Host": "SMS.example.com:5000"},
+        ),
         ("port", "https://sms.example.com:443/sms", f"{HTTPS}:8443", "/sms", {}),
         ("slash", "https://sms.example.com/sms/", HTTPS, "/sms", {}),
         ("slash", "https://sms.example.com/sms?a=1", HTTPS, "/sms/?a=1", {}),
         ("slash", "https://sms.example.com//sms", HTTPS, "/sms", {}),
         ("prefix", "https://sms.example.com/sms", f"{HTTPS}/texts", "/sms", {}),
         ("prefix", "https://sms.example.com/t/sms", HTTPS, "/sms", {"X-Forwarded-Prefix": "/t/"}),
-        ("prefix", "https://sms.example.com/t/sms?a=1", HTTPS, "/sms", {"X-Original-URI": "/t/sms?a=1"}),
+        (
+            "prefix",
+            "https://sms.example.com/t/sms?a=1",
+            HTTPS,
+            "/sms",
+            {"X-Original-URI": "/t/sms?a=1"},
+        ),
         ("query", "https://sms.example.com/sms?a=1", HTTPS, "/sms", {"X-Original-URI": "/sms?a=1"}),
         ("query", "https://sms.example.com/sms", HTTPS, "/sms?added=1", {}),
         ("query", "https://sms.example.com/sms?b=2&a=1&c=3", HTTPS, "/sms?a=1&b=2&c=3", {}),
@@ -120,7 +150,13 @@ HTTPS = "https://sms.example.com"
         ("query", "https://sms.example.com/sms?a=b:/%20", HTTPS, "/sms?a=b%3A%2F%20", {}),
         ("query", "https://sms.example.com/sms?a=b+c%2Fd", HTTPS, "/sms?a=b+c/d", {}),
         ("query", "https://sms.example.com/sms?", HTTPS, "/sms", {}),
-        ("host", "http://old.example.com/sms", "http://x.example", "/sms", {"Host": "old.example.com"}),
+        (
+            "host",
+            "http://old.example.com/sms",
+            "http://x.example",
+            "/sms",
+            {"Host": "old.example.com"},
+        ),
         ("unknown", "https://nowhere.example/sms", HTTPS, "/sms", {}),
     ],
 )
@@ -162,7 +198,12 @@ def test_a_form_that_was_changed_is_named(
         ("token", "secondary", "HMAC_SHA1", STRONG),
         ("shared_key", "s1", "HMAC_SHA1", {}),  # the header was lost
         ("shared_key", "s256", "HMAC_SHA256", {SETTINGS_HEADER: "key=new,algorithm=HMAC_SHA256"}),
-        ("shared_key", "unheard of", "HMAC_SHA256", {SETTINGS_HEADER: "key=new,algorithm=HMAC_SHA256"}),
+        (
+            "shared_key",
+            "unheard of",
+            "HMAC_SHA256",
+            {SETTINGS_HEADER: "key=new,algorithm=HMAC_SHA256"},
+        ),
         ("shared_key", "unheard of", "HMAC_SHA256", {SETTINGS_HEADER: "nonsense"}),
         ("algorithm", "s256", "HMAC_SHA1", STRONG),
         ("algorithm", "s256", "HMAC_SHA1", {SETTINGS_HEADER: "key=strong,algorithm=HMAC_SHA1"}),

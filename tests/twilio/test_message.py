@@ -36,7 +36,10 @@ INBOUND = {
 
 
 def raw(form: Mapping[str, str | bytes]) -> Params:
-    return {name: [value if isinstance(value, bytes) else value.encode()] for name, value in form.items()}
+    return {
+        name: [value if isinstance(value, bytes) else value.encode()]
+        for name, value in form.items()
+    }
 
 
 def message(**fields: str | bytes) -> Message:
@@ -127,7 +130,8 @@ def test_body_and_status_may_be_missing_and_a_body_need_not_be_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "status"), [("SmsStatus", "delivered"), ("MessageStatus", "sent"), ("SmsStatus", "new")]
+    ("name", "status"),
+    [("SmsStatus", "delivered"), ("MessageStatus", "sent"), ("SmsStatus", "new")],
 )
 def test_a_status_callback_is_no_message(name: str, status: str) -> None:
     with pytest.raises(Malformed, match="status callback"):
@@ -151,7 +155,9 @@ def test_the_status_of_an_inbound_message_is_one(status: str) -> None:
         (":+1", "sms", ":+1"),
     ],
 )
-def test_the_channel_is_what_stands_before_the_address(sender: str, channel: str, bare: str) -> None:
+def test_the_channel_is_what_stands_before_the_address(
+    sender: str, channel: str, bare: str
+) -> None:
     assert message(From=sender).channel == channel
     assert address_without_channel(sender) == bare
 
@@ -175,7 +181,9 @@ def test_geography_is_blank_where_twilio_is_silent() -> None:
 
 
 def test_params_hold_everything_decoded_first_value_of_each_name() -> None:
-    got = Message.from_params({**raw(INBOUND), "X\xc3\xa4": [b"1", b"2"], "Bad": [b"\xff"], "None": []})
+    got = Message.from_params(
+        {**raw(INBOUND), "X\xc3\xa4": [b"1", b"2"], "Bad": [b"\xff"], "None": []}
+    )
     assert got.params["Xä"] == "1"
     assert got.params["Bad"] == "\ufffd"
     assert got.params["None"] == ""
@@ -189,7 +197,9 @@ def test_an_opt_out_word_alone_is_twilios_to_answer(word: str) -> None:
     assert message(Body=f" {word.title()}\n").is_opt_out
 
 
-@pytest.mark.parametrize("body", ["", "please stop", "STOP it", "STOP.", "YES", "\u017ftop", "S T O P"])
+@pytest.mark.parametrize(
+    "body", ["", "please stop", "STOP it", "STOP.", "YES", "\u017ftop", "S T O P"]
+)
 def test_other_texts_are_no_opt_out(body: str) -> None:
     assert not message(Body=body).is_opt_out
 
@@ -240,8 +250,12 @@ def test_a_delivery_of_no_message_or_no_account_is_refused(name: str) -> None:
         delivery(**{name: "nonsense", "MessageStatus": "sent"})
 
 
-names = st.sampled_from([*INBOUND, "OptOutType", "MediaUrl0", "ErrorCode", "MessageStatus", "\xff", "€"])
-values = st.lists(st.binary(max_size=8) | st.sampled_from([v.encode() for v in INBOUND.values()]), max_size=2)
+names = st.sampled_from(
+    [*INBOUND, "OptOutType", "MediaUrl0", "ErrorCode", "MessageStatus", "\xff", "€"]
+)
+values = st.lists(
+    st.binary(max_size=8) | st.sampled_from([v.encode() for v in INBOUND.values()]), max_size=2
+)
 
 
 @properties

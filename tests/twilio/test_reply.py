@@ -36,7 +36,10 @@ def tree(xml: bytes | str) -> Tree:
 def texts_in(twiml: bytes) -> list[str]:
     """The texts that a parser finds, one for each message."""
     _, _, messages = tree(twiml)
-    return [text or "".join(body for tag, body, _ in nouns if tag == "Body") for _, text, nouns in messages]
+    return [
+        text or "".join(body for tag, body, _ in nouns if tag == "Body")
+        for _, text, nouns in messages
+    ]
 
 
 def utf16_units(text: str) -> int:
@@ -69,7 +72,10 @@ def legal(text: str) -> str:
         ("a&b<c>d\r", "<Message>a&amp;b&lt;c&gt;d&#13;</Message>"),
         ("a\ud800b\ufffe\x07c", "<Message>abc</Message>"),
         (Reply("a", "", "b"), "<Message>a</Message><Message>b</Message>"),
-        (Reply(media=["https://x.example/1"]), "<Message><Media>https://x.example/1</Media></Message>"),
+        (
+            Reply(media=["https://x.example/1"]),
+            "<Message><Media>https://x.example/1</Media></Message>",
+        ),
         (
             Reply("a", "b", media=PNG),
             f"<Message><Body>a</Body><Media>{PNG_ESCAPED}</Media></Message><Message>b</Message>",
@@ -87,12 +93,16 @@ def test_a_parser_reads_the_text_without_what_xml_cannot_carry(text: str) -> Non
     assert texts_in(to_reply(text).twiml) == ([legal(text)] if legal(text).strip() else [])
 
 
-plain = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), min_size=1)
+plain = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), min_size=1
+)
 
 
 @properties
 @given(st.lists(plain.filter(str.strip), max_size=10), st.lists(st.just(PNG), max_size=3))
-def test_the_document_is_the_one_that_the_sdk_would_make(texts: list[str], media: list[str]) -> None:
+def test_the_document_is_the_one_that_the_sdk_would_make(
+    texts: list[str], media: list[str]
+) -> None:
     expected = MessagingResponse()
     for place, text in enumerate(texts or [""] * bool(media)):
         if place or not media:
@@ -108,7 +118,9 @@ def test_the_document_is_the_one_that_the_sdk_would_make(texts: list[str], media
 
 @properties
 @given(st.lists(st.text(), max_size=3), st.booleans())
-def test_the_verbs_can_be_kept_and_made_a_document_again(texts: list[str], with_media: bool) -> None:
+def test_the_verbs_can_be_kept_and_made_a_document_again(
+    texts: list[str], with_media: bool
+) -> None:
     twiml = Reply(*texts, media=PNG if with_media else ()).twiml
     assert document(verbs(twiml)) == twiml
     assert b"Response" not in verbs(twiml) or any("Response" in text for text in texts)

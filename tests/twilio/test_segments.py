@@ -27,11 +27,14 @@ def test_segments_of_replies_are_counted_by_encoding_once_and_for_sms_alone(tmp_
     (tmp_path / "mine.py").write_text(DIALOGUE)
     env = {"SMSD_DIALOGUE": "mine:reply", "PYTHONPATH": str(tmp_path), "SMSD_APOLOGY": "Sorry"}
     with Smsd(env) as smsd:
-        phone = BlockingClient(f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=smsd.address)
+        phone = BlockingClient(
+            f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=smsd.address
+        )
 
         def charged() -> tuple[float, float]:
             gsm, ucs = (
-                smsd.metric(f'smsd_reply_segments_total{{encoding="{e}"}}') for e in ("GSM-7", "UCS-2")
+                smsd.metric(f'smsd_reply_segments_total{{encoding="{e}"}}')
+                for e in ("GSM-7", "UCS-2")
             )
             return gsm, ucs
 
@@ -53,5 +56,8 @@ def test_segments_of_replies_are_counted_by_encoding_once_and_for_sms_alone(tmp_
                 phone.deliver(message)
             assert charged() == (before[0] + gsm, before[1] + ucs), body
         before = charged()
-        assert phone.text("short", from_="whatsapp:+14158675309", to="whatsapp:+14158141829").text == "hi"
+        assert (
+            phone.text("short", from_="whatsapp:+14158675309", to="whatsapp:+14158141829").text
+            == "hi"
+        )
         assert charged() == before, "WhatsApp is not charged by segments"

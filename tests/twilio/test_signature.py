@@ -14,7 +14,16 @@ from twilio.request_validator import RequestValidator
 
 from smsd.settings.table import Account, Secret, SharedKey
 from smsd.twilio import signature
-from smsd.twilio.signature import Key, KeyRing, Params, candidate_urls, key_named, sign, signed_string, verify
+from smsd.twilio.signature import (
+    Key,
+    KeyRing,
+    Params,
+    candidate_urls,
+    key_named,
+    sign,
+    signed_string,
+    verify,
+)
 
 properties = hypothesis_settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -104,7 +113,13 @@ targets = st.sampled_from(["/sms", "/sms?a=1&b=2", "/sms?q=%20%2B+", "/sms/statu
 @properties
 @given(st.sampled_from(["http", "https"]), hosts, ports, prefixes, targets, forms, st.booleans())
 def test_every_request_that_the_sdk_signs_is_accepted_and_the_reverse(
-    scheme: str, host: str, port: str, prefix: str, target: str, form: dict[str, list[str]], sha256: bool
+    scheme: str,
+    host: str,
+    port: str,
+    prefix: str,
+    target: str,
+    form: dict[str, list[str]],
+    sha256: bool,
 ) -> None:
     algorithm, name = ("sha256", "HMAC_SHA256") if sha256 else ("sha1", "HMAC_SHA1")
     key = Key(TOKEN.encode(), "primary", algorithm)
@@ -130,7 +145,9 @@ def test_every_request_that_the_sdk_signs_is_accepted_and_the_reverse(
         ("https://user:secret@x.example:81", "https://x.example:81/sms"),
     ],
 )
-def test_ports_may_be_added_or_dropped_and_credentials_are_never_signed(configured: str, signed: str) -> None:
+def test_ports_may_be_added_or_dropped_and_credentials_are_never_signed(
+    configured: str, signed: str
+) -> None:
     assert signed in candidate_urls(configured, "/sms")
     assert all("@" not in url for url in candidate_urls(configured, "/sms"))
 
@@ -179,7 +196,9 @@ def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
         compared.append((left, right))
         return hmac.compare_digest(left, right)
 
-    monkeypatch.setattr(signature, "hmac", SimpleNamespace(digest=hmac.digest, compare_digest=compare))
+    monkeypatch.setattr(
+        signature, "hmac", SimpleNamespace(digest=hmac.digest, compare_digest=compare)
+    )
     good = sign(KEY, "https://x.example/sms", {})
     assert verify([KEY], ["https://x.example/sms"], {}, good) == KEY
     assert compared == [(good.encode(), good.encode())]
@@ -205,7 +224,9 @@ def ring() -> KeyRing:
     )
 
 
-def signer(secret: str, account: str, algorithm: str = "HMAC_SHA1", header: str | None = None) -> str | None:
+def signer(
+    secret: str, account: str, algorithm: str = "HMAC_SHA1", header: str | None = None
+) -> str | None:
     """The label of the key that verifies what the SDK signs with `secret` for `account`."""
     form = {"AccountSid": account, "Body": "hi"}
     theirs = RequestValidator(secret).compute_signature("https://x.example/sms", form, algorithm)
@@ -277,13 +298,16 @@ def test_a_shared_key_signs_only_by_its_id_for_its_account_with_its_algorithm(
         ("key=" + "a" * 257 + ",algorithm=HMAC_SHA1", None),
     ],
 )
-def test_the_settings_header_names_a_key_in_one_form_only(header: str, named: tuple[str, str] | None) -> None:
+def test_the_settings_header_names_a_key_in_one_form_only(
+    header: str, named: tuple[str, str] | None
+) -> None:
     assert key_named(header) == named
 
 
 @properties
 @given(
-    st.text() | st.lists(st.sampled_from(["key", "algorithm", "=", ",", "HMAC_SHA1", "x", " "])).map("".join)
+    st.text()
+    | st.lists(st.sampled_from(["key", "algorithm", "=", ",", "HMAC_SHA1", "x", " "])).map("".join)
 )
 def test_no_settings_header_whatever_raises_or_reaches_the_tokens(header: str) -> None:
     labels = {key.label for key in ring().keys_for(ACCOUNT, header)}
@@ -297,7 +321,11 @@ def test_no_account_sid_whatever_raises(account_sid: str) -> None:
 
 
 def test_the_keys_most_likely_to_have_signed_come_first() -> None:
-    assert [key.label for key in ring().keys_for(ACCOUNT, None)] == ["account", "primary", "secondary"]
+    assert [key.label for key in ring().keys_for(ACCOUNT, None)] == [
+        "account",
+        "primary",
+        "secondary",
+    ]
 
 
 def test_without_a_secondary_token_there_is_one_key() -> None:

@@ -14,7 +14,9 @@ from tests import raw_http as wire
 from tests.processes import Memcached, Smsd, wait_for
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-PROMETHEUS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
+)
 PAGES = ("/metrics", "/livez", "/readyz", "/status")
 
 
@@ -25,7 +27,11 @@ def smsd() -> Iterator[Smsd]:
 
 
 def ask(
-    server: Smsd, path: str, method: str = "GET", headers: dict[str, str] | None = None, body: bytes = b""
+    server: Smsd,
+    path: str,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    body: bytes = b"",
 ) -> wire.Answer:
     return wire.request(f"127.0.0.1:{server.admin_port}", method, path, body, headers)
 
@@ -52,7 +58,9 @@ def scraped(answer: wire.Answer) -> dict[str, Metric]:
         (",;=,;;==\xff", "text/plain; version=0.0.4"),
     ],
 )
-def test_metrics_come_in_the_format_that_is_asked_for(smsd: Smsd, accept: str, expected: str) -> None:
+def test_metrics_come_in_the_format_that_is_asked_for(
+    smsd: Smsd, accept: str, expected: str
+) -> None:
     answer = ask(smsd, "/metrics", headers={"Accept": accept})
     assert answer.status == 200
     assert str(answer.header("Content-Type")).startswith(expected)
@@ -82,7 +90,9 @@ def test_readiness_does_not_depend_on_memcached() -> None:
     with Memcached() as node, Smsd({"SMSD_STORE": f"memcached://{node.node}"}) as server:
         node.kill()
         wire.post(server.address, wire.message())
-        wait_for(lambda: server.metric(f'smsd_store_up{{node="{node.node}"}}') == 0, "the node seen down")
+        wait_for(
+            lambda: server.metric(f'smsd_store_up{{node="{node.node}"}}') == 0, "the node seen down"
+        )
         assert server.admin("/readyz")[0] == server.admin("/livez")[0] == 200
         told = json.loads(server.admin("/status")[1])
         assert told["nodes"] == {node.node: "down"}
@@ -135,7 +145,9 @@ def test_pages_are_read_only_and_never_cached(smsd: Smsd, path: str) -> None:
         assert (answer.status, answer.header("Allow"), answer.body) == (405, "GET, HEAD", b"")
 
 
-@pytest.mark.parametrize("path", ["/", "/sms", "/sms/status", "/metrics/", "/debug/pprof/", "/phone"])
+@pytest.mark.parametrize(
+    "path", ["/", "/sms", "/sms/status", "/metrics/", "/debug/pprof/", "/phone"]
+)
 def test_it_has_no_other_pages_and_no_webhook(smsd: Smsd, path: str) -> None:
     form = wire.message()
     for method in ("GET", "POST"):

@@ -43,11 +43,17 @@ def smsd() -> Iterator[Smsd]:
 def fields(**changes: bytes | None) -> Fields:
     """A message as raw fields; None takes one away."""
     form = {name: value.encode() for name, value in wire.message().items()}
-    return [(name.encode(), value) for name, value in {**form, **changes}.items() if value is not None]
+    return [
+        (name.encode(), value) for name, value in {**form, **changes}.items() if value is not None
+    ]
 
 
 def signed(
-    given: Fields, *headers: bytes, target: bytes = b"/sms", more: Fields | None = None, url: str = URL
+    given: Fields,
+    *headers: bytes,
+    target: bytes = b"/sms",
+    more: Fields | None = None,
+    url: str = URL,
 ) -> bytes:
     """A request with a good signature over `given` (and `more`, for repeated names)."""
     whole = [*given, *(more or [])]
@@ -97,7 +103,9 @@ REQUEST_LINES: dict[str, bytes] = {
     "CONNECT": bare(b"CONNECT sms.example.com:443 HTTP/1.1"),
     "TRACE": bare(b"TRACE /sms HTTP/1.1"),
     "OPTIONS *": bare(b"OPTIONS * HTTP/1.1"),
-    "an absolute target": bare(b"POST http://sms.example.com/sms HTTP/1.1", TYPE, LENGTH, body=BODY),
+    "an absolute target": bare(
+        b"POST http://sms.example.com/sms HTTP/1.1", TYPE, LENGTH, body=BODY
+    ),
     "an absolute target elsewhere": bare(b"GET http://169.254.169.254/latest HTTP/1.1"),
     "no slash": bare(b"POST sms HTTP/1.1"),
     "two slashes": bare(b"POST //sms HTTP/1.1"),
@@ -131,7 +139,9 @@ HEADERS: dict[str, bytes] = {
     "5,000 headers": bare(POST, *[b"X-%d: x" % i for i in range(5000)]),
     "Expect": bare(POST, b"Expect: 100-continue", b"Content-Length: 0"),
     "Expect something else": bare(POST, b"Expect: the-unexpected", b"Content-Length: 0"),
-    "Upgrade to a websocket": bare(b"GET /sms HTTP/1.1", b"Upgrade: websocket", b"Connection: Upgrade"),
+    "Upgrade to a websocket": bare(
+        b"GET /sms HTTP/1.1", b"Upgrade: websocket", b"Connection: Upgrade"
+    ),
     "Range": bare(b"GET /sms HTTP/1.1", b"Range: bytes=-1,-2,-3"),
     "If-None-Match of anything": bare(b"GET /sms HTTP/1.1", b"If-None-Match: *"),
     "Connection of nonsense": bare(POST, b"Connection: , ,close,, \xff", b"Content-Length: 0"),
@@ -143,16 +153,24 @@ LENGTHS: dict[str, bytes] = {
     "a length with a plus": bare(POST, b"Content-Length: +5", body=BODY),
     "a length with an underscore": bare(POST, b"Content-Length: 1_0", body=BODY),
     "a length in hexadecimals": bare(POST, b"Content-Length: 0x10", body=BODY),
-    "a length of digits that are no numbers": bare(POST, b"Content-Length: \xb2\xb2\xb2\xb2\xb2", body=BODY),
+    "a length of digits that are no numbers": bare(
+        POST, b"Content-Length: \xb2\xb2\xb2\xb2\xb2", body=BODY
+    ),
     "a length of 5,000 digits": bare(POST, b"Content-Length: " + b"9" * 5000, body=BODY),
     "an empty length": bare(POST, b"Content-Length:", body=BODY),
     "no length": bare(POST, TYPE, body=BODY),
     "two lengths that differ": bare(POST, LENGTH, b"Content-Length: 5", body=BODY),
     "two lengths in one header": bare(POST, b"Content-Length: 5, 6", body=BODY),
     "length and chunks": bare(POST, LENGTH, b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
-    "a chunk size that is none": bare(POST, b"Transfer-Encoding: chunked", body=b"zz\r\nabc\r\n0\r\n\r\n"),
-    "a chunk size below zero": bare(POST, b"Transfer-Encoding: chunked", body=b"-5\r\nabc\r\n0\r\n\r\n"),
-    "a chunk size of 100 digits": bare(POST, b"Transfer-Encoding: chunked", body=b"f" * 100 + b"\r\n"),
+    "a chunk size that is none": bare(
+        POST, b"Transfer-Encoding: chunked", body=b"zz\r\nabc\r\n0\r\n\r\n"
+    ),
+    "a chunk size below zero": bare(
+        POST, b"Transfer-Encoding: chunked", body=b"-5\r\nabc\r\n0\r\n\r\n"
+    ),
+    "a chunk size of 100 digits": bare(
+        POST, b"Transfer-Encoding: chunked", body=b"f" * 100 + b"\r\n"
+    ),
     "a chunk longer than its size": bare(
         POST, b"Transfer-Encoding: chunked", body=b"3\r\nabcdef\r\n0\r\n\r\n"
     ),
@@ -174,14 +192,20 @@ UNFINISHED: dict[str, bytes] = {
 
 def body_of(kind: bytes, body: bytes, *headers: bytes) -> bytes:
     """A body of another kind than a form, with some signature."""
-    lines = (b"X-Twilio-Signature: c2lnbmF0dXJl", b"Content-Type: " + kind, b"Content-Length: %d" % len(body))
+    lines = (
+        b"X-Twilio-Signature: c2lnbmF0dXJl",
+        b"Content-Type: " + kind,
+        b"Content-Length: %d" % len(body),
+    )
     return bare(POST, *lines, *headers, body=body)
 
 
 BODIES: dict[str, bytes] = {
     "an empty body": body_of(FORM.encode(), b""),
     "JSON": body_of(b"application/json", b'{"MessageSid": "SM", "Body": {"a": [1e999]}}'),
-    "XML": body_of(b"text/xml", b'<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>'),
+    "XML": body_of(
+        b"text/xml", b'<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>'
+    ),
     "no content type": bare(POST, LENGTH, b"X-Twilio-Signature: x", body=BODY),
     "a content type that is none": body_of(b"\xff;;;===", BODY),
     "multipart": body_of(
@@ -385,7 +409,9 @@ _told: dict[int, int] = {}
 """How much of each server's log was read, so that one failure is not every later test's too."""
 
 
-@pytest.mark.parametrize(("raw", "expected"), [case[1:] for case in CORPUS], ids=[case[0] for case in CORPUS])
+@pytest.mark.parametrize(
+    ("raw", "expected"), [case[1:] for case in CORPUS], ids=[case[0] for case in CORPUS]
+)
 def test_whatever_arrives_is_refused_or_answered_and_does_no_harm(
     smsd: Smsd, raw: bytes, expected: set[int]
 ) -> None:
@@ -422,7 +448,10 @@ def test_cookies_of_no_use_are_told_apart(smsd: Smsd) -> None:
 
 def test_pipelined_requests_are_answered_in_turn(smsd: Smsd) -> None:
     raw = (
-        signed(fields()) + bare(b"GET /nowhere HTTP/1.1") + signed(fields(MessageSid=b"x")) + signed(fields())
+        signed(fields())
+        + bare(b"GET /nowhere HTTP/1.1")
+        + signed(fields(MessageSid=b"x"))
+        + signed(fields())
     )
     received = wire.talk(smsd.address, raw, answers=4)
     assert re.findall(rb"HTTP/1\.1 (\d{3})", received) == [b"200", b"404", b"400", b"200"]
@@ -459,7 +488,9 @@ def test_a_hundred_connections_that_say_nothing_keep_nobody_out(smsd: Smsd) -> N
 # --- properties
 
 LINE = st.binary(max_size=60).map(lambda raw: re.sub(rb"[\r\n]", b"", raw))
-BEGINNING = st.sampled_from([b"", b"POST ", b"POST /sms HTTP/1.1\r\n", b"POST /sms HTTP/1.1\r\nHost: x\r\n"])
+BEGINNING = st.sampled_from(
+    [b"", b"POST ", b"POST /sms HTTP/1.1\r\n", b"POST /sms HTTP/1.1\r\nHost: x\r\n"]
+)
 END = st.sampled_from([b"", b"\r\n\r\n", b"\n\n", b" HTTP/1.1\r\nHost: x\r\n\r\n"])
 
 
@@ -474,7 +505,9 @@ def test_any_bytes_do_no_harm(smsd: Smsd, beginning: bytes, raw: bytes, end: byt
 @PATIENT
 @given(st.data())
 def test_a_good_request_with_bytes_changed_does_no_harm(smsd: Smsd, data: st.DataObject) -> None:
-    raw = signed(fields(), b"Cookie: smsd=" + signed_value(b"x"), b"X-Forwarded-Host: sms.example.com:8443")
+    raw = signed(
+        fields(), b"Cookie: smsd=" + signed_value(b"x"), b"X-Forwarded-Host: sms.example.com:8443"
+    )
     for _ in range(data.draw(st.integers(1, 3))):
         begin = data.draw(st.integers(0, len(raw)))
         end = data.draw(st.integers(begin, min(len(raw), begin + 20)))
@@ -493,7 +526,12 @@ def test_a_good_request_with_bytes_changed_does_no_harm(smsd: Smsd, data: st.Dat
     host=LINE,
 )
 def test_a_signed_form_of_any_bytes_is_always_answered(
-    smsd: Smsd, changed: dict[str, bytes], more: Fields, cookie: bytes, keyed: bytes | None, host: bytes
+    smsd: Smsd,
+    changed: dict[str, bytes],
+    more: Fields,
+    cookie: bytes,
+    keyed: bytes | None,
+    host: bytes,
 ) -> None:
     headers = [b"Cookie: smsd=" + cookie, b"X-Forwarded-Host: " + host]
     if keyed is not None:

@@ -70,7 +70,9 @@ def smsd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Smsd]:
 def prefixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Smsd]:
     """Behind a path, with people, templates, and other limits than usual."""
     people = tmp_path_factory.mktemp("http") / "people.toml"
-    people.write_text('"+1 (415) 867-5309" = "Rey Skywalker <Jedi>"\n"+4930901820" = "Jörg & Söhne"\n')
+    people.write_text(
+        '"+1 (415) 867-5309" = "Rey Skywalker <Jedi>"\n"+4930901820" = "Jörg & Söhne"\n'
+    )
     env = {
         "SMSD_PUBLIC_URL": PREFIXED_URL,
         "SMSD_PEOPLE": str(people),
@@ -137,7 +139,9 @@ def test_the_cookie_is_exactly_as_promised_however_long_the_conversation(smsd: S
     for _ in range(40):
         answer = wire.post(smsd.address, wire.message(From=sender), headers={"Cookie": cookie})
         (line,) = answer.all("Set-Cookie")
-        matched = re.fullmatch(r"(smsd=[!#-+\--:<-\[\]-~]+); Path=/; HttpOnly; Secure; Max-Age=14400", line)
+        matched = re.fullmatch(
+            r"(smsd=[!#-+\--:<-\[\]-~]+); Path=/; HttpOnly; Secure; Max-Age=14400", line
+        )
         assert matched, line
         assert len(line) < 1000
         assert sender[1:] not in line
@@ -181,7 +185,9 @@ def test_a_message_sent_twice_is_answered_alike_and_counted_once(smsd: Smsd) -> 
 
 def test_names_of_the_people_file_and_both_templates_are_used(prefixed: Smsd) -> None:
     def text(**fields: str) -> list[str | None]:
-        return bodies(wire.post(prefixed.address, wire.message(**fields), url=f"{PREFIXED_URL}/sms"))
+        return bodies(
+            wire.post(prefixed.address, wire.message(**fields), url=f"{PREFIXED_URL}/sms")
+        )
 
     assert text(From=REY) == ["Welcome, Rey Skywalker <Jedi>"]
     assert text(From=REY) == [f"{REY} {TO} 2 {{Rey Skywalker <Jedi>}}"]
@@ -191,7 +197,18 @@ def test_names_of_the_people_file_and_both_templates_are_used(prefixed: Smsd) ->
 
 @pytest.mark.parametrize(
     "word",
-    ["STOP", "stopall", "Unsubscribe", " CANCEL ", "end", "QUIT\n", "revoke", "OPTOUT", "start", "Help"],
+    [
+        "STOP",
+        "stopall",
+        "Unsubscribe",
+        " CANCEL ",
+        "end",
+        "QUIT\n",
+        "revoke",
+        "OPTOUT",
+        "start",
+        "Help",
+    ],
 )
 def test_opt_out_words_are_counted_and_answered_with_silence(smsd: Smsd, word: str) -> None:
     sender = wire.new_number()
@@ -216,7 +233,8 @@ def test_beyond_the_loop_limit_there_is_silence_and_the_count_goes_on(prefixed: 
     sender = wire.new_number()
     before = outcome(prefixed, "looped")
     answers = [
-        wire.post(prefixed.address, wire.message(From=sender), url=f"{PREFIXED_URL}/sms") for _ in range(5)
+        wire.post(prefixed.address, wire.message(From=sender), url=f"{PREFIXED_URL}/sms")
+        for _ in range(5)
     ]
     assert [bool(bodies(answer)) for answer in answers] == [True, True, True, False, False]
     assert answers[-1].body.endswith(EMPTY)
@@ -248,9 +266,13 @@ def test_a_dialogue_that_fails_or_is_late_costs_an_apology_not_the_count(
     assert (answer.status, bodies(answer)) == (200, ["Sorry & <so on>"])
     assert outcome(troubled, "failed") == before + 1
     assert bodies(wire.post(troubled.address, wire.message(From=form["From"]))) == ["2 sms: hi"]
-    assert wire.post(troubled.address, form).body == answer.body, "a duplicate gets the same apology"
+    assert wire.post(troubled.address, form).body == answer.body, (
+        "a duplicate gets the same apology"
+    )
     (line,) = [
-        line for line in troubled.log().splitlines() if form["MessageSid"] in line and "failed" in line
+        line
+        for line in troubled.log().splitlines()
+        if form["MessageSid"] in line and "failed" in line
     ][:1]
     assert error in line
     assert form["From"] not in line
@@ -274,7 +296,9 @@ def test_an_empty_apology_is_silence(tmp_path: Path) -> None:
 # --- the fallback URL
 
 
-def test_a_repetition_at_the_fallback_url_is_counted_in_its_metric_and_not_as_a_message(smsd: Smsd) -> None:
+def test_a_repetition_at_the_fallback_url_is_counted_in_its_metric_and_not_as_a_message(
+    smsd: Smsd,
+) -> None:
     form = wire.message()
     first = wire.post(smsd.address, form)
     counted = outcome(smsd, "counted")
@@ -359,10 +383,18 @@ def test_with_a_wrong_signature_nothing_is_answered_stored_or_counted(smsd: Smsd
     form = wire.message()
     good = wire.signature(form)
     before, mismatch = messages(smsd), rejected(smsd, "signature_mismatch")
-    for wrong in (good.lower(), f"{good}=", good[:-4], "x", wire.signature(form, token="another token")):
+    for wrong in (
+        good.lower(),
+        f"{good}=",
+        good[:-4],
+        "x",
+        wire.signature(form, token="another token"),
+    ):
         answer = wire.post(smsd.address, form, headers={"X-Twilio-Signature": wrong})
         assert (answer.status, answer.body, answer.header("Set-Cookie")) == (403, b"", None)
-    changed = wire.post(smsd.address, {**form, "Body": "else"}, headers={"X-Twilio-Signature": good})
+    changed = wire.post(
+        smsd.address, {**form, "Body": "else"}, headers={"X-Twilio-Signature": good}
+    )
     assert changed.status == 403
     assert messages(smsd) == before
     assert rejected(smsd, "signature_mismatch") == mismatch + 6
@@ -392,7 +424,9 @@ def test_with_a_wrong_signature_nothing_is_answered_stored_or_counted(smsd: Smsd
     ],
     ids=str,
 )
-def test_a_signed_form_that_is_no_message_is_malformed(smsd: Smsd, changes: dict[str, str | None]) -> None:
+def test_a_signed_form_that_is_no_message_is_malformed(
+    smsd: Smsd, changes: dict[str, str | None]
+) -> None:
     before, malformed = messages(smsd), rejected(smsd, "malformed")
     answer = wire.post(smsd.address, wire.message(**changes))
     assert (answer.status, answer.body, answer.header("Set-Cookie")) == (400, b"", None)
@@ -424,7 +458,18 @@ def test_any_other_method_is_told_what_is_allowed(smsd: Smsd, method: str, path:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/sms/", "/smsd", "/sms/status/", "/SMS", "/phone", "/metrics", "/livez", "/readyz", "/texts/sms"],
+    [
+        "/",
+        "/sms/",
+        "/smsd",
+        "/sms/status/",
+        "/SMS",
+        "/phone",
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/texts/sms",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_other_paths_are_not_found(smsd: Smsd, method: str, path: str) -> None:
@@ -438,7 +483,11 @@ def test_a_drain_waits_for_no_request_that_is_over() -> None:
             ("PROPFIND", {}),
             ("POST", {"Content-Type": "multipart/form-data; boundary=x"}),
         ):
-            assert wire.request(server.address, method, "/sms", b"--x", headers).status in (400, 403, 405)
+            assert wire.request(server.address, method, "/sms", b"--x", headers).status in (
+                400,
+                403,
+                405,
+            )
         server.signal(15)
         wait_for(lambda: "stopped" in server.log(), "the end of the drain", within_s=10)
 
@@ -525,7 +574,9 @@ def test_with_a_prefix_other_paths_are_not_found(prefixed: Smsd) -> None:
 def test_the_signed_url_is_never_derived_from_headers(smsd: Smsd, headers: dict[str, str]) -> None:
     assert wire.post(smsd.address, wire.message(), headers=headers).status == 200
     forged = wire.message()
-    signed_for_them = wire.post(smsd.address, forged, url="https://evil.example/sms", headers=headers)
+    signed_for_them = wire.post(
+        smsd.address, forged, url="https://evil.example/sms", headers=headers
+    )
     assert signed_for_them.status == 403
 
 

@@ -37,7 +37,8 @@ async def until(condition: Any) -> None:
 
 
 @given(
-    st.binary(max_size=80) | st.text("ab=&+%20gé\xff", max_size=40).map(lambda text: text.encode("latin-1"))
+    st.binary(max_size=80)
+    | st.text("ab=&+%20gé\xff", max_size=40).map(lambda text: text.encode("latin-1"))
 )
 def test_a_form_is_read_as_tornado_reads_it(body: bytes) -> None:
     assert parse_form(body) == parse_qs_bytes(body, keep_blank_values=True)
@@ -48,7 +49,12 @@ def test_who_takes_too_long_is_ended_and_nobody_else() -> None:
 
     async def test() -> None:
         listener = Listener(
-            {"/sms": Echo()}, Application(), lambda _length: None, idle_s=60, body_s=0, patience_s=60
+            {"/sms": Echo()},
+            Application(),
+            lambda _length: None,
+            idle_s=60,
+            body_s=0,
+            patience_s=60,
         )
         server = _Public(listener)
         sock, port = bind_unused_port()
@@ -87,7 +93,9 @@ class Connection:
         self.read_again = False
         self._answered = answered
 
-    def write_headers(self, line: ResponseStartLine, headers: HTTPHeaders, body: bytes | None) -> None:
+    def write_headers(
+        self, line: ResponseStartLine, headers: HTTPHeaders, body: bytes | None
+    ) -> None:
         self.status = line.code
         self._answered.append(self)
 
@@ -107,7 +115,12 @@ def arrive(listener: Listener, answered: list[Connection]) -> Connection:
 def test_beyond_capacity_the_first_are_answered_first_and_those_without_a_chance_at_once() -> None:
     async def test() -> None:
         listener = Listener(
-            {"/sms": Echo()}, Application(), lambda _length: None, idle_s=9, body_s=9, patience_s=0.05
+            {"/sms": Echo()},
+            Application(),
+            lambda _length: None,
+            idle_s=9,
+            body_s=9,
+            patience_s=0.05,
         )
         answered: list[Connection] = []
         come = [arrive(listener, answered) for _ in range(3 * MOST_AT_ONCE)]
@@ -155,7 +168,9 @@ def test_who_was_shed_is_read_again_when_its_time_is_over(monkeypatch: pytest.Mo
 
 def test_who_was_shed_is_read_again_when_nobody_is_served() -> None:
     async def test() -> None:
-        listener = Listener({}, Application(), lambda _length: None, idle_s=9, body_s=9, patience_s=0)
+        listener = Listener(
+            {}, Application(), lambda _length: None, idle_s=9, body_s=9, patience_s=0
+        )
         connection = Connection([])
         listener.hold(listener.start_request(connection, cast("Any", connection)))
         assert listener.busy
@@ -166,14 +181,21 @@ def test_who_was_shed_is_read_again_when_nobody_is_served() -> None:
     asyncio.run(test())
 
 
-def test_a_mistake_of_ours_is_a_silent_500_and_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_mistake_of_ours_is_a_silent_500_and_one_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Broken:
         def check(self, *_: object) -> str:
             raise ZeroDivisionError
 
     metrics = Metrics()
     request: Any = Request(Any, None, Any)  # type: ignore[arg-type]
-    request.method, request.target, request.form, request.headers = "POST", "/sms", {}, HTTPHeaders()
+    request.method, request.target, request.form, request.headers = (
+        "POST",
+        "/sms",
+        {},
+        HTTPHeaders(),
+    )
     request._began_s = 0.0
     with caplog.at_level(logging.ERROR):
         response = asyncio.run(Inbound(Broken(), Broken(), metrics).serve(request))  # type: ignore[arg-type]

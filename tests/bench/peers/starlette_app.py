@@ -46,7 +46,9 @@ async def sms(request: Request) -> Response:
         name = PEOPLE.get(form["From"], "Friend")
         answer.message(f"{name} has messaged {form['To']} {session['count']} times")
     response = Response(str(answer), media_type="text/xml")
-    response.set_cookie("session", signer.sign(key).decode(), max_age=TTL_S, httponly=True, secure=True)
+    response.set_cookie(
+        "session", signer.sign(key).decode(), max_age=TTL_S, httponly=True, secure=True
+    )
     return response
 
 
