@@ -11,9 +11,15 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "smsd"
 CORE = ("conversation", "twilio", "exchange")
-CORE_FILES = sorted(
-    path for room in CORE for path in (PACKAGE / room).rglob("*.py") if path.name != "__init__.py"
-) + [PACKAGE / "form.py"]
+CORE_FILES = [
+    *(
+        path
+        for room in CORE
+        for path in sorted((PACKAGE / room).rglob("*.py"))
+        if path.stem != "__init__"
+    ),
+    PACKAGE / "form.py",
+]
 
 IMPURE_MODULES = {
     "datetime", "os", "pathlib", "random", "secrets", "select", "shutil", "signal", "socket", "ssl", "subprocess",
