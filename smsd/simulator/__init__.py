@@ -10,7 +10,8 @@ It is the tests' client, the engine of `smsd phone` and of the phone page. Produ
 
 `Outcome` has `.text` (replies joined by newlines, None without any), `.replies`, `.status`, `.codes` and
 `.errors` (Twilio's error codes), `.attempts` (each with `.request`, `.result`, times), `.twiml`, `.cookie`
-(Set-Cookie received), `.cookie_sent`, `.automatic` (Twilio's own answer to STOP …), `.elapsed_s`, `.message`.
+(Set-Cookie received), `.cookie_sent`, `.automatic` (Twilio's own answer to STOP …), `.hops` (`<Redirect>` verbs
+followed), `.waited_s` (until the last reply), `.elapsed_s`, `.message`.
 
 - Another person, number, kind of message: `text("hi", from_=…, to=…, sid="SM…", media=[(url, type)],
   extra={"Foo": ""})`; WhatsApp by `from_="whatsapp:+1415…", to="whatsapp:+1415…"`.
@@ -20,6 +21,9 @@ It is the tests' client, the engine of `smsd phone` and of the phone page. Produ
 - Cookies: `text("hi", cookies=LOST)` sends none, `STALE` the one before the last, `FORGETFUL` keeps no
   new one, `Cookies(send="smsd=…")` any other, `Cookies(back=3)` the one of three answers ago.
   The jar is `client.twilio.jar`.
+- Redirects: every document of a `<Redirect>` chain has its own time-outs, and its texts are sent when it is
+  reached: `text("hi", on_reply=print)` shows them as they come. Overrides after `#` belong to the URL that carries
+  them: a `<Redirect>` without any has Twilio's defaults.
 - Time: `clock = Clock(); Client(…, twilio=Twilio(clock)); clock.advance(hours=4)`. The other reading of
   Twilio's four-hour rule: `Twilio(clock, reading="inactivity")`.
 - Retries and time-outs stand after `#` of the URL as with Twilio: `https://…/sms#ct=500&rt=2000&rc=2&rp=all`.

@@ -1,7 +1,14 @@
-"""One webhook call as Twilio makes it: retries, redirects, fallback URL. Generators, so no IO and no waiting.
+"""One webhook call as Twilio makes it: retries, HTTP redirects, `<Redirect>`, fallback URL.
 
-They yield each `Request` to perform and are sent the `Answer` or `Failure` that came of it. The clock is
-an argument.
+This module must not do IO, sleep or read a clock of its own: the clock is an argument.
+
+The idea: a call is a generator. It yields each `Request` to perform and is sent the
+`Answer` or `Failure` that came of it. Whoever drives the generator decides what
+performing means: a socket, an in-process service, or a test's script in virtual time.
+
+A call is a chain of documents. Each document has time-outs, retries and a total time of
+its own, taken from the fragment of its own URL, and Twilio acts on each document as soon
+as it is reached: a text before a `<Redirect>` is sent before the redirect is followed.
 """
 
 from base64 import b64encode
@@ -14,8 +21,8 @@ from smsd.simulator.jar import Jar, violates_http
 from smsd.simulator.values import Answer, Attempt, Failure, Inbound, Params, Request
 from smsd.simulator.webhook import Account, Webhook, signature_headers
 
-MAX_REDIRECTS = 10
-MAX_DOCUMENTS = 50
+MAX_HTTP_REDIRECTS = 10
+MAX_DOCUMENTS = 50  # one call's documents, `<Redirect>` and fallback URL included (14106)
 FOLLOWED = {301, 302, 303, 307}
 FAILURE_CODES = {
     "connect_timeout": 11205,
@@ -27,13 +34,18 @@ FAILURE_CODES = {
     "tls": 11220,
 }
 _CONNECTING = {"connect_timeout", "refused", "host", "tls"}  # what Twilio's "ct" covers
-_Steps = Generator[Request, Answer | Failure, twiml.Document]
+_Documents = Generator[Request, Answer | Failure, twiml.Document]
 _Results = Generator[Request, Answer | Failure, Answer | Failure]
+_Hops = Generator[Request, Answer | Failure, int]
 
 
 @dataclass(slots=True)
 class Call:
-    """The state of one call. `cookies` is the Cookie header; `jar` takes in what comes back, or None."""
+    """The state of one call.
+
+    `cookies` is the Cookie header of the next request. Cookies that come back go into
+    `jar`, and the later documents of the call carry them; without a jar they are dropped.
+    """
 
     account: Account
     clock: Callable[[], float]
@@ -42,55 +54,74 @@ class Call:
     jar: Jar | None = None
     pair: tuple[str, str, str] = ("", "", "")
     attempts: list[Attempt] = field(default_factory=list)
+    stored: bool = False  # whether the jar has taken in a cookie of this call
 
-    def message(self, inbound: Inbound) -> _Steps:
-        """Ask the webhook, then the fallback URL if that failed. Returns the document, with all notices."""
-        document = yield from self.document(self.account.url, inbound.params)
-        if not (document.failed and self.account.fallback_url):
-            return document
-        again = [
-            *inbound.params,
-            ("ErrorCode", str(document.notices[-1].code)),
-            ("ErrorUrl", self.asked_url),
-        ]
-        second = yield from self.document(self.account.fallback_url, again)
-        second.notices[:0] = document.notices
-        return second
+    def message(self, inbound: Inbound, receive: Callable[[twiml.Document], None]) -> _Hops:
+        """Deliver a message: ask the webhook and follow its `<Redirect>` verbs.
+
+        Each document goes to `receive` as soon as it is reached. A document that fails
+        is asked for at the fallback URL, with the same form plus ErrorCode and ErrorUrl;
+        a fallback that fails ends the call. Returns how many `<Redirect>` were followed.
+        """
+        hops, params, fallback_url = 0, inbound.params, self.account.fallback_url
+        webhook, method = Webhook.parse(self.account.url), "POST"
+        for _ in range(MAX_DOCUMENTS):
+            document = yield from self.document(webhook, params, method)
+            receive(document)
+            if document.failed and fallback_url:
+                error = ("ErrorCode", str(document.notices[-1].code)), ("ErrorUrl", self.asked_url)
+                webhook, method, params = Webhook.parse(fallback_url), "POST", (*params, *error)
+                fallback_url = None
+                continue
+            if document.redirect is None:
+                return hops
+            hops += 1
+            params, fallback_url = inbound.params, self.account.fallback_url
+            method, url = document.redirect
+            try:
+                webhook = Webhook.parse(url)
+            except ValueError as error:
+                receive(twiml.failed(11100, f"<Redirect>: {error}"))
+                return hops
+        receive(twiml.failed(14106, "more than 50 documents for one message"))
+        return hops
 
     @property
     def asked_url(self) -> str:
-        """The URL asked last."""
+        """The URL of the last request."""
         return self.attempts[-1].request.url
 
-    def document(self, url: str, params: Params) -> _Steps:
-        """Ask one webhook with its retries, redirects and `<Redirect>` verbs."""
-        hook = Webhook.parse(url)
-        visit = _Visit(self, hook, params, self.clock() + hook.total_timeout_s)
-        document, target = twiml.Document(), ("POST", hook.url)
-        for _ in range(MAX_DOCUMENTS):
-            page = yield from visit.page(*target)
-            document.messages += page.messages
-            document.notices += page.notices
-            document.failed = page.failed
-            if not page.redirect:
-                return document
-            target = page.redirect
-        document.error(14106, "more than 50 documents for one message")
-        return document
+    def document(self, webhook: Webhook, params: Params, method: str = "POST") -> _Documents:
+        """Fetch one document, with its retries and HTTP redirects."""
+        deadline_s = self.clock() + webhook.total_timeout_s
+        return (yield from _Fetch(self, webhook, params, deadline_s).document(method))
+
+    def keep(self, answer: Answer) -> None:
+        """Put the cookies of an answer into the jar, and take them along from now on."""
+        if self.jar is None:
+            return
+        set_cookies = answer.all("Set-Cookie")
+        self.jar.store(self.pair, set_cookies, same_call=self.stored)
+        if set_cookies:
+            self.stored = True
+            self.cookies = self.jar.header(self.pair)
 
 
 @dataclass(slots=True)
-class _Visit:
-    """One webhook URL asked: its overrides, its form, and when its time is over."""
+class _Fetch:
+    """One document being fetched: its URL's overrides, its form, and when its time is up."""
 
     call: Call
-    hook: Webhook
+    webhook: Webhook
     params: Params
     deadline_s: float
 
-    def page(self, method: str, url: str) -> _Steps:
-        """One document, behind however many redirects."""
-        for _ in range(MAX_REDIRECTS + 1):
+    def document(self, method: str) -> _Documents:
+        """Fetch the document, through however many HTTP redirects."""
+        form, url = self.params, self.webhook.url
+        if method == "GET":
+            url += ("&" if "?" in url else "?") + urlencode(form)
+        for _ in range(MAX_HTTP_REDIRECTS + 1):
             result = yield from self._tries(method, url)
             if isinstance(result, Failure):
                 return twiml.failed(FAILURE_CODES[result.kind], f"{result.kind}: {result.detail}")
@@ -98,12 +129,12 @@ class _Visit:
                 return twiml.failed(11206, "HTTP protocol violation in Set-Cookie")
             if result.status not in FOLLOWED:
                 return self._read(result, url)
-            self._keep(result)
+            self.call.keep(result)
             target = result.header("Location")
             if not target:
                 return twiml.failed(11200, f"status {result.status} without Location")
             url = urljoin(url, target).partition("#")[0]
-            method = method if result.status == 307 else "GET"
+            method = method if result.status == 307 else "GET"  # 301 to 303 lose the form
         return twiml.failed(11215, "too many redirects")
 
     def _read(self, answer: Answer, url: str) -> twiml.Document:
@@ -111,31 +142,28 @@ class _Visit:
             return twiml.failed(11216, f"redirect {answer.status} is not followed")
         if not 200 <= answer.status < 300:
             return twiml.failed(11200, f"status {answer.status}")
-        self._keep(answer)
+        self.call.keep(answer)
         return twiml.read(answer, url)
 
-    def _keep(self, answer: Answer) -> None:
-        if self.call.jar is not None:
-            self.call.jar.store(self.call.pair, answer.all("Set-Cookie"))
-
     def _tries(self, method: str, url: str) -> _Results:
-        for tried in range(self.hook.retries + 1):
+        for tried in range(self.webhook.retries + 1):
             result = yield from self._once(method, url)
-            spent = self.call.clock() >= self.deadline_s
-            if spent or tried == self.hook.retries or not (_class(result) & self.hook.retried):
+            out_of_time = self.call.clock() >= self.deadline_s
+            last_try = tried == self.webhook.retries
+            if out_of_time or last_try or not (_retry_names(result) & self.webhook.retried):
                 break
         return result
 
     def _once(self, method: str, url: str) -> _Results:
-        """Ask; and again with credentials, if there are any and the answer is that they are needed."""
+        """Ask once; and again with credentials if there are any and the service wants them."""
         result = yield from self._perform(self._request(method, url))
         challenged = (
             isinstance(result, Answer)
             and result.status == 401
             and result.header("WWW-Authenticate")
         )
-        if self.hook.credentials and challenged:
-            token = b64encode(":".join(self.hook.credentials).encode()).decode()
+        if self.webhook.credentials and challenged:
+            token = b64encode(":".join(self.webhook.credentials).encode()).decode()
             result = yield from self._perform(
                 self._request(method, url, ("Authorization", f"Basic {token}"))
             )
@@ -157,12 +185,12 @@ class _Visit:
             headers.append(("Cookie", self.call.cookies))
         headers += [*signature_headers(self.call.account, url, form), *more]
         left_s = max(self.deadline_s - self.call.clock(), 0.001)
-        limits_s = self.hook.connect_timeout_s, self.hook.read_timeout_s, left_s
+        limits_s = self.webhook.connect_timeout_s, self.webhook.read_timeout_s, left_s
         return Request(method, url, tuple(headers), urlencode(form).encode(), *limits_s)
 
 
-def _class(result: Answer | Failure) -> set[str]:
-    """Which names of `#rp` cover this result."""
+def _retry_names(result: Answer | Failure) -> set[str]:
+    """Which names of the retry policy `#rp` cover this result."""
     if isinstance(result, Failure):
         if result.begun:
             return set()

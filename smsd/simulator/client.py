@@ -8,7 +8,7 @@ import asyncio
 import http.client
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -25,6 +25,7 @@ from smsd.simulator.values import (
     Headers,
     Inbound,
     Outcome,
+    Reply,
     Request,
 )
 from smsd.simulator.webhook import Account
@@ -33,6 +34,7 @@ DEFAULT_SID = "AC" + "0" * 31 + "1"
 DEFAULT_TOKEN = "offline-twilio-token"  # noqa: S105 - the simulator's own, known to everybody
 DEFAULT_FROM = "+14158675309"
 DEFAULT_TO = "+14158141829"
+OnReply = Callable[[Reply], None]
 
 
 @dataclass
@@ -82,17 +84,26 @@ class Client(_Edge):
         to: str | None = None,
         cookies: Cookies = JAR,
         connect_to: str | None = None,
+        on_reply: OnReply | None = None,
         **more: Any,
     ) -> Outcome:
         """Write a message and deliver it once."""
         message = self.compose(body, from_=from_, to=to, **more)
-        return await self.deliver(message, cookies=cookies, connect_to=connect_to)
+        return await self.deliver(
+            message, cookies=cookies, connect_to=connect_to, on_reply=on_reply
+        )
 
     async def deliver(
-        self, message: Inbound, *, cookies: Cookies = JAR, connect_to: str | None = None
+        self,
+        message: Inbound,
+        *,
+        cookies: Cookies = JAR,
+        connect_to: str | None = None,
+        on_reply: OnReply | None = None,
     ) -> Outcome:
-        """Deliver a composed message, perhaps again."""
-        return await self._drive(self.twilio.deliver(self.sender, message, cookies), connect_to)
+        """Deliver a composed message, perhaps again; `on_reply` is called for each reply at once."""
+        flow = self.twilio.deliver(self.sender, message, cookies, on_reply)
+        return await self._drive(flow, connect_to)
 
     async def everywhere(
         self, message: Inbound, addresses: Sequence[str | None], *, cookies: Cookies = JAR
@@ -196,17 +207,23 @@ class BlockingClient(_Edge):
         to: str | None = None,
         cookies: Cookies = JAR,
         connect_to: str | None = None,
+        on_reply: OnReply | None = None,
         **more: Any,
     ) -> Outcome:
         """Write a message and deliver it once."""
         message = self.compose(body, from_=from_, to=to, **more)
-        return self.deliver(message, cookies=cookies, connect_to=connect_to)
+        return self.deliver(message, cookies=cookies, connect_to=connect_to, on_reply=on_reply)
 
     def deliver(
-        self, message: Inbound, *, cookies: Cookies = JAR, connect_to: str | None = None
+        self,
+        message: Inbound,
+        *,
+        cookies: Cookies = JAR,
+        connect_to: str | None = None,
+        on_reply: OnReply | None = None,
     ) -> Outcome:
-        """Deliver a composed message, perhaps again."""
-        flow = self.twilio.deliver(self.sender, message, cookies)
+        """Deliver a composed message, perhaps again; `on_reply` is called for each reply at once."""
+        flow = self.twilio.deliver(self.sender, message, cookies, on_reply)
         return perform_all(flow, lambda request: self.perform(request, connect_to=connect_to))
 
     def perform(self, request: Request, *, connect_to: str | None = None) -> Answer | Failure:

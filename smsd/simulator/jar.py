@@ -41,8 +41,12 @@ class Jar:
                 cookie.expires_s = cookie.expires_s if cookie.own_expiry else now + FOUR_HOURS_S
         return "; ".join(f"{name}={cookie.value}" for name, cookie in alive.items()) or None
 
-    def store(self, pair: Pair, set_cookies: Iterable[str]) -> None:
-        """Take in the Set-Cookie headers of an answer: each replaces the one of its name."""
+    def store(self, pair: Pair, set_cookies: Iterable[str], *, same_call: bool = False) -> None:
+        """Take in the Set-Cookie headers of an answer: each replaces the one of its name.
+
+        `same_call`: the call that sets them has set some before (a `<Redirect>` chain), so
+        what it replaces was never the state before a message and does not become stale.
+        """
         kept = self._cookies.setdefault(pair, {})
         before = "; ".join(f"{name}={cookie.value}" for name, cookie in kept.items())
         for line in set_cookies:
@@ -52,7 +56,7 @@ class Jar:
             else:
                 kept.pop(name, None)
         after = "; ".join(f"{name}={cookie.value}" for name, cookie in kept.items())
-        if before and before != after:
+        if before and before != after and not same_call:
             self._past.setdefault(pair, deque(maxlen=64)).append(before)
 
     def stale(self, pair: Pair, back: int = 1) -> str | None:

@@ -1,16 +1,17 @@
 """Twilio offline: cookie jar, opt-outs, reply limits, faults on demand. No IO; clock, chance are given."""
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random, SystemRandom
 
 from smsd.simulator import inbound as forms
 from smsd.simulator.call import Call
 from smsd.simulator.jar import Jar, Reading
-from smsd.simulator.twiml import Message
+from smsd.simulator.twiml import MAX_MESSAGES, Document, Message
 from smsd.simulator.values import Answer, Failure, Flow, Inbound, Notice, Outcome, Reply
-from smsd.simulator.webhook import Account
+from smsd.simulator.webhook import Account, Webhook
 
 STOP = {"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"}
 START = {"START", "UNSTOP", "YES"}
@@ -88,8 +89,18 @@ class Twilio:
         more = {"media": media, "segments": segments, "opt_out_type": kind, "extra": extra}
         return forms.build(account.sid, body, from_, to, self.random, sid=sid, **more)  # type: ignore[arg-type]
 
-    def deliver(self, account: Account, message: Inbound, cookies: Cookies = JAR) -> Flow:
-        """One delivery: a generator of requests to perform, which returns the `Outcome`."""
+    def deliver(
+        self,
+        account: Account,
+        message: Inbound,
+        cookies: Cookies = JAR,
+        on_reply: Callable[[Reply], None] | None = None,
+    ) -> Flow:
+        """Deliver a message once: a generator of requests to perform.
+
+        `on_reply` is called for each reply at the moment when it is sent, which for a
+        text before a `<Redirect>` is long before the end. Returns the `Outcome`.
+        """
         began_s = self.clock()
         call = Call(
             account,
@@ -100,15 +111,32 @@ class Twilio:
             pair=message.pair,
         )
         automatic = self._opt_out(message)
-        document = yield from call.message(message)
-        replies, refused = self._send(message, document.messages)
+        replies: list[Reply] = []
+        notices: list[Notice] = []
+        positions = itertools.count()  # of the messages of all documents
+
+        def receive(document: Document) -> None:
+            notices.extend(document.notices)
+            for one in document.messages:
+                sent = self._send(message, one, next(positions), self.clock() - began_s)
+                if isinstance(sent, Notice):
+                    notices.append(sent)
+                    continue
+                replies.append(sent)
+                if on_reply is not None:
+                    on_reply(sent)
+
+        hops = yield from call.message(message, receive)
+        elapsed_s = self.clock() - began_s
         return Outcome(
             message,
-            replies,
-            (*document.notices, *refused),
+            tuple(replies),
+            tuple(notices),
             tuple(call.attempts),
             automatic,
-            self.clock() - began_s,
+            hops=hops,
+            waited_s=replies[-1].after_s if replies else elapsed_s,
+            elapsed_s=elapsed_s,
         )
 
     def status(
@@ -123,14 +151,19 @@ class Twilio:
     ) -> Flow:
         """One status callback for a reply. No jar: Twilio documents no cookies there."""
         params = forms.status_form(message, reply_sid, status, error_code)
-        call = Call(replace(account, fallback_url=None), self.clock, new_token(self.random))
+        call = Call(account, self.clock, new_token(self.random))
         target = url or account.status_url
         if target is None:
             raise ValueError("neither a statusCallback nor the account's status URL is known")
         began_s = self.clock()
-        document = yield from call.document(target, params)
+        document = yield from call.document(Webhook.parse(target), params)
+        elapsed_s = self.clock() - began_s
         return Outcome(
-            message, (), tuple(document.notices), tuple(call.attempts), None, self.clock() - began_s
+            message,
+            errors=tuple(document.notices),
+            attempts=tuple(call.attempts),
+            waited_s=elapsed_s,
+            elapsed_s=elapsed_s,
         )
 
     def statuses(self, *, delivered: bool = True) -> list[str]:
@@ -162,22 +195,18 @@ class Twilio:
         return AUTOMATIC[kind]
 
     def _send(
-        self, message: Inbound, documents: list[Message]
-    ) -> tuple[tuple[Reply, ...], list[Notice]]:
-        sent: list[Reply] = []
-        refused: list[Notice] = []
-        for one in documents:
-            if message.pair in self.opted_out:
-                refused.append(Notice(21610, "the recipient has opted out"))
-            elif not self._within_run(message.pair):
-                refused.append(
-                    Notice(14107, "more than 30 replies, each less than 30 s after the one before")
-                )
-            else:
-                sid = forms.new_sid("MM" if one.media else "SM", self.random)
-                to, from_ = one.to or message.from_, one.from_ or message.to
-                sent.append(Reply(sid, from_, to, one.body, one.media, one.status_callback))
-        return tuple(sent), refused
+        self, message: Inbound, one: Message, position: int, after_s: float
+    ) -> Reply | Notice:
+        """Send one `<Message>`, or say why Twilio does not."""
+        if position >= MAX_MESSAGES:
+            return Notice(14109, "more than 10 messages in answer to one")
+        if message.pair in self.opted_out:
+            return Notice(21610, "the recipient has opted out")
+        if not self._within_run(message.pair):
+            return Notice(14107, "more than 30 replies, each less than 30 s after the one before")
+        sid = forms.new_sid("MM" if one.media else "SM", self.random)
+        to, from_ = one.to or message.from_, one.from_ or message.to
+        return Reply(sid, from_, to, one.body, one.media, one.status_callback, after_s)
 
     def _within_run(self, pair: tuple[str, str, str]) -> bool:
         count, last_s = self._runs.get(pair, (0, float("-inf")))

@@ -89,15 +89,20 @@ def _verbs(document: Document, root: ET.Element, url: str) -> None:
         if verb.tag == "Message":
             _message(document, verb, url)
         elif verb.tag == "Redirect":
-            document.redirect = (
-                verb.get("method", "POST").upper(),
-                urljoin(url, (verb.text or "").strip()),
-            )
-            return  # what stands after it never runs
+            _redirect(document, verb, url)
+            return  # Twilio never runs what stands after it
         else:
             document.warn(f"<{verb.tag}> is no messaging verb")
         if (verb.tail or "").strip():
             document.warn("text outside of a verb")
+
+
+def _redirect(document: Document, verb: ET.Element, url: str) -> None:
+    method = verb.get("method", "POST").upper()
+    if method not in {"GET", "POST"}:
+        document.warn("the method of <Redirect> is GET or POST")
+        method = "POST"
+    document.redirect = method, urljoin(url, (verb.text or "").strip())
 
 
 def _message(document: Document, verb: ET.Element, url: str) -> None:
@@ -140,7 +145,5 @@ def _admit(document: Document, message: Message) -> None:
         document.error(21617, f"{len(message.body)} characters, 1600 at most")
     elif len(message.media) > MAX_MEDIA:
         document.error(21623, f"{len(message.media)} media, 10 at most")
-    elif len(document.messages) == MAX_MESSAGES:
-        document.error(14109, "more than 10 messages in answer to one")
     else:
         document.messages.append(message)

@@ -75,7 +75,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One message that the handset receives."""
+    """One message that the handset receives, `after_s` seconds after the sender's text."""
 
     sid: str
     from_: str
@@ -83,6 +83,7 @@ class Reply:
     body: str
     media: tuple[str, ...] = ()
     status_callback: str | None = None
+    after_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +105,28 @@ class Inbound:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one delivery. `replies`: what the handset shows; `errors`: what the debugger shows."""
+    """What became of one delivery.
+
+    message     what was delivered
+    replies     the messages that the handset shows
+    errors      the entries of Twilio's debugger
+    attempts    every HTTP request, with its response or failure
+    automatic   Twilio's own answer to STOP, START or HELP
+    hops        how many `<Redirect>` verbs Twilio followed
+    waited_s    seconds until the last reply arrived; without a reply, until the end
+    elapsed_s   seconds until the end of the last request
+
+    Times are the engine's clock, which may be virtual. `hops` and `waited_s` were added
+    in 0.2.
+    """
 
     message: Inbound
     replies: tuple[Reply, ...] = ()
     errors: tuple[Notice, ...] = ()
     attempts: tuple[Attempt, ...] = ()
-    automatic: str | None = None  # Twilio's own answer to STOP, START, HELP
+    automatic: str | None = None
+    hops: int = 0
+    waited_s: float = field(default=0.0, compare=False)
     elapsed_s: float = field(default=0.0, compare=False)
 
     @property

@@ -1,8 +1,7 @@
 """The engine: retries, redirects, fallback, opt-out, faults on demand. No socket, and a virtual clock."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from random import Random
 from urllib.parse import parse_qsl
 
 import pytest
@@ -10,84 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
-from smsd.simulator import (
-    FORGETFUL,
-    LOST,
-    STALE,
-    Account,
-    Answer,
-    Clock,
-    Cookies,
-    Failure,
-    Inbound,
-    Outcome,
-    Request,
-    Twilio,
-    perform_all,
-)
+from smsd.simulator import FORGETFUL, LOST, STALE, Answer, Cookies, Failure, Outcome, perform_all
 from smsd.simulator.twilio import keyword
-
-URL = "https://sms.example.com/sms"
-ACCOUNT = Account("AC" + "1" * 32, "12345", URL)
-Result = Answer | Failure
-
-
-class World:
-    """A Twilio, its clock, and a service that answers by script; the last line is said for ever."""
-
-    def __init__(
-        self, *script: Result | Callable[[Request], Result], account: Account = ACCOUNT
-    ) -> None:
-        self.clock = Clock(lambda: 1_800_000_000.0)
-        self.twilio = Twilio(self.clock, Random(1))
-        self.account = account
-        self.script = list(script) or [xml("<Message>ok</Message>")]
-        self.requests: list[Request] = []
-
-    def perform(self, request: Request) -> Result:
-        self.requests.append(request)
-        line = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        result = line(request) if callable(line) else line
-        if isinstance(result, Failure) and "timeout" in result.kind:
-            connecting = result.kind == "connect_timeout"
-            limit_s = request.connect_timeout_s if connecting else request.read_timeout_s
-            self.clock.advance(min(limit_s, request.total_timeout_s))
-        return result
-
-    def compose(
-        self, body: str = "hi", from_: str = "+14158675309", to: str = "+14158141829"
-    ) -> Inbound:
-        return self.twilio.compose(self.account, body, from_, to)
-
-    def text(
-        self, body: str = "hi", cookies: Cookies | None = None, from_: str = "+14158675309"
-    ) -> Outcome:
-        message = self.compose(body, from_)
-        return perform_all(
-            self.twilio.deliver(self.account, message, cookies or Cookies()), self.perform
-        )
-
-
-def answer(status: int, *headers: tuple[str, str], body: bytes = b"") -> Answer:
-    return Answer(status, headers, body)
-
-
-def xml(inner: str, *cookies: str) -> Answer:
-    set_cookies = [("Set-Cookie", cookie) for cookie in cookies]
-    return answer(
-        200,
-        ("Content-Type", "text/xml"),
-        *set_cookies,
-        body=f"<Response>{inner}</Response>".encode(),
-    )
-
-
-def moved(status: int, location: str = "/else") -> Answer:
-    return answer(status, ("Location", location))
-
-
-OK = xml("<Message>ok</Message>")
-CT, RT = Failure("connect_timeout"), Failure("read_timeout")
+from tests.simulator.offline import ACCOUNT, CT, OK, RT, URL, Result, World, answer, moved, xml
 
 
 def test_a_message_is_posted_signed_and_answered() -> None:
@@ -210,14 +134,6 @@ def test_redirects_are_followed_and_signed_for_their_target(status: int, method:
     form = dict(parse_qsl(second.body.decode(), keep_blank_values=True))
     assert bool(form) == (method == "POST")
     assert RequestValidator("12345").validate(second.url, form, second.header("X-Twilio-Signature"))
-
-
-def test_a_redirect_verb_fetches_more_and_keeps_what_was_said() -> None:
-    world = World(
-        xml("<Message>a</Message><Redirect>/more</Redirect>"), xml("<Message>b</Message>")
-    )
-    assert world.text().text == "a\nb"
-    assert world.requests[1].url == "https://sms.example.com/more"
 
 
 def test_credentials_are_given_only_when_asked_for() -> None:

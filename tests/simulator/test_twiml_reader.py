@@ -76,7 +76,6 @@ def test_a_breach_of_the_schema_is_a_warning(inner: str) -> None:
         ("<Message><Body> </Body></Message>", 14103, 0),
         ("<Message method='PUT'>a</Message>", 14104, 0),
         ("<Message statusCallback='mailto:a'>a</Message>", 14105, 1),
-        ("<Message>a</Message>" * 11, 14109, 10),
         (f"<Message>{'a' * 1601}</Message>", 21617, 0),
         ("<Message>" + "<Media>https://a.example/1.png</Media>" * 11 + "</Message>", 21623, 0),
     ],
