@@ -9,13 +9,19 @@ class SmsdError(Exception):
 
 
 class SettingsError(SmsdError):
-    """Raised by `settings`, `app`: the operator's settings cannot be used. Caught by `cli` (exit 2) and by
-    the reload.
+    """The operator's settings cannot be used.
+
+    Raised by `settings` and by the loading of a dialogue. Caught by the commands, which
+    exit with 2, and by the reload, which keeps the old settings.
+
+    problems  one line each, beginning with the name of a setting
+    hint      what helps with all of them, or ""
     """
 
-    def __init__(self, *problems: str) -> None:
+    def __init__(self, *problems: str, hint: str = "") -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+        self.hint = hint
 
 
 class Rejected(SmsdError):

@@ -14,6 +14,7 @@ from tornado.netutil import bind_sockets
 
 from smsd.app import Routes, Service
 from smsd.errors import SettingsError
+from smsd.settings.casts import ALL_ADDRESSES
 from smsd.settings.reload import Reloader
 from smsd.telemetry import logs
 from smsd.web.gate import MAX_BODY_BYTES
@@ -99,9 +100,10 @@ class Server:
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
         settings = self.service.settings
+        address = None if settings.host == ALL_ADDRESSES else settings.host
         ports = []
         for server, port in ((self._public, settings.port), (self._admin, settings.admin_port)):
-            sockets = bind_sockets(port, settings.host, backlog=BACKLOG)
+            sockets = bind_sockets(port, address, backlog=BACKLOG)
             server.add_sockets(sockets)
             ports.append(sockets[0].getsockname()[1])
         return ports[0], ports[1]

@@ -64,8 +64,8 @@ async def _serve(reloader: Reloader, loaded: dialogue.LoadedDialogue, *, dev: bo
 
 def refuse(error: SettingsError) -> int:
     """A line for each problem."""
-    for problem in error.problems:
-        sys.stderr.write(f"smsd: {problem}\n")
+    for line in filter(None, (*error.problems, error.hint)):
+        sys.stderr.write(f"smsd: {line}\n")
     return EXIT_SETTINGS
 
 

@@ -30,6 +30,9 @@ NAME = "smsd"
 MAX_BYTES = 999
 """Of the whole Set-Cookie line's value: the cookie and its attributes."""
 
+MAX_AGE_S = 14400
+"""Twilio drops a cookie after four hours, whatever its Max-Age says."""
+
 MAX_DATA_BYTES = 400
 """Of the dialogue's data as JSON; larger data lives in the record only."""
 
@@ -97,7 +100,7 @@ class CookieCodec:
         }
         self._signing = next(iter(self._begun))
         self._ttl_ms = ttl_s * 1000
-        self._attributes = f"; Path=/; HttpOnly; Secure; Max-Age={ttl_s}"
+        self._attributes = f"; Path=/; HttpOnly; Secure; Max-Age={min(ttl_s, MAX_AGE_S)}"
 
     def set_cookie(self, record: Record, conversation: bytes, now_ms: int) -> str:
         """The value of the Set-Cookie header: under 1,000 bytes, ASCII, no quotes."""

@@ -1,7 +1,7 @@
-"""From text to value: one function for each kind of setting. Reads no environment and no file.
+"""One function for each kind of setting that turns its text into a value.
 
-A cast raises `Invalid` with what is wrong, in words that never quote the value: it may be a secret,
-or a secret that was pasted into the wrong variable.
+Reads no environment and no file. A cast raises `Invalid` and says what is wrong without
+quoting the value: it may be a secret, or a secret pasted into the wrong variable.
 """
 
 import hmac
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 
 class Invalid(Exception):
-    """One or more problems of one setting. Raised by the casts, caught by `settings.load`."""
+    """One or more problems with one setting. Raised by casts, caught by `table.load`."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
@@ -21,7 +21,7 @@ class Invalid(Exception):
 
 
 class Secret:
-    """A text that shows itself only to `reveal()`: neither repr, str nor format does."""
+    """A text that only `reveal()` shows; repr, str and format hide it."""
 
     __slots__ = ("_value",)
 
@@ -44,14 +44,24 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class StoreUrl:
-    """`kind`: "memory", "cookie" or "memcached". `nodes` of memcached: "host:port", IPv6 in brackets."""
+    """Where conversations are stored.
+
+    kind   "memory", "cookie" or "memcached"
+    nodes  of memcached: "host:port", with an IPv6 address in brackets
+    tls    connect to the nodes over TLS (memcacheds://)
+    """
 
     kind: str
     nodes: tuple[str, ...] = ()
+    tls: bool = False
 
 
 ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
 TEMPLATE_FIELDS = ("name", "from", "to", "count")
+ALL_ADDRESSES = "*"
+LOOPBACK = {ALL_ADDRESSES: "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - keys
+"""The address at which this machine reaches a listener that is bound to all addresses."""
+
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}")
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 _SWITCH = dict.fromkeys(("on", "true", "yes", "1"), True) | dict.fromkeys(
@@ -65,14 +75,17 @@ def text(value: str) -> str:
 
 
 def secret(value: str, *, at_least: int = 1) -> Secret:
-    """A secret without blanks. Those around it do not count: mounted secrets often end in a line break."""
+    """A secret without blanks.
+
+    Blanks around it are dropped: mounted secrets often end with a line break.
+    """
     value = value.strip()
     if not value.isprintable() or " " in value:
-        raise Invalid("holds a blank, a line break or a control character")
+        raise Invalid("contains a blank, a line break or a control character")
     if len(value) < at_least:
         raise Invalid(f"must have at least {at_least} characters; `smsd keys` makes fresh ones")
     if value[0] in "\"'" and value[0] == value[-1]:
-        raise Invalid("stands in quotes: leave them away, they would be part of the secret")
+        raise Invalid("is in quotes; remove them, or they become part of the secret")
     return Secret(value)
 
 
@@ -82,14 +95,12 @@ def key(value: str) -> Secret:
 
 
 def cookie_keys(value: str) -> dict[int, Secret]:
-    """`2:secret,1:secret`: version to secret in the given order; the first signs."""
+    """`2:secret,1:secret` as version to secret, in the given order; the first signs."""
     keys: dict[int, Secret] = {}
     for place, item in enumerate(value.split(","), 1):
         version, colon, rest = item.strip().partition(":")
         if not colon or not re.fullmatch(r"[0-9]{1,9}", version):
-            raise Invalid(
-                f"key {place} must read VERSION:SECRET, such as 2:…,1:…, and hold no comma"
-            )
+            raise Invalid(f"key {place} must be VERSION:SECRET, such as 2:…,1:…, without a comma")
         if int(version) in keys:
             raise Invalid(f"key {place} has the version of an earlier one")
         try:
@@ -106,13 +117,23 @@ def account_sid(value: str) -> str:
     return value
 
 
+def api_key(value: str) -> Secret:
+    """SK and 32 hexadecimal digits."""
+    if not re.fullmatch(r"SK[0-9a-fA-F]{32}", value):
+        raise Invalid("must be SK and 32 hexadecimal digits, as Twilio's console shows it")
+    return Secret(value)
+
+
 def public_url(value: str) -> str:
-    """What Twilio calls, without slash at the end. Whether http will do is for `settings.load` to say."""
+    """The URL that Twilio calls, without a slash at the end.
+
+    `checks.contradictions` decides whether http is allowed.
+    """
     try:
         url = urlsplit(value)
         port_ok = url.port != 0  # raises if it is no number up to 65535
     except ValueError:
-        raise Invalid("is no URL") from None
+        raise Invalid("is not a URL") from None
     if url.scheme not in ("http", "https") or not url.hostname or not port_ok:
         raise Invalid("must be a URL such as https://sms.example.com")
     if "@" in url.netloc or "?" in value or "#" in value:
@@ -125,29 +146,32 @@ def public_url(value: str) -> str:
 
 
 def store(value: str) -> StoreUrl:
-    """`memory://`, `cookie://` or `memcached://host:port,host:port`."""
+    """`memory://`, `cookie://`, or `memcached://host:port,host:port`, also with `memcacheds`."""
     kind, separator, rest = value.partition("://")
     if separator and kind in ("memory", "cookie") and not rest:
         return StoreUrl(kind)
-    if not separator or kind != "memcached":
-        raise Invalid("must be memory://, cookie:// or memcached://host:port,host:port")
+    if not separator or kind not in ("memcached", "memcacheds"):
+        raise Invalid(
+            "must be memory://, cookie://, memcached://host:port,host:port "
+            "or memcacheds://host:port,host:port"
+        )
     nodes = tuple(
         _node(place, node) for place, node in enumerate(rest.removesuffix("/").split(","), 1)
     )
     if len(set(nodes)) < len(nodes):
         raise Invalid("names a node twice")
-    return StoreUrl("memcached", nodes)
+    return StoreUrl("memcached", nodes, tls=kind == "memcacheds")
 
 
 def _node(place: int, value: str) -> str:
     found = re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?", value.strip())
     if not found or not 1 <= int(found[2] or 11211) <= 65535:
-        raise Invalid(f"node {place} must be host:port, an IPv6 address in brackets")
+        raise Invalid(f"node {place} must be host:port, with an IPv6 address in brackets")
     return f"{found[1].lower()}:{int(found[2] or 11211)}"
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """A whole number in a range, ends included."""
+    """A whole number from `low` to `high`."""
 
     def cast(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
@@ -158,11 +182,11 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
-    """A number in a range, ends included; no exponent, no unit."""
+    """A number from `low` to `high`, without exponent or unit."""
 
     def cast(value: str) -> float:
         if not _NUMBER.fullmatch(value) or not low <= float(value) <= high:
-            raise Invalid(f"must be a number from {low:g} to {high:g}, without unit")
+            raise Invalid(f"must be a number from {low:g} to {high:g}, without a unit")
         return float(value)
 
     return cast
@@ -172,16 +196,16 @@ def port(value: str) -> int:
     """0 to 65535; 0 takes any free port."""
     if _SERVICE_LINK.match(value):
         raise Invalid(
-            "is a Kubernetes service link, made for a Service of this name: "
+            "is a Kubernetes service link, which a Service of this name creates: "
             "set enableServiceLinks: false in the pod's spec, or set the port there"
         )
     return whole(0, 65535)(value)
 
 
 def host(value: str) -> str:
-    """A name or an address to listen on."""
-    if not re.fullmatch(r"[A-Za-z0-9._:%-]+", value):
-        raise Invalid("must be a host name or an address without brackets and port")
+    """A name or an address to listen on, or * for all."""
+    if value != ALL_ADDRESSES and not re.fullmatch(r"[A-Za-z0-9._:%-]+", value):
+        raise Invalid("must be *, or a host name or address without brackets and port")
     return value
 
 
@@ -204,22 +228,26 @@ def choice(*values: str) -> Callable[[str], str]:
 
 
 def dialogue(value: str) -> str:
-    """The shape `module:callable`; whether it can be imported is for `app` to say."""
+    """`module:callable`. Whether it can be imported is checked when it is loaded."""
     module, _, name = value.partition(":")
     if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        raise Invalid("must read module:callable, such as mypackage.dialogue:reply")
+        raise Invalid("must be module:callable, such as mypackage.dialogue:reply")
     return value
 
 
 def template(value: str) -> str:
-    """A text with {name}, {from}, {to} and {count}, plain: no attribute, index, conversion or format."""
+    """A text with the fields {name}, {from}, {to} and {count}.
+
+    A field may have no attribute, index, conversion or format: they would let a template
+    reach into objects, or print a gigabyte.
+    """
     try:
         parts = list(string.Formatter().parse(value))
     except ValueError:
-        raise Invalid(
-            "has a brace too many or too few; write {{ or }} for one that is meant"
-        ) from None
+        raise Invalid("has unbalanced braces; write {{ or }} for a literal one") from None
     for _, field, spec, conversion in parts:
         if field is not None and (field not in TEMPLATE_FIELDS or spec or conversion):
-            raise Invalid("may hold {name}, {from}, {to} and {count}, and nothing else in braces")
+            raise Invalid(
+                "may contain {name}, {from}, {to} and {count}, and nothing else in braces"
+            )
     return value

@@ -1,11 +1,12 @@
-"""Reads mounted files, and makes people, directory and accounts out of TOML. Reads no environment.
+"""Reads the files that settings name, and casts their text: TOML tables and certificates.
 
-As in `settings_casts`, what is wrong is said by `Invalid` and never quotes the file: numbers or secrets
-stand in it.
+Reads no environment. Like the other casts, those here raise `Invalid` and never quote
+the file: it contains phone numbers or secrets.
 """
 
 import os
 import re
+import ssl
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -37,7 +38,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One entry of the directory; what was left out is empty."""
+    """One entry of the directory. What the file leaves out is empty."""
 
     name: str
     phone: str = ""
@@ -46,47 +47,52 @@ class Person:
 
 
 def read(path: str) -> str:
-    """A whole file without its last line break. Only regular files, since it will be read again."""
+    """The text of a regular file, without its last line break."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise Invalid("its file is no regular file")
+            raise Invalid("its file is not a regular file")
         with open(path, "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
-        raise Invalid(f"its file cannot be read: {getattr(error, 'strerror', 'no path')}") from None
+    except (OSError, ValueError) as error:  # ValueError: a path that contains NUL
+        raise Invalid(
+            f"its file cannot be read: {getattr(error, 'strerror', 'not a path')}"
+        ) from None
     if len(content) > MAX_FILE_BYTES:
         raise Invalid(f"its file has more than {MAX_FILE_BYTES:,} bytes")
     try:
         return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise Invalid("its file is no UTF-8 text") from None
+        raise Invalid("its file is not UTF-8 text") from None
 
 
 def sample(name: str | None) -> str:
-    """A file that comes with smsd; none is an empty one."""
+    """The text of a file that comes with smsd, or "" for none."""
     return (files("smsd") / "dialogues" / name).read_text("utf-8") if name else ""
 
 
 def toml(content: str) -> dict[str, Any]:
-    """The table. An error says only where: the parser's words may hold a piece of the file."""
+    """Parse TOML. An error names the place only: the parser's own text may quote the file."""
     try:
         return tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (line [0-9]+, column [0-9]+|end of document)\)$", str(error))
-        raise Invalid(f"its file is no TOML {place[0] if place else ''}".rstrip()) from None
+        raise Invalid(f"its file is not TOML {place[0] if place else ''}".rstrip()) from None
 
 
-def people(table: Mapping[str, Any]) -> dict[str, str]:
-    """Number to name. Blanks, hyphens, dots, parentheses and the channel prefix of a number do not matter."""
+def people(content: str) -> dict[str, str]:
+    """Number to name, from TOML.
+
+    Blanks, hyphens, dots, parentheses and the channel prefix of a number are dropped.
+    """
     names: dict[str, str] = {}
     problems = []
-    for place, (raw, name) in enumerate(table.items(), 1):
+    for place, (raw, name) in enumerate(toml(content).items(), 1):
         number = _number(raw)
         if not isinstance(name, str) or not name.strip():
-            problems.append(f'entry {place} must read "+14155550123" = "Name"')
+            problems.append(f'entry {place} must be "+14155550123" = "Name"')
         elif re.fullmatch(r"[0-9]{9,}", number):
             problems.append(
-                f"entry {place}: a number of this length begins with + and the country code"
+                f"entry {place}: a number of this length must begin with + and the country code"
             )
         elif number in names:
             problems.append(f"entry {place} has the number of an earlier one")
@@ -102,11 +108,12 @@ def _number(raw: str) -> str:
     return digits if re.fullmatch(r"\+?[0-9]+", digits) else address
 
 
-def directory(table: Mapping[str, Any]) -> tuple[Person, ...]:
+def directory(content: str) -> tuple[Person, ...]:
     """The `[[person]]` tables, in the order of the file."""
+    table = toml(content)
     persons = table.get("person")
     if set(table) != {"person"} or not isinstance(persons, list):
-        raise Invalid("must hold [[person]] tables and nothing else")
+        raise Invalid("must contain [[person]] tables and nothing else")
     problems = [
         f"person {place} {said}"
         for place, person in enumerate(persons, 1)
@@ -127,14 +134,14 @@ def _person_problems(person: object) -> Iterator[str]:
         yield "has no name"
     picture = person.get("picture", "https://example.com")
     if not (re.fullmatch(r"https?://[^/\s]+\S*", picture) and picture.isprintable()):
-        yield "has a picture that is no URL"
+        yield "has a picture that is not a URL"
 
 
-def accounts(table: Mapping[str, Any]) -> dict[str, Account]:
-    """AccountSid to what may sign for it."""
+def accounts(content: str) -> dict[str, Account]:
+    """AccountSid to what may sign for it, from TOML."""
     found = {}
     problems = []
-    for place, (sid, entry) in enumerate(table.items(), 1):
+    for place, (sid, entry) in enumerate(toml(content).items(), 1):
         try:
             found[account_sid(sid)] = _account(entry)
         except Invalid as problem:
@@ -159,7 +166,7 @@ def _account(entry: object) -> Account:
 def _shared_key(name: str, entry: object) -> SharedKey:
     complete = isinstance(entry, dict) and set(entry) == {"secret", "algorithm"}
     if not isinstance(entry, dict) or not complete or not re.fullmatch(r"[^\s,=]+", name):
-        raise Invalid("a shared key must read KEYID = { secret = …, algorithm = … }")
+        raise Invalid("a shared key must be KEYID = { secret = …, algorithm = … }")
     if entry["algorithm"] not in _ALGORITHMS:
         raise Invalid("the algorithm of a shared key must be HMAC_SHA256 or HMAC_SHA1")
     return SharedKey(_entry_secret(entry["secret"]), _ALGORITHMS[entry["algorithm"]])
@@ -167,5 +174,16 @@ def _shared_key(name: str, entry: object) -> SharedKey:
 
 def _entry_secret(value: object) -> Secret:
     if not isinstance(value, str) or not value.strip():
-        raise Invalid("a token or secret must be a text that is not empty")
+        raise Invalid("a token or secret must be a non-empty text")
     return secret(value)
+
+
+def authorities(content: str) -> str | None:
+    """The certificates of a PEM file, as text that `ssl` accepts; None if there are none."""
+    if not content.strip():
+        return None
+    try:
+        ssl.create_default_context(cadata=content)
+    except (ssl.SSLError, TypeError):  # TypeError: not ASCII
+        raise Invalid("its file is not a PEM file of certificates") from None
+    return content

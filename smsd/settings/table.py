@@ -1,20 +1,22 @@
-"""Every setting: its name, its default, its meaning, its cast. The only file that reads the environment.
+"""Every setting: its name, default, meaning and cast.
 
-`load` takes a mapping and says everything that is wrong at once, never the value of anything.
-It must not be called again by those who use the settings: they get them as constructor arguments.
+This is the only module that reads settings from an environment. `load` takes the
+environment as a mapping, checks everything, and reports every problem at once, never
+the value of a setting. Code that uses a setting must not call `load`: `app` passes each
+value on as a constructor argument.
+
+To add a setting, add a row to `SETTINGS` and a field to `Settings`, in the same place.
 """
 
-import difflib
-import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from smsd.errors import SettingsError
 from smsd.settings import casts as cast
-from smsd.settings import files as table
+from smsd.settings import checks, files
 from smsd.settings.casts import Invalid, Secret, StoreUrl
 from smsd.settings.files import Account, Person, SharedKey
 
@@ -31,23 +33,28 @@ __all__ = [
 ]
 
 THANKS = "Thanks for the new message! "
-_SERVICE_LINKS = re.compile(
-    r"SMSD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+HINT = (
+    "`smsd keys` prints fresh SMSD_COOKIE_KEYS and SMSD_HASH_KEY; "
+    "`smsd serve --dev` needs no settings at all"
 )
+"""Added to the problems if a required setting is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table of settings. `default` is the text that is cast when nothing is given.
+    """One row of the table.
 
-    `live`: a new value takes effect without a restart. `file`: the value is the path of a TOML file,
-    also under NAME_FILE; `default` is then the name of a file in smsd/dialogues.
+    default   the text that is cast if the setting is not given; for a file, the name of
+              one in smsd/dialogues
+    live      a new value takes effect without a restart
+    file      the value is the path of a file, also under NAME_FILE, and `cast` gets the
+              file's text
     """
 
     name: str
     field: str
     default: str | None
-    cast: Callable[[Any], object]
+    cast: Callable[[str], object]
     meaning: str
     required: bool = False
     secret: bool = False
@@ -56,14 +63,21 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("TWILIO_AUTH_TOKEN", "auth_token", None, cast.secret, "signs the webhooks",
+    Setting("TWILIO_AUTH_TOKEN", "auth_token", None, cast.secret,
+            "the auth token in Twilio's console; it signs the webhooks",
             required=True, secret=True, live=True),
     Setting("TWILIO_AUTH_TOKEN_SECONDARY", "auth_token_secondary", None, cast.secret,
             "accepted too, while tokens rotate", secret=True, live=True),
     Setting("TWILIO_ACCOUNT_SID", "account_sid", None, cast.account_sid,
             "if set, other accounts are refused (403)", live=True),
-    Setting("SMSD_ACCOUNTS", "accounts", None, table.accounts,
-            "TOML file of sub-accounts: their tokens and shared keys", secret=True, live=True, file=True),
+    Setting("TWILIO_API_KEY", "api_key", None, cast.api_key,
+            "downloads media instead of the auth token; SK and 32 hexadecimal digits",
+            secret=True, live=True),
+    Setting("TWILIO_API_SECRET", "api_secret", None, cast.secret,
+            "the secret of TWILIO_API_KEY", secret=True, live=True),
+    Setting("SMSD_ACCOUNTS", "accounts", None, files.accounts,
+            "TOML file of sub-accounts: their tokens and shared keys",
+            secret=True, live=True, file=True),
     Setting("SMSD_PUBLIC_URL", "public_url", None, cast.public_url,
             "what Twilio calls, such as https://sms.example.com", required=True),
     Setting("SMSD_COOKIE_KEYS", "cookie_keys", None, cast.cookie_keys,
@@ -74,37 +88,51 @@ SETTINGS: tuple[Setting, ...] = (
             "changing it ends all conversations",
             required=True, secret=True),
     Setting("SMSD_STORE", "store", "memory://", cast.store,
-            "memory:// (one process), cookie:// (state only in the cookie), memcached://host:port,host:port"),
+            "memory:// (one process), cookie:// (state only in the cookie), "
+            "memcached://host:port,host:port, or memcacheds:// for the same over TLS"),
+    Setting("SMSD_STORE_CA", "store_ca", None, files.authorities,
+            "PEM file of the authorities that memcacheds:// trusts; the system's if not set",
+            file=True),
     Setting("SMSD_STORE_TIMEOUT", "store_timeout_s", "0.25", cast.number(0.01, 5),
-            "seconds for one store operation"),
-    Setting("SMSD_SESSION_TTL", "session_ttl_s", "14400", cast.whole(1, 14400),
-            "seconds after its last message that a conversation ends; 1 to 14400"),
+            "seconds for one store operation; 0.01 to 5"),
+    Setting("SMSD_SESSION_TTL", "session_ttl_s", "14400", cast.whole(1, 2_591_000),
+            "seconds from its last message until a conversation ends; 1 to 14400, "
+            "with memcached up to 2591000"),
     Setting("SMSD_DIALOGUE", "dialogue", "smsd.dialogues.greeting:reply", cast.dialogue,
             "module:callable that answers"),
-    Setting("SMSD_DIALOGUE_TIMEOUT", "dialogue_timeout_s", "10", cast.number(0.1, 14),
-            "seconds; then the apology is sent"),
+    Setting("SMSD_DIALOGUE_TIMEOUT", "dialogue_timeout_s", "10", cast.number(0.1, 300),
+            "seconds for one run of the dialogue, then the apology is sent; 0.1 to 300"),
+    Setting("SMSD_ANSWER_WITHIN", "answer_within_s", "12", cast.number(1, 14),
+            "seconds that a request waits for its reply before Twilio is asked to come "
+            "again; 1 to 14"),
+    Setting("SMSD_ONE_MOMENT", "one_moment", "", cast.text,
+            "text sent when Twilio is asked to come again for the first time; empty for none",
+            live=True),
     Setting("SMSD_APOLOGY", "apology", "Sorry, something went wrong on our side. Please try again soon.",
             cast.text, "sent when the dialogue fails or is late; empty for silence", live=True),
-    Setting("SMSD_PEOPLE", "people", "people.toml", table.people,
+    Setting("SMSD_PEOPLE", "people", "people.toml", files.people,
             "TOML file, number = name", live=True, file=True),
     Setting("SMSD_GREETING", "greeting", "{name} has messaged {to} {count} times", cast.template,
             "the greeting; fields name, from, to, count", live=True),
     Setting("SMSD_GREETING_FIRST", "greeting_first", None, cast.template,
             f"the greeting of a first message; if not set, `{THANKS}` and SMSD_GREETING", live=True),
-    Setting("SMSD_DIRECTORY", "directory", "directory.toml", table.directory,
+    Setting("SMSD_DIRECTORY", "directory", "directory.toml", files.directory,
             "TOML file for the directory dialogue", live=True, file=True),
+    Setting("SMSD_HISTORY", "history", "0", cast.whole(0, 32),
+            "so many messages of a conversation keep their text for session.history; 0 to 32"),
     Setting("SMSD_LOOP_LIMIT", "loop_limit", "20", cast.whole(0, 29),
             "replies in one conversation within 30 s, beyond it silence; 0 turns it off"),
     Setting("SMSD_OPT_OUT", "opt_out", "on", cast.switch,
-            "leave STOP, START, HELP and their like to Twilio: on or off"),
-    Setting("SMSD_HOST", "host", "0.0.0.0", cast.host,  # noqa: S104 - it is a server
-            "address of both listeners"),
+            "leave STOP, START, HELP and the like to Twilio: on or off"),
+    Setting("SMSD_HOST", "host", cast.ALL_ADDRESSES, cast.host,
+            "address of both listeners; * for all, IPv4 and IPv6"),
     Setting("SMSD_PORT", "port", "8080", cast.port, "public listener"),
     Setting("SMSD_ADMIN_PORT", "admin_port", "9090", cast.port,
             "admin listener, never routed by the ingress"),
     Setting("SMSD_DRAIN_DELAY", "drain_delay_s", "5", cast.number(0, 300),
-            "seconds between readiness failing and the listener closing"),
-    Setting("SMSD_LOG_FORMAT", "log_format", "json", cast.choice("json", "text"), "json or text"),
+            "seconds between failing readiness and closing the listener"),
+    Setting("SMSD_LOG_FORMAT", "log_format", "json", cast.choice("json", "text", "pretty"),
+            "json, text, or pretty (for a terminal)"),
     Setting("SMSD_LOG_LEVEL", "log_level", "info", cast.choice("debug", "info", "warning", "error"),
             "debug, info, warning or error"),
 )  # fmt: skip
@@ -112,25 +140,31 @@ SETTINGS: tuple[Setting, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings, cast and checked. Secrets and phone numbers do not show in its repr."""
+    """All settings, cast and checked. Its repr shows no secret and no phone number."""
 
     auth_token: Secret
     auth_token_secondary: Secret | None
     account_sid: str | None
+    api_key: Secret | None
+    api_secret: Secret | None
     accounts: Mapping[str, Account] = field(repr=False)
-    public_url: str  # without slash at the end
+    public_url: str  # without a slash at the end
     cookie_keys: Mapping[int, Secret]  # the first signs
     hash_key: Secret
     store: StoreUrl
+    store_ca: str | None = field(repr=False)  # PEM text; None for the system's authorities
     store_timeout_s: float
     session_ttl_s: int
     dialogue: str
     dialogue_timeout_s: float
+    answer_within_s: float
+    one_moment: str
     apology: str
     people: Mapping[str, str] = field(repr=False)  # number without channel prefix -> name
     greeting: str  # for str.format_map with name, from, to, count
     greeting_first: str
     directory: tuple[Person, ...] = field(repr=False)
+    history: int
     loop_limit: int
     opt_out: bool
     host: str
@@ -140,11 +174,11 @@ class Settings:
     log_format: str
     log_level: str
     given: frozenset[str]  # names of the settings that were given, not taken from defaults
-    warnings: tuple[str, ...]  # what looks like a mistake but is none for sure, a line each
+    warnings: tuple[str, ...]  # likely mistakes, one line each
 
     @property
     def prefix(self) -> str:
-        """The path of `public_url`: "" or such as "/texts"."""
+        """The path of `public_url`: "", or for example "/texts"."""
         return urlsplit(self.public_url).path
 
 
@@ -155,29 +189,37 @@ def load(
     token: Callable[[], str] = secrets.token_hex,
     dev_defaults: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The settings, or `SettingsError` with every problem.
+    """Load and check the settings. Raises `SettingsError` with every problem.
 
-    With `dev`, what is not given comes from `dev_defaults` (texts by name), or else from `throw_away`;
-    `token` gives at least 32 random characters.
+    environ       the variables, such as `os.environ`
+    dev           take what is not given from `dev_defaults`, then from `throw_away`
+    token         returns at least 32 random characters
+    dev_defaults  texts by the setting's name
     """
     defaults = {**throw_away(token), **(dev_defaults or {})} if dev else {}
     problems: list[str] = []
     values: dict[str, Any] = {}
+    is_missing = False
     for setting in SETTINGS:
         try:
             values[setting.field] = _value(setting, environ, defaults)
-        except Invalid as found:
-            problems += [f"{setting.name}: {problem}" for problem in found.problems]
+        except _Missing as missing:
+            is_missing = True
+            problems.append(f"{setting.name}: {missing}")
+        except Invalid as invalid:
+            problems += [f"{setting.name}: {problem}" for problem in invalid.problems]
     _derive(values, dev=dev)
-    problems += _contradictions(values, dev=dev)
+    problems += checks.contradictions(values, dev=dev)
     if problems:
-        raise SettingsError(*problems)
+        raise SettingsError(*problems, hint=HINT if is_missing else "")
     given = frozenset(setting.name for setting in SETTINGS if _source(setting, environ))
-    return Settings(**values, given=given, warnings=tuple(_warnings(values, environ, dev=dev)))
+    known = {name for setting in SETTINGS for name in (setting.name, f"{setting.name}_FILE")}
+    warnings = checks.warnings(values, given, environ, known=known, dev=dev)
+    return Settings(**values, given=given, warnings=tuple(warnings))
 
 
 def throw_away(token: Callable[[], str]) -> dict[str, str]:
-    """What `serve --dev` takes for settings that are not given: fresh secrets, this machine only."""
+    """The defaults of `serve --dev`: fresh secrets, and this machine only."""
     return {
         "TWILIO_AUTH_TOKEN": token(),
         "SMSD_COOKIE_KEYS": f"1:{token()}",
@@ -190,14 +232,23 @@ def throw_away(token: Callable[[], str]) -> dict[str, str]:
 
 def paths(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Every file that `load` reads for this environment."""
-    found = ((setting, _source(setting, environ)) for setting in SETTINGS)
+    sources = ((setting, _source(setting, environ)) for setting in SETTINGS)
     return tuple(
-        environ[name] for setting, name in found if name and (setting.file or name != setting.name)
+        environ[name]
+        for setting, name in sources
+        if name and (setting.file or name != setting.name)
     )
 
 
+class _Missing(Exception):
+    """A required setting is not given."""
+
+
 def _source(setting: Setting, environ: Mapping[str, str]) -> str | None:
-    """Which variable gives it. One that is set but empty gives nothing, except where silence can be meant."""
+    """The name of the variable that gives the setting.
+
+    An empty variable counts as not given, except for a text, where empty means silence.
+    """
     empty_counts = setting.cast is cast.text
     names = (
         [setting.name]
@@ -214,10 +265,9 @@ def _value(setting: Setting, environ: Mapping[str, str], defaults: Mapping[str, 
         raise Invalid(f"is given twice, also as {setting.name}_FILE")
     name = _source(setting, environ)
     if setting.file:
-        content = table.read(environ[name]) if name else table.sample(setting.default)
-        return setting.cast(table.toml(content))
+        return setting.cast(files.read(environ[name]) if name else files.sample(setting.default))
     given = (
-        _clean(setting, environ[name] if name == setting.name else table.read(environ[name]))
+        _clean(setting, environ[name] if name == setting.name else files.read(environ[name]))
         if name
         else ""
     )
@@ -227,7 +277,7 @@ def _value(setting: Setting, environ: Mapping[str, str], defaults: Mapping[str, 
     if fallback is not None:
         return setting.cast(fallback)
     if setting.required and not (defaults and setting.name == "SMSD_PUBLIC_URL"):
-        raise Invalid("is empty, and required" if name else "is required")
+        raise _Missing("is empty, and required" if name else "is required")
     return None
 
 
@@ -235,7 +285,7 @@ def _clean(setting: Setting, given: str) -> str:
     try:
         given.encode()
     except UnicodeEncodeError:
-        raise Invalid("is no UTF-8 text") from None
+        raise Invalid("is not UTF-8 text") from None
     return given if setting.cast in (cast.text, cast.template) else given.strip()
 
 
@@ -243,29 +293,5 @@ def _derive(values: dict[str, Any], *, dev: bool) -> None:
     if values.get("greeting_first", "") is None and "greeting" in values:
         values["greeting_first"] = THANKS + values["greeting"]
     if dev and values.get("public_url", "") is None and {"host", "port"} <= values.keys():
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(values["host"], values["host"])  # noqa: S104 - is replaced
+        host = cast.LOOPBACK.get(values["host"], values["host"])
         values["public_url"] = f"http://{f'[{host}]' if ':' in host else host}:{values['port']}"
-
-
-def _contradictions(values: Mapping[str, Any], *, dev: bool) -> Iterator[str]:
-    url = urlsplit(values.get("public_url") or "")
-    if url.scheme == "http" and not dev and url.hostname not in ("localhost", "127.0.0.1", "::1"):
-        yield "SMSD_PUBLIC_URL: must begin with https://"
-    if values.get("port") and values.get("port") == values.get("admin_port"):
-        yield "SMSD_ADMIN_PORT: must differ from SMSD_PORT"
-
-
-def _warnings(values: Mapping[str, Any], environ: Mapping[str, str], *, dev: bool) -> Iterator[str]:
-    if values["store"].kind == "memory" and not dev:
-        yield "SMSD_STORE: memory:// serves one process only, and forgets when it ends"
-    if values["public_url"].endswith("/sms"):
-        yield "SMSD_PUBLIC_URL: ends in /sms, so the webhook is /sms/sms; leave it away unless that is meant"
-    known = {name for setting in SETTINGS for name in (setting.name, f"{setting.name}_FILE")}
-    for name in sorted(set(environ) - known):
-        if (
-            name.startswith("SMSD_")
-            and not _SERVICE_LINKS.fullmatch(name)
-            and "://" not in environ[name][:7]
-        ):
-            close = difflib.get_close_matches(name, known, 1)
-            yield f"{name}: no such setting" + (f"; is {close[0]} meant?" if close else "")

@@ -54,7 +54,15 @@ _STORE_BUCKETS = (
     0.5,
     1,
 )
-_REASONS = ("signature_missing", "signature_mismatch", "account", "malformed", "too_large")
+_DIALOGUE_BUCKETS = (*_REQUEST_BUCKETS, 30, 60, 120, 300)
+_REASONS = (
+    "signature_missing",
+    "signature_mismatch",
+    "account",
+    "malformed",
+    "too_large",
+    "method",
+)
 _FALLBACKS = ("11200", "11205", "11215", "11217", "11750", "12100", "12200", "12300", "other")
 
 
@@ -187,8 +195,21 @@ class Metrics:
         )
         self._store_took = {name: self.store_duration.of(name) for name in ("read", "write")}
         self.dialogue_duration = self._durations(
-            "dialogue", "Of the dialogue.", _REQUEST_BUCKETS
+            "dialogue", "Of the dialogue.", _DIALOGUE_BUCKETS
         ).of()
+        self.redirects_counter = self._counter(
+            "redirects", "Requests that were told to come again, because their reply was not ready."
+        )
+        self.takeovers_counter = self._counter(
+            "takeovers", "Dialogues run again because their replica was gone."
+        )
+        self.turns_waiting_gauge = self._gauge(
+            "turns_waiting", "Requests that wait here for their turn or their reply."
+        )
+        self.dialogues_abandoned_gauge = self._gauge(
+            "dialogues_abandoned",
+            "Dialogues still running although their time is over: they swallow cancellation, or block.",
+        )
         self.segments = self._counter(
             "reply_segments",
             "SMS segments of replies, as Twilio charges them.",
@@ -218,6 +239,9 @@ class Metrics:
             for value in values:
                 counter.labels(value)
         return counter
+
+    def _gauge(self, name: str, help_: str) -> Gauge:
+        return Gauge(f"smsd_{name}", help_, registry=self.registry)
 
     def _durations(
         self, name: str, help_: str, bounds_s: tuple[float, ...], *labels: str
@@ -258,6 +282,24 @@ class Metrics:
     def took(self, handler: str, code: int, seconds: float) -> None:
         """One request to the public listener."""
         self._requests(handler, code).observe(seconds)
+
+    # --- turns
+
+    def redirected(self) -> None:
+        """Count one request that was told to come again."""
+        self.redirects_counter.inc()
+
+    def taken_over(self) -> None:
+        """Count one dialogue that runs again because its replica was gone."""
+        self.takeovers_counter.inc()
+
+    def turns_waiting(self, requests: int) -> None:
+        """Set how many requests wait here for their turn or their reply."""
+        self.turns_waiting_gauge.set(requests)
+
+    def dialogues_abandoned(self, dialogues: int) -> None:
+        """Set how many dialogues still run although their time is over."""
+        self.dialogues_abandoned_gauge.set(dialogues)
 
     # --- what the stores tell
 

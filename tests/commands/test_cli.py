@@ -89,7 +89,10 @@ def test_wrong_usage_is_2_with_the_usage(args: list[str]) -> None:
 def test_without_settings_serve_names_every_one_that_is_required() -> None:
     done = smsd("serve")
     assert (done.returncode, done.stdout) == (2, "")
-    assert sorted(done.stderr.splitlines()) == [
+    *lines, hint = done.stderr.splitlines()
+    assert "`smsd keys`" in hint
+    assert "`smsd serve --dev`" in hint
+    assert sorted(lines) == [
         "smsd: SMSD_COOKIE_KEYS: is required",
         "smsd: SMSD_HASH_KEY: is required",
         "smsd: SMSD_PUBLIC_URL: is required",

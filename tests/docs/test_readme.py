@@ -174,9 +174,7 @@ def test_the_curl_lines_answer_is_the_real_one() -> None:
 
 
 def test_the_files_are_taken_as_they_stand() -> None:
-    accounts, people, directory = [
-        tomllib.loads(block) for block in blocks("toml") if "[project]" not in block
-    ]
+    accounts, people, directory = [block for block in blocks("toml") if "[project]" not in block]
     (account,) = settings_files.accounts(accounts).values()
     assert account.shared_keys["KEYID"].algorithm == "sha256"
     assert settings_files.people(people) == {wire.REY: "Rey"}

@@ -65,7 +65,7 @@ def test_a_broken_version_keeps_the_old_one_and_is_tried_once(mount: Path) -> No
     before = found.settings
     (mount / "people.toml").write_text('"+14155550123" = ')
     (mount / "token").write_text("new-token")
-    with pytest.raises(SettingsError, match="SMSD_PEOPLE: its file is no TOML"):
+    with pytest.raises(SettingsError, match="SMSD_PEOPLE: its file is not TOML"):
         found.reload()
     assert found.settings is before
     assert not found.changed()

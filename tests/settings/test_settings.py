@@ -14,11 +14,24 @@ from smsd.settings.table import SETTINGS, Secret, Settings, StoreUrl, load, path
 
 SID = "AC" + "0123456789abcdef" * 2
 GOOD = {
-    "TWILIO_AUTH_TOKEN": "12345",
+    "TWILIO_AUTH_TOKEN": "12345" + "a" * 27,
     "SMSD_PUBLIC_URL": "https://sms.example.com",
     "SMSD_COOKIE_KEYS": "2:" + "n" * 32 + ",1:" + "o" * 32,
     "SMSD_HASH_KEY": "h" * 32,
 }
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBfzCCASWgAwIBAgIUE2XLrS3RGOX/N4zUejx37NdgfXkwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJc21zZC10ZXN0MCAXDTI2MTEyNTEzMzUwN1oYDzIxMjYxMTAx
+MTMzNTA3WjAUMRIwEAYDVQQDDAlzbXNkLXRlc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAASt/GPxibNGoCz1xjXpB21P0a4fpLp0FHS0FdZlg9hQimijLjZY4IDO
+Vi9A6+GXCbA0HekpDh/a1PJbFKX9JO4oo1MwUTAdBgNVHQ4EFgQUdwqhved5fPPD
+7OPgZRJ0FIvugi0wHwYDVR0jBBgwFoAUdwqhved5fPPD7OPgZRJ0FIvugi0wDwYD
+VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiB7O+KRvbmKtpAM3qh4sfiD
+a5fKaTG7o3D0D1qIFtZDJQIhAPBXTI/g7/FX4j68eBQC856NhmZVki+fLR6XOdhr
+w6HP
+-----END CERTIFICATE-----
+"""
 NAMES = {setting.name for setting in SETTINGS}
 
 
@@ -34,7 +47,7 @@ def problems(**changes: str) -> list[str]:
 
 def test_the_required_settings_suffice_and_the_defaults_are_the_specified_ones() -> None:
     settings = load(GOOD)
-    assert settings.auth_token.reveal() == b"12345"
+    assert settings.auth_token.reveal() == b"12345" + b"a" * 27
     assert list(settings.cookie_keys) == [2, 1]
     assert settings.hash_key == Secret("h" * 32)
     assert (settings.auth_token_secondary, settings.account_sid, settings.accounts) == (
@@ -42,7 +55,9 @@ def test_the_required_settings_suffice_and_the_defaults_are_the_specified_ones()
         None,
         {},
     )
+    assert (settings.api_key, settings.api_secret, settings.store_ca) == (None, None, None)
     assert settings.store == StoreUrl("memory")
+    assert (settings.answer_within_s, settings.one_moment, settings.history) == (12, "", 0)
     assert (settings.store_timeout_s, settings.session_ttl_s, settings.dialogue_timeout_s) == (
         0.25,
         14400,
@@ -50,7 +65,7 @@ def test_the_required_settings_suffice_and_the_defaults_are_the_specified_ones()
     )
     assert settings.dialogue == "smsd.dialogues.greeting:reply"
     assert (settings.loop_limit, settings.opt_out, settings.drain_delay_s) == (20, True, 5)
-    assert (settings.host, settings.port, settings.admin_port) == ("0.0.0.0", 8080, 9090)  # noqa: S104
+    assert (settings.host, settings.port, settings.admin_port) == ("*", 8080, 9090)
     assert (settings.log_format, settings.log_level) == ("json", "info")
     assert settings.people == {
         "+14158675309": "Rey",
@@ -86,6 +101,17 @@ def test_every_missing_setting_is_named_at_once() -> None:
     assert caught.value.problems == tuple(
         f"{setting.name}: is required" for setting in SETTINGS if setting.required
     )
+    assert "`smsd keys`" in caught.value.hint
+    assert "`smsd serve --dev`" in caught.value.hint
+
+
+def test_the_hint_comes_with_missing_settings_only() -> None:
+    with pytest.raises(SettingsError) as caught:
+        good(SMSD_PORT="x")
+    assert caught.value.hint == ""
+    with pytest.raises(SettingsError) as caught:
+        good(SMSD_HASH_KEY="")
+    assert caught.value.hint
 
 
 def test_every_default_is_one_that_the_operator_could_have_given() -> None:
@@ -106,9 +132,17 @@ ACCEPTED = [
         "store",
         StoreUrl("memcached", ("[::1]:9", "[::2]:11211")),
     ),
+    ("SMSD_STORE", "memcacheds://a:1", "store", StoreUrl("memcached", ("a:1",), tls=True)),
     ("SMSD_STORE_TIMEOUT", "5", "store_timeout_s", 5.0),
     ("SMSD_STORE_TIMEOUT", ".01", "store_timeout_s", 0.01),
     ("SMSD_SESSION_TTL", "1", "session_ttl_s", 1),
+    ("SMSD_SESSION_TTL", "14400", "session_ttl_s", 14400),
+    ("SMSD_DIALOGUE_TIMEOUT", "300", "dialogue_timeout_s", 300.0),
+    ("SMSD_ANSWER_WITHIN", "1", "answer_within_s", 1.0),
+    ("SMSD_ANSWER_WITHIN", "14", "answer_within_s", 14.0),
+    ("SMSD_ONE_MOMENT", "Wait …", "one_moment", "Wait …"),
+    ("SMSD_ONE_MOMENT", "", "one_moment", ""),
+    ("SMSD_HISTORY", "32", "history", 32),
     ("SMSD_LOOP_LIMIT", "0", "loop_limit", 0),
     ("SMSD_PORT", "0", "port", 0),
     ("SMSD_PORT", " 65535\n", "port", 65535),
@@ -116,7 +150,9 @@ ACCEPTED = [
     ("SMSD_OPT_OUT", "off", "opt_out", False),
     ("SMSD_OPT_OUT", "True", "opt_out", True),
     ("SMSD_LOG_FORMAT", "TEXT", "log_format", "text"),
+    ("SMSD_LOG_FORMAT", "pretty", "log_format", "pretty"),
     ("SMSD_HOST", "::", "host", "::"),
+    ("SMSD_HOST", "*", "host", "*"),
     ("SMSD_DIALOGUE", "shop.texts:answer", "dialogue", "shop.texts:answer"),
     ("SMSD_APOLOGY", "", "apology", ""),
     ("SMSD_APOLOGY", " Sorry. ", "apology", " Sorry. "),
@@ -157,55 +193,109 @@ REFUSED = [
     ("SMSD_STORE_TIMEOUT", "nan", "must be a number"),
     ("SMSD_STORE_TIMEOUT", "250ms", "must be a number"),
     ("SMSD_STORE_TIMEOUT", "1e-1", "must be a number"),
-    ("SMSD_SESSION_TTL", "14401", "must be a whole number from 1 to 14400"),
+    ("SMSD_STORE", "memcacheds://", "node 1 must be host:port"),
+    ("SMSD_STORE", "MEMCACHEDX://a", "must be memory://"),
+    ("SMSD_SESSION_TTL", "14401", "more than 14400 needs memcached as SMSD_STORE"),
+    ("SMSD_SESSION_TTL", "2591001", "must be a whole number from 1 to 2591000"),
+    ("SMSD_SESSION_TTL", "0", "must be a whole number from 1 to 2591000"),
     ("SMSD_SESSION_TTL", "1.5", "must be a whole number"),
     ("SMSD_SESSION_TTL", "1_000", "must be a whole number"),
     ("SMSD_SESSION_TTL", "٣", "must be a whole number"),
     ("SMSD_LOOP_LIMIT", "30", "must be a whole number from 0 to 29"),
-    ("SMSD_DIALOGUE_TIMEOUT", "15", "must be a number from 0.1 to 14"),
+    ("SMSD_DIALOGUE_TIMEOUT", "301", "must be a number from 0.1 to 300"),
+    ("SMSD_ANSWER_WITHIN", "0.9", "must be a number from 1 to 14"),
+    ("SMSD_ANSWER_WITHIN", "15", "must be a number from 1 to 14"),
+    ("SMSD_HISTORY", "33", "must be a whole number from 0 to 32"),
+    ("SMSD_HOST", "**", "must be *, or a host name"),
     ("SMSD_PORT", "65536", "must be a whole number"),
     ("SMSD_PORT", "tcp://10.0.0.1:8080", "set enableServiceLinks: false"),
     ("SMSD_ADMIN_PORT", "8080", "must differ from SMSD_PORT"),
-    ("SMSD_HOST", "a b", "must be a host name"),
+    ("SMSD_HOST", "a b", "must be *, or a host name"),
     ("SMSD_OPT_OUT", "maybe", "must be on or off"),
-    ("SMSD_LOG_FORMAT", "xml", "must be json or text"),
+    ("SMSD_LOG_FORMAT", "xml", "must be json, text or pretty"),
     ("SMSD_LOG_LEVEL", "loud", "must be debug, info, warning or error"),
-    ("SMSD_DIALOGUE", "shop.texts", "must read module:callable"),
-    ("SMSD_DIALOGUE", "shop..texts:f", "must read module:callable"),
-    ("SMSD_GREETING", "{name.__class__}", "may hold {name}"),
-    ("SMSD_GREETING", "{name[0]}", "may hold {name}"),
-    ("SMSD_GREETING", "{count:>999999999}", "may hold {name}"),
-    ("SMSD_GREETING", "{name!r}", "may hold {name}"),
-    ("SMSD_GREETING", "{}", "may hold {name}"),
-    ("SMSD_GREETING_FIRST", "{nmae}", "may hold {name}"),
-    ("SMSD_GREETING_FIRST", "{name", "has a brace"),
-    ("SMSD_GREETING_FIRST", "\udcff", "is no UTF-8 text"),
+    ("SMSD_DIALOGUE", "shop.texts", "must be module:callable"),
+    ("SMSD_DIALOGUE", "shop..texts:f", "must be module:callable"),
+    ("SMSD_GREETING", "{name.__class__}", "may contain {name}"),
+    ("SMSD_GREETING", "{name[0]}", "may contain {name}"),
+    ("SMSD_GREETING", "{count:>999999999}", "may contain {name}"),
+    ("SMSD_GREETING", "{name!r}", "may contain {name}"),
+    ("SMSD_GREETING", "{}", "may contain {name}"),
+    ("SMSD_GREETING_FIRST", "{nmae}", "may contain {name}"),
+    ("SMSD_GREETING_FIRST", "{name", "has unbalanced braces"),
+    ("SMSD_GREETING_FIRST", "\udcff", "is not UTF-8 text"),
     ("SMSD_PUBLIC_URL", "http://sms.example.com", "must begin with https://"),
     ("SMSD_PUBLIC_URL", "sms.example.com", "must be a URL"),
     ("SMSD_PUBLIC_URL", "https://", "must be a URL"),
-    ("SMSD_PUBLIC_URL", "https://a:99999", "is no URL"),
-    ("SMSD_PUBLIC_URL", "https://[::1", "is no URL"),
+    ("SMSD_PUBLIC_URL", "https://a:99999", "is not a URL"),
+    ("SMSD_PUBLIC_URL", "https://[::1", "is not a URL"),
     ("SMSD_PUBLIC_URL", "https://u:p@a.example", "must have no user"),
     ("SMSD_PUBLIC_URL", "https://a.example/?", "must have no user"),
     ("SMSD_PUBLIC_URL", "https://a.example/#rc=3", "must have no user"),
     ("SMSD_PUBLIC_URL", "https://bücher.example", "has a host name"),
     ("SMSD_PUBLIC_URL", "https://a.example/ü", "has a path"),
     ("TWILIO_ACCOUNT_SID", "AC123", "must be AC and 32"),
-    ("TWILIO_AUTH_TOKEN", "abc def", "holds a blank"),
-    ("TWILIO_AUTH_TOKEN", "abc\ndef", "holds a blank"),
-    ("TWILIO_AUTH_TOKEN", "abc\x00def", "holds a blank"),
-    ("TWILIO_AUTH_TOKEN", '"abcdef"', "stands in quotes"),
+    ("TWILIO_AUTH_TOKEN", "abc def", "contains a blank"),
+    ("TWILIO_AUTH_TOKEN", "abc\ndef", "contains a blank"),
+    ("TWILIO_AUTH_TOKEN", "abc\x00def", "contains a blank"),
+    ("TWILIO_AUTH_TOKEN", '"abcdef"', "is in quotes"),
     ("TWILIO_AUTH_TOKEN", "\n", "is empty, and required"),
     ("SMSD_HASH_KEY", "h" * 31, "must have at least 32 characters"),
-    ("SMSD_COOKIE_KEYS", "n" * 32, "key 1 must read VERSION:SECRET"),
+    ("SMSD_COOKIE_KEYS", "n" * 32, "key 1 must be VERSION:SECRET"),
     (
         "SMSD_COOKIE_KEYS",
         "1:" + "n" * 32 + ",1:" + "o" * 32,
         "key 2 has the version of an earlier one",
     ),
     ("SMSD_COOKIE_KEYS", "1:" + "n" * 32 + ",2:short", "key 2 must have at least 32"),
-    ("SMSD_COOKIE_KEYS", "1:" + "n" * 32 + ",", "key 2 must read VERSION:SECRET"),
+    ("SMSD_COOKIE_KEYS", "1:" + "n" * 32 + ",", "key 2 must be VERSION:SECRET"),
 ]
+
+
+def test_a_long_session_needs_memcached() -> None:
+    for store in ("memcached://a", "memcacheds://a"):
+        assert good(SMSD_STORE=store, SMSD_SESSION_TTL="2591000").session_ttl_s == 2591000
+    for store in ("memory://", "cookie://"):
+        assert problems(SMSD_STORE=store, SMSD_SESSION_TTL="14401") == [
+            "SMSD_SESSION_TTL: more than 14400 needs memcached as SMSD_STORE"
+        ]
+
+
+def test_the_dialogue_must_end_before_the_last_redirect() -> None:
+    assert good(SMSD_ANSWER_WITHIN="7.6", SMSD_DIALOGUE_TIMEOUT="300").answer_within_s == 7.6
+    assert problems(SMSD_ANSWER_WITHIN="7.5", SMSD_DIALOGUE_TIMEOUT="300") == [
+        "SMSD_DIALOGUE_TIMEOUT: must be less than 40 times SMSD_ANSWER_WITHIN"
+    ]
+
+
+def test_an_api_key_needs_its_secret_and_the_reverse() -> None:
+    key = "SK" + "0123456789abcdef" * 2
+    both = good(TWILIO_API_KEY=key, TWILIO_API_SECRET="s" * 32)
+    assert (both.api_key, both.api_secret) == (Secret(key), Secret("s" * 32))
+    assert key not in repr(both)
+    assert problems(TWILIO_API_KEY=key) == ["TWILIO_API_KEY: needs TWILIO_API_SECRET too"]
+    assert problems(TWILIO_API_SECRET="s") == ["TWILIO_API_SECRET: needs TWILIO_API_KEY too"]
+    assert problems(TWILIO_API_KEY="AC1", TWILIO_API_SECRET="s") == [
+        "TWILIO_API_KEY: must be SK and 32 hexadecimal digits, as Twilio's console shows it"
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["", "_FILE"])
+def test_store_authorities_are_a_pem_file(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / "ca.pem"
+    environ = {**GOOD, "SMSD_STORE": "memcacheds://a", f"SMSD_STORE_CA{suffix}": str(file)}
+    file.write_text(CERTIFICATE)
+    assert load(environ).store_ca == CERTIFICATE.rstrip()
+    assert "BEGIN" not in repr(load(environ))
+    file.write_text("\n")
+    assert load(environ).store_ca is None
+    for broken in ("hidden", CERTIFICATE[:200], CERTIFICATE.replace("B", "Ü")):
+        file.write_text(broken)
+        with pytest.raises(SettingsError) as caught:
+            load(environ)
+        assert caught.value.problems == (
+            "SMSD_STORE_CA: its file is not a PEM file of certificates",
+        )
 
 
 @pytest.mark.parametrize(("name", "given", "said"), REFUSED)
@@ -225,7 +315,7 @@ def test_any_setting_may_come_from_a_file(tmp_path: Path) -> None:
     environ = {f"{name}_FILE": str(tmp_path / name) for name in values}
     settings = load(environ)
     assert (settings.auth_token.reveal(), settings.port, settings.greeting) == (
-        b"12345",
+        GOOD["TWILIO_AUTH_TOKEN"].encode(),
         81,
         "Hi {name}",
     )
@@ -259,11 +349,11 @@ def test_an_empty_file_of_an_optional_setting_is_as_if_it_were_not_given(tmp_pat
     ("content", "said"),
     [
         (None, "cannot be read: No such file or directory"),
-        (b"\xff", "is no UTF-8 text"),
+        (b"\xff", "is not UTF-8 text"),
         (b"a" * 1_000_001, "has more than 1,000,000 bytes"),
         (b"", "is empty, and required"),
         (b" \n", "is empty, and required"),
-        (b"a b", "holds a blank"),
+        (b"a b", "contains a blank"),
     ],
 )
 def test_a_file_that_is_of_no_use_is_a_problem(
@@ -282,7 +372,7 @@ def test_a_file_that_is_of_no_use_is_a_problem(
 
 
 def test_a_path_must_be_a_path_to_a_regular_file(tmp_path: Path) -> None:
-    assert "is no regular file" in problems(SMSD_PEOPLE=str(tmp_path))[0]
+    assert "is not a regular file" in problems(SMSD_PEOPLE=str(tmp_path))[0]
     assert "cannot be read" in problems(SMSD_PEOPLE="a\x00b")[0]
 
 
@@ -319,23 +409,23 @@ def test_accounts_have_tokens_and_shared_keys(tmp_path: Path) -> None:
 
 
 BROKEN = [
-    ("SMSD_PEOPLE", '"+14155550123" = 5', 'entry 1 must read "+14155550123" = "Name"'),
-    ("SMSD_PEOPLE", '"+14155550123" = " "', "entry 1 must read"),
+    ("SMSD_PEOPLE", '"+14155550123" = 5', 'entry 1 must be "+14155550123" = "Name"'),
+    ("SMSD_PEOPLE", '"+14155550123" = " "', "entry 1 must be"),
     (
         "SMSD_PEOPLE",
         '"+1" = "a"\n4155550123 = "b"',
-        "entry 2: a number of this length begins with +",
+        "entry 2: a number of this length must begin with +",
     ),
     ("SMSD_PEOPLE", '"+1" = "a"\n"sms:+1" = "b"', "entry 2 has the number of an earlier one"),
-    ("SMSD_PEOPLE", '"+14155550123" = "A"\n"+14155550123', "is no TOML (at end of document)"),
+    ("SMSD_PEOPLE", '"+14155550123" = "A"\n"+14155550123', "is not TOML (at end of document)"),
     (
         "SMSD_PEOPLE",
         '"+14155550123" = "A"\n"+14155550123" = "B"\n"+1" = "C"',
-        "is no TOML (at line 2, column",
+        "is not TOML (at line 2, column",
     ),
-    ("SMSD_DIRECTORY", "", "must hold [[person]] tables"),
-    ("SMSD_DIRECTORY", "person = 1", "must hold [[person]] tables"),
-    ("SMSD_DIRECTORY", "[[people]]\nname = 'A'", "must hold [[person]] tables"),
+    ("SMSD_DIRECTORY", "", "must contain [[person]] tables"),
+    ("SMSD_DIRECTORY", "person = 1", "must contain [[person]] tables"),
+    ("SMSD_DIRECTORY", "[[people]]\nname = 'A'", "must contain [[person]] tables"),
     ("SMSD_DIRECTORY", "[[person]]\nname = 'A'\n[[person]]\nphone = '1'", "person 2 has no name"),
     ("SMSD_DIRECTORY", "[[person]]\nname = 1", "person 1 must be a table of texts"),
     ("SMSD_DIRECTORY", "person = [1]", "person 1 must be a table of texts"),
@@ -343,20 +433,24 @@ BROKEN = [
     (
         "SMSD_DIRECTORY",
         "[[person]]\nname = 'A'\npicture = 'x'",
-        "person 1 has a picture that is no URL",
+        "person 1 has a picture that is not a URL",
     ),
     ("SMSD_ACCOUNTS", "[AC1]\ntokens = ['abc']", "account 1: must be AC and 32"),
     ("SMSD_ACCOUNTS", f"[{SID}]\ntoken = 'abc'", "account 1: must be a table with tokens"),
     ("SMSD_ACCOUNTS", f"[{SID}]", "account 1: must be a table with tokens"),
     ("SMSD_ACCOUNTS", f"{SID} = 1", "account 1: must be a table with tokens"),
     ("SMSD_ACCOUNTS", f"[{SID}]\ntokens = 'abc'", "account 1: tokens must be a list"),
-    ("SMSD_ACCOUNTS", f"[{SID}]\ntokens = [1]", "account 1: a token or secret must be a text"),
-    ("SMSD_ACCOUNTS", f"[{SID}]\ntokens = ['a b']", "account 1: holds a blank"),
-    ("SMSD_ACCOUNTS", f"[{SID}]\nshared_keys.K = 'abc'", "account 1: a shared key must read"),
+    (
+        "SMSD_ACCOUNTS",
+        f"[{SID}]\ntokens = [1]",
+        "account 1: a token or secret must be a non-empty text",
+    ),
+    ("SMSD_ACCOUNTS", f"[{SID}]\ntokens = ['a b']", "account 1: contains a blank"),
+    ("SMSD_ACCOUNTS", f"[{SID}]\nshared_keys.K = 'abc'", "account 1: a shared key must be"),
     (
         "SMSD_ACCOUNTS",
         f"[{SID}]\nshared_keys.'a,b' = {{secret='s',algorithm='HMAC_SHA1'}}",
-        "must read",
+        "must be KEYID",
     ),
     (
         "SMSD_ACCOUNTS",
@@ -366,7 +460,7 @@ BROKEN = [
     (
         "SMSD_ACCOUNTS",
         f"[{SID}]\nshared_keys.K = {{secret='',algorithm='HMAC_SHA1'}}",
-        "must be a text",
+        "must be a non-empty text",
     ),
 ]
 
@@ -410,6 +504,24 @@ def test_warns(name: str, value: str, said: str) -> None:
     assert [warning[: len(said)] for warning in settings.warnings] == [said]
 
 
+def test_warns_of_auth_tokens_that_twilio_never_makes() -> None:
+    for name in ("TWILIO_AUTH_TOKEN", "TWILIO_AUTH_TOKEN_SECONDARY"):
+        for odd in ("12345", "g" * 32, "a" * 33):
+            [warning] = good(SMSD_STORE="cookie://", **{name: odd}).warnings
+            assert warning == f"{name}: is not 32 hexadecimal digits, as Twilio's auth tokens are"
+            assert odd not in warning
+        assert good(SMSD_STORE="cookie://", **{name: "Ab" * 16}).warnings == ()
+    assert load({**GOOD, "TWILIO_AUTH_TOKEN": "12345"}, dev=True).warnings == ()
+
+
+def test_warns_of_authorities_that_nobody_asks(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text(CERTIFICATE)
+    given = {"SMSD_STORE_CA": str(tmp_path / "ca.pem")}
+    [warning] = good(SMSD_STORE="memcached://a", **given).warnings
+    assert warning == "SMSD_STORE_CA: has no effect without memcacheds:// in SMSD_STORE"
+    assert good(SMSD_STORE="memcacheds://a", **given).warnings == ()
+
+
 def test_kubernetes_service_links_are_not_taken_for_settings() -> None:
     links = {
         "SMSD_SERVICE_HOST": "10.0.0.1",
@@ -449,6 +561,7 @@ def test_dev_needs_no_setting_and_draws_its_secrets() -> None:
         ({"SMSD_PORT": "81"}, "http://127.0.0.1:81"),
         ({"SMSD_HOST": "0.0.0.0"}, "http://127.0.0.1:8080"),  # noqa: S104
         ({"SMSD_HOST": "::"}, "http://[::1]:8080"),
+        ({"SMSD_HOST": "*"}, "http://127.0.0.1:8080"),
         ({"SMSD_PUBLIC_URL": "http://tunnel.example/x/"}, "http://tunnel.example/x"),
     ],
 )

@@ -20,7 +20,7 @@ NODE = "memcached-0.memcached:11211"
 
 DOCUMENTED = """
 smsd_messages_total{outcome=counted|duplicate|degraded|opted_out|looped|failed}
-smsd_rejected_total{reason=signature_missing|signature_mismatch|account|malformed|too_large}
+smsd_rejected_total{reason=signature_missing|signature_mismatch|account|malformed|too_large|method}
 smsd_signature_mismatch_total{cause=*}
 smsd_signatures_total{key=primary|secondary|account|shared}
 smsd_cookies_total{state=absent|valid|expired|foreign|forged}
@@ -38,6 +38,9 @@ smsd_dialogue_duration_seconds
 smsd_deliveries_total{status,error_code}
 smsd_event_loop_lag_seconds
 smsd_build_info{version}
+smsd_redirects_total
+smsd_turns_waiting
+smsd_takeovers_total
 """
 """As the specification of the metrics has it: `a|b` are all values of a label, `*` those of the doctor."""
 
@@ -52,7 +55,11 @@ KNOWN = {
 """Values known beforehand that the table does not write out."""
 
 ALWAYS_ONE = {"smsd_build_info", "smsd_store_up"}
-NOT_DOCUMENTED = {"smsd_store_dropped_total", "smsd_reply_segments_total"}
+NOT_DOCUMENTED = {
+    "smsd_store_dropped_total",
+    "smsd_reply_segments_total",
+    "smsd_dialogues_abandoned",
+}
 
 
 def rows() -> list[tuple[str, dict[str, set[str]]]]:
@@ -116,6 +123,27 @@ def test_names_follow_the_convention_and_each_metric_says_what_it_is() -> None:
             assert family.documentation.endswith("."), family.name
             assert family.type in ("counter", "gauge", "histogram")
             assert "milli" not in family.name
+
+
+def test_turns_are_counted_and_measured() -> None:
+    metrics = Metrics()
+    metrics.redirected()
+    metrics.taken_over()
+    metrics.taken_over()
+    metrics.turns_waiting(3)
+    metrics.dialogues_abandoned(4)
+    metrics.dialogue_duration.observe(299)
+    found = {sample.name: sample.value for sample in samples(metrics) if not sample.labels}
+    assert found["smsd_redirects_total"] == 1
+    assert found["smsd_takeovers_total"] == 2
+    assert found["smsd_turns_waiting"] == 3
+    assert found["smsd_dialogues_abandoned"] == 4
+    buckets = {
+        sample.labels["le"]: sample.value
+        for sample in samples(metrics)
+        if sample.name == "smsd_dialogue_duration_seconds_bucket"
+    }
+    assert (buckets["120.0"], buckets["300.0"]) == (0, 1)
 
 
 def test_two_registries_do_not_share_anything() -> None:
