@@ -19,6 +19,7 @@ dialogue raises is raised by `phone.text`, and so is a reply that Twilio would r
     phone.as_("+14155550100").text("hi")          # somebody else
     phone.lose_store()                            # memcached is empty; cookies are not
     with phone.store_down(): phone.text("hi")     # memcached cannot be reached
+    phone.waited_s, phone.hops                    # how long the reply took, in virtual time, and how many redirects
     phone.media, phone.last                       # pictures of the last reply; everything about it
 
 Instead of the fixture, name the dialogue of one test, class or module with

@@ -1,7 +1,8 @@
 """A dialogue on trial: the real exchange and HTTP handlers in this process, texted by the offline Twilio.
 
-Time stands still but for `wait`, and half a minute for every message. One event loop in a thread of its own, one
-listener on a loopback port, no store but memory.
+Time stands still but for `wait`, half a minute for every message, and the time that a dialogue takes: sleeping is
+skipped (`virtual_time`), so that a dialogue of a minute is tested at once. One event loop in a thread of its own,
+one listener on a loopback port, no store but memory.
 """
 
 import asyncio
@@ -15,9 +16,11 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from smsd.app import Service
+from smsd.conversation.session import Session
 from smsd.dev.switch import Switch
+from smsd.dev.virtual_time import VirtualTimeLoop
 from smsd.dialogues import loading as dialogues
-from smsd.exchange.exchange import Answer, Exchange
+from smsd.exchange.exchange import Answer, Dialogue, Exchange
 from smsd.settings import table as settings_module
 from smsd.simulator.client import (
     DEFAULT_FROM,
@@ -31,9 +34,11 @@ from smsd.simulator.values import Outcome
 from smsd.simulator.webhook import Account
 from smsd.store import Remote
 from smsd.twilio.message import Message
+from smsd.twilio.reply import Reply
 
 PATIENCE_S = 30.0
 TYPING_S = 30.0  # so that a test with many messages does not look like two machines in a loop
+NOTICEABLE_S = 0.5  # what a request takes beyond this moves the clock; less leaves tests exact
 T = TypeVar("T")
 
 
@@ -72,6 +77,16 @@ class Phone:
         self._stage.judge(outcomes, failing)
         return self.last.text
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds of virtual time from the last message to its last reply. Added in 0.2."""
+        return self.last.waited_s if self.last else 0.0
+
+    @property
+    def hops(self) -> int:
+        """How often Twilio was asked to come again for the last message. Added in 0.2."""
+        return self.last.hops if self.last else 0
+
     def wait(self, seconds: float = 0, *, minutes: float = 0, hours: float = 0) -> None:
         """Let time pass. After four hours without a message a conversation is over."""
         self._stage.clock.advance(seconds + 60 * minutes, hours=hours)
@@ -107,6 +122,7 @@ class Stage:
     def __init__(self) -> None:
         start_s = time.time()
         self.clock = Clock(lambda: start_s)
+        self.loop = VirtualTimeLoop(self.clock.advance)
         self.client = BlockingClient()
         self.switch: Switch
         self.lose_store: Callable[[], None]
@@ -121,13 +137,28 @@ class Stage:
         """Note why a dialogue failed, which a sender never learns: what it raised, or what is wrong with its reply."""
         answer = exchange.answer
 
-        async def overheard(message: Message, cookie: str | None) -> Answer:
-            answered = await answer(message, cookie)
+        async def overheard(*args: Any, **more: Any) -> Answer:
+            with self._taking_time():
+                answered = await answer(*args, **more)
             if answered.error is not None:
                 self._raised.append(answered.error)
             return answered
 
         exchange.answer = overheard  # type: ignore[method-assign]
+        exchange.dialogue = _Watched(exchange.dialogue, self.loop)
+
+    @contextmanager
+    def _taking_time(self) -> Iterator[None]:
+        """Let the clock go on with what the request takes, if that is noticeable."""
+        began_s, skipped_s = self.loop.time(), self.loop.skipped_s
+        self.loop.requests_waiting += 1
+        try:
+            yield
+        finally:
+            self.loop.requests_waiting -= 1
+            took_s = self.loop.time() - began_s
+            if took_s > NOTICEABLE_S:
+                self.clock.advance(took_s - (self.loop.skipped_s - skipped_s))
 
     def judge(self, outcomes: Sequence[Outcome], failing: bool) -> None:
         """Raise what the dialogue raised, what Twilio found wrong, and differing replies to one message."""
@@ -140,6 +171,24 @@ class Stage:
             assert not problems, f"Twilio would refuse this reply: {', '.join(problems)}"  # noqa: S101
         texts = {outcome.text for outcome in outcomes}
         assert len(texts) == 1, f"one message got different replies: {texts}"  # noqa: S101
+
+
+class _Watched:
+    """A dialogue whose runs the loop watches, so as to skip the time in which they only sleep."""
+
+    def __init__(self, dialogue: Dialogue, loop: VirtualTimeLoop) -> None:
+        self._dialogue = dialogue
+        self._loop = loop
+
+    def __call__(
+        self, message: Message, session: Session
+    ) -> Coroutine[Any, Any, Reply | str | None]:
+        run = self._dialogue(message, session)
+        self._loop.watch(run)
+        return run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dialogue, name)
 
 
 @contextmanager
@@ -158,7 +207,7 @@ def rehearsal(dialogue: Any, environ: Mapping[str, str]) -> Iterator[Phone]:
         if isinstance(dialogue, str)
         else dialogues.LoadedDialogue(dialogue)
     )
-    with _loop() as run:
+    with _running(stage.loop) as run:
         service, server, port = run(_start(stage, settings, loaded))
         stage.lose_store = lambda: run(stage.switch.flush())
         stage.client = BlockingClient(
@@ -182,7 +231,7 @@ async def _start(
         settings,
         loaded,
         now_ms=lambda: round(stage.clock() * 1000),
-        clock_s=time.monotonic,
+        clock_s=stage.loop.time,
         wrap=stage.between,
     )
     stage.overhear(service.exchange)
@@ -199,9 +248,10 @@ async def _stop(service: Service, server: HTTPServer) -> None:
 
 
 @contextmanager
-def _loop() -> Iterator[Callable[[Coroutine[Any, Any, T]], T]]:
+def _running(
+    loop: asyncio.AbstractEventLoop,
+) -> Iterator[Callable[[Coroutine[Any, Any, T]], T]]:
     """An event loop in a thread, and a function that runs a coroutine there."""
-    loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, name="smsd", daemon=True)
     thread.start()
     try:

@@ -1,0 +1,108 @@
+"""Slow dialogues in tests: sleeping takes virtual time, everything else real time."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from smsd import Message, Session
+from smsd.dev.rehearsal import Phone, rehearsal
+from smsd.dev.virtual_time import VirtualTimeLoop, is_asleep
+
+MANY_S = 1000.0  # nobody waits for that: a test that takes it for real does not end in time
+
+
+@contextmanager
+def phone_of(dialogue: Any, environ: Mapping[str, str] | None = None) -> Iterator[Phone]:
+    with rehearsal(dialogue, environ or {}) as phone:
+        yield phone
+
+
+async def sleepy(message: Message, session: Session) -> str:
+    await asyncio.sleep(float(message.body))
+    return f"slept {message.body}"
+
+
+def test_a_dialogue_that_sleeps_is_answered_in_virtual_time() -> None:
+    with phone_of(sleepy) as phone:
+        real_s, virtual_s = time.monotonic(), phone._stage.clock()
+        assert phone.text("9") == "slept 9"
+        assert time.monotonic() - real_s < phone.waited_s
+        assert 9 <= phone.waited_s < 10
+        assert phone._stage.clock() - virtual_s == pytest.approx(30 + phone.waited_s)
+
+
+def test_a_late_dialogue_is_apologized_for_in_virtual_time() -> None:
+    with phone_of(sleepy, {"SMSD_DIALOGUE_TIMEOUT": "8"}) as phone:
+        assert "slept" not in str(phone.text(str(MANY_S), failing=True))
+        assert 8 <= phone.waited_s < MANY_S
+
+
+def test_a_quick_dialogue_leaves_the_clock_where_it_was() -> None:
+    with phone_of(sleepy) as phone:
+        start_s = phone._stage.clock()
+        phone.text("0")
+        assert phone._stage.clock() - start_s == pytest.approx(30, abs=1e-6)
+
+
+def test_before_the_first_text_nobody_has_waited() -> None:
+    with phone_of(sleepy) as phone:
+        assert (phone.waited_s, phone.hops) == (0, 0)
+
+
+def test_work_in_a_thread_takes_real_time() -> None:
+    async def busy(message: Message, session: Session) -> str:
+        await asyncio.to_thread(time.sleep, 0.05)
+        return "done"
+
+    with phone_of(busy) as phone:
+        assert phone.text("go") == "done"
+        assert phone._stage.loop.skipped_s == 0
+
+
+def test_time_is_real_while_one_of_two_dialogues_is_busy() -> None:
+    async def main() -> tuple[bool, bool]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        loop.requests_waiting = 1
+        done = asyncio.Event()
+        sleeps, waits = asyncio.sleep(MANY_S), done.wait()
+        tasks = [asyncio.ensure_future(one) for one in (sleeps, waits)]
+        loop.watch(sleeps)
+        await asyncio.sleep(0)
+        alone = loop.may_skip()
+        loop.watch(waits)
+        both = loop.may_skip()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        loop.requests_waiting = 0
+        return alone, both
+
+    loop = VirtualTimeLoop(lambda _: None)
+    try:
+        assert loop.run_until_complete(main()) == (True, False)
+    finally:
+        loop.close()
+
+
+def test_a_coroutine_sleeps_if_the_innermost_one_does() -> None:
+    async def inner() -> None:
+        await asyncio.sleep(MANY_S)
+
+    async def outer() -> None:
+        await inner()
+
+    async def main() -> bool:
+        coroutine = outer()
+        task = asyncio.ensure_future(coroutine)
+        await asyncio.sleep(0)
+        asleep = is_asleep(coroutine)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return asleep
+
+    assert asyncio.run(main())
