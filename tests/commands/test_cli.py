@@ -109,7 +109,7 @@ def test_serve_has_one_line_for_each_wrong_setting_and_shows_no_value(tmp_path: 
         "SMSD_HASH_KEY": "hash-secret",
         "SMSD_PUBLIC_URL": "ftp://hidden.example.com",
         "SMSD_STORE": "redis://hidden-store",
-        "SMSD_SESSION_TTL": "99999",
+        "SMSD_SESSION_TTL": "9999999",
         "SMSD_LOOP_LIMIT": "30",
         "SMSD_PORT": "http",
         "SMSD_LOG_FORMAT": "hidden-format",
@@ -129,7 +129,7 @@ def test_serve_has_one_line_for_each_wrong_setting_and_shows_no_value(tmp_path: 
         "hash-secret",
         "hidden",
         "file-secret",
-        "99999",
+        "9999999",
         "redis",
     ):
         assert hidden not in done.stderr
