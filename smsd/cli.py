@@ -1,8 +1,11 @@
-"""The command line: arguments and exit codes, nothing else. What a command needs is imported when it runs."""
+"""The command line: arguments and exit codes.
+
+Contains no logic of its own. Each command imports what it needs when it runs, so that
+`smsd --help` stays quick.
+"""
 
 import argparse
 import os
-import secrets
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,10 +14,15 @@ from smsd.version import VERSION
 
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2
+DISTRIBUTION = "smsd-twilio"
+SECRET_NAME = "smsd-secrets"  # noqa: S105 - a name, no secret
+NAMESPACE = "smsd"
+
+_Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code."""
+    """Run one command and return its exit code."""
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
@@ -26,76 +34,121 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="smsd",
-        description="Turns text messages into conversations: answers Twilio's messaging webhook, and remembers.",
-        epilog="Settings are environment variables; the README has the table.",
+        description="Turns text messages into conversations: "
+        "answers Twilio's messaging webhook and remembers who said what.",
+        epilog="Settings are environment variables; docs/settings.md lists them.",
     )
-    parser.add_argument("--version", action="version", version=f"smsd {VERSION}")
+    parser.add_argument(
+        "--version", action="version", version=f"smsd {VERSION} (distribution {DISTRIBUTION})"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands)
+    _add_new(commands)
     _add_phone(commands)
     _add_doctor(commands)
     _add_keys(commands)
     return parser
 
 
-def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_serve(commands: _Commands) -> None:
     parser = commands.add_parser(
         "serve",
-        help="the server; exits 2 before it listens if a setting is wrong or missing",
-        description="Answer Twilio's webhooks until SIGTERM.",
+        help="run the server; with --dev there is nothing to set up",
+        description="Answer Twilio's webhooks until SIGTERM. If a setting is missing or wrong, "
+        "say so and exit with 2 before listening.",
     )
     parser.add_argument(
-        "--dev", action="store_true", help="nothing to set up: throw-away secrets, a phone page"
+        "--dev",
+        action="store_true",
+        help="for development: throw-away secrets, a phone page, live reload of the dialogue",
     )
     parser.add_argument("--host", help="address to listen on (SMSD_HOST)")
     parser.add_argument("--port", help="port of the public listener (SMSD_PORT)")
     parser.add_argument("--admin-port", help="port of the admin listener (SMSD_ADMIN_PORT)")
+    parser.add_argument(
+        "--log-format", metavar="FORMAT", help="json, text or pretty (SMSD_LOG_FORMAT)"
+    )
     parser.set_defaults(command=_serve)
 
 
-def _add_phone(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_new(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "new",
+        help="create a project: a dialogue, its tests, a Dockerfile, a kustomization",
+        description="Create a project to start from, in a new folder. Nothing is overwritten.",
+    )
+    parser.add_argument("name", metavar="NAME", help="such as cafe; letters, digits and hyphens")
+    parser.add_argument(
+        "--directory", metavar="DIR", help="where to create it (default: ./NAME)", type=Path
+    )
+    parser.set_defaults(command=_new)
+
+
+def _add_phone(commands: _Commands) -> None:
     parser = commands.add_parser(
         "phone",
-        help="a phone in the terminal, acting as Twilio does",
-        description="Text a running smsd as Twilio would. The token comes from TWILIO_AUTH_TOKEN, or from the "
-        "development server itself.",
+        help="a phone in the terminal that acts as Twilio does",
+        description="Text a running smsd the way Twilio would. "
+        "`smsd serve --dev` tells the phone its token; any other server's token comes from "
+        "TWILIO_AUTH_TOKEN or is asked for.",
     )
     parser.add_argument("url", metavar="URL", help="such as http://127.0.0.1:8080")
-    parser.add_argument("--send", metavar="TEXT", help="send one message, exit 0 if a reply came")
+    parser.add_argument(
+        "--send", metavar="TEXT", help="send one message; exit 0 if a reply came, 1 if not"
+    )
     parser.add_argument(
         "--from", dest="from_", metavar="NUMBER", default="+14158675309", help="who texts"
     )
     parser.add_argument("--to", metavar="NUMBER", default="+14158141829", help="the number texted")
     parser.add_argument("--account", metavar="SID", help="AccountSid (TWILIO_ACCOUNT_SID)")
     parser.add_argument(
-        "--public-url", metavar="URL", help="SMSD_PUBLIC_URL of the service, if URL is another"
+        "--public-url", metavar="URL", help="the service's SMSD_PUBLIC_URL, if it is not URL"
     )
     parser.set_defaults(command=_phone)
 
 
-def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_doctor(commands: _Commands) -> None:
     parser = commands.add_parser(
         "doctor",
-        help="check settings, memcached and keys; print the URLs for Twilio's console",
-        description="Check everything that `serve` needs. Exit 1 if anything is wrong.",
+        help="check settings, memcached and keys; print what to enter at Twilio",
+        description="Check everything that `serve` needs, and print what to enter at Twilio. "
+        "Exit 1 if anything is wrong.",
+    )
+    parser.add_argument(
+        "--call",
+        action="store_true",
+        help="also request SMSD_PUBLIC_URL, as Twilio would: does this smsd answer there?",
     )
     parser.set_defaults(command=_doctor)
 
 
-def _add_keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_keys(commands: _Commands) -> None:
     parser = commands.add_parser(
         "keys",
-        help="print fresh SMSD_COOKIE_KEYS and SMSD_HASH_KEY",
-        description="Print fresh secrets, as settings or as a Secret manifest.",
+        help="make fresh SMSD_COOKIE_KEYS and SMSD_HASH_KEY",
+        description="Print fresh secrets, as settings or as a Kubernetes Secret manifest. Make them "
+        "once and keep them: a new SMSD_HASH_KEY ends all conversations.",
         allow_abbrev=False,  # `--token SECRET` must not pass for --token-file
     )
-    parser.add_argument("--kubernetes", action="store_true", help="print a Secret manifest")
     parser.add_argument(
-        "--token-file", metavar="FILE", help="file with TWILIO_AUTH_TOKEN; - for standard input"
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="write to a new file that only you can read; never replaces one",
     )
-    parser.add_argument("--name", default="smsd-secrets", help="of the Secret")
-    parser.add_argument("--namespace", default="smsd", help="of the Secret")
-    parser.set_defaults(command=_keys)
+    parser.add_argument("--kubernetes", action="store_true", help="make a Secret manifest")
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="file that holds TWILIO_AUTH_TOKEN, - for standard input (with --kubernetes)",
+    )
+    parser.add_argument(
+        "--name", help=f"name of the Secret (with --kubernetes; default {SECRET_NAME})"
+    )
+    parser.add_argument(
+        "--namespace", help=f"namespace of the Secret (with --kubernetes; default {NAMESPACE})"
+    )
+    parser.set_defaults(command=_keys, parser=parser)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -105,9 +158,16 @@ def _serve(arguments: argparse.Namespace) -> int:
         "SMSD_HOST": arguments.host,
         "SMSD_PORT": arguments.port,
         "SMSD_ADMIN_PORT": arguments.admin_port,
+        "SMSD_LOG_FORMAT": arguments.log_format,
     }
     environ = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
     return serve.main(environ, dev=arguments.dev)
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    from smsd.commands import new
+
+    return new.main(arguments.name, arguments.directory)
 
 
 def _phone(arguments: argparse.Namespace) -> int:
@@ -124,48 +184,25 @@ def _phone(arguments: argparse.Namespace) -> int:
     )
 
 
-def _doctor(_arguments: argparse.Namespace) -> int:
+def _doctor(arguments: argparse.Namespace) -> int:
     from smsd.commands import doctor
 
-    return EXIT_PROBLEM if doctor.main(os.environ, sys.stdout) else 0
+    return EXIT_PROBLEM if doctor.main(os.environ, sys.stdout, call=arguments.call) else 0
 
 
 def _keys(arguments: argparse.Namespace) -> int:
     from smsd.commands import keys
 
-    def token() -> str:
-        return secrets.token_urlsafe(32)
-
     if not arguments.kubernetes:
-        sys.stdout.write(keys.settings_lines(token))
-        return 0
-    try:
-        auth_token = _auth_token(arguments.token_file)
-    except (OSError, UnicodeDecodeError, EOFError) as error:  # EOFError: the prompt was left
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        sys.stderr.write(f"smsd keys: the Twilio auth token cannot be read: {reason}\n")
-        return EXIT_USAGE
-    if not auth_token:
-        sys.stderr.write("smsd keys: the Twilio auth token is empty\n")
-        return EXIT_USAGE
-    sys.stdout.write(
-        keys.secret_manifest(
-            token, auth_token=auth_token, name=arguments.name, namespace=arguments.namespace
-        )
+        for option in ("token_file", "name", "namespace"):
+            if getattr(arguments, option) is not None:
+                flag = "--" + option.replace("_", "-")
+                arguments.parser.error(f"{flag} is for a Secret manifest: add --kubernetes")
+        return keys.make_settings(arguments.output)
+    return keys.make_manifest(
+        arguments.output,
+        token_file=arguments.token_file,
+        name=arguments.name or SECRET_NAME,
+        namespace=arguments.namespace or NAMESPACE,
+        environ=os.environ,
     )
-    return 0
-
-
-def _auth_token(file: str | None) -> str:
-    """From a file, from standard input, from the environment or from a prompt, never from the command line."""
-    if file == "-" or (
-        file is None and not sys.stdin.isatty() and "TWILIO_AUTH_TOKEN" not in os.environ
-    ):
-        return sys.stdin.readline().strip()
-    if file is not None:
-        return Path(file).read_text(encoding="utf-8").strip()
-    if "TWILIO_AUTH_TOKEN" in os.environ:
-        return os.environ["TWILIO_AUTH_TOKEN"].strip()
-    from getpass import getpass
-
-    return getpass("Twilio auth token: ").strip()

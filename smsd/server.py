@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import time
@@ -94,7 +95,7 @@ class Server:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> tuple[int, int]:
-        """Heed signals, listen; the ports of both listeners. OSError if one is taken."""
+        """Handle signals and listen; the ports of both listeners. SettingsError if one cannot be had."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop)
@@ -102,8 +103,14 @@ class Server:
         settings = self.service.settings
         address = None if settings.host == ALL_ADDRESSES else settings.host
         ports = []
-        for server, port in ((self._public, settings.port), (self._admin, settings.admin_port)):
-            sockets = bind_sockets(port, address, backlog=BACKLOG)
+        for name, server, port in (
+            ("SMSD_PORT", self._public, settings.port),
+            ("SMSD_ADMIN_PORT", self._admin, settings.admin_port),
+        ):
+            try:
+                sockets = bind_sockets(port, address, backlog=BACKLOG)
+            except OSError as error:
+                raise SettingsError(_cannot_listen(name, port, error)) from None
             server.add_sockets(sockets)
             ports.append(sockets[0].getsockname()[1])
         return ports[0], ports[1]
@@ -192,3 +199,16 @@ class Server:
                 worst_s, before_s, window_ends_s = 0.0, worst_s, now_s + LAG_WINDOW_S
             worst_s = max(worst_s, now_s - asked_s - LAG_EVERY_S)
             self.service.metrics.event_loop_lag.set(max(worst_s, before_s))
+
+
+def _cannot_listen(name: str, port: int, error: OSError) -> str:
+    """Which port cannot be had, and what to do about it."""
+    option = {"SMSD_PORT": "--port", "SMSD_ADMIN_PORT": "--admin-port"}[name]
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{name}: port {port} is in use already. "
+            f"Stop the program that uses it, or choose another port, such as {option} {port + 1}"
+        )
+    if error.errno == errno.EACCES:
+        return f"{name}: port {port} needs privileges. Choose one above 1023, such as {option} 8080"
+    return f"SMSD_HOST: cannot listen on this address: {error.strerror}"

@@ -1,59 +1,79 @@
-"""`smsd serve`: from settings to a running process. Production imports nothing of the development server."""
+"""`smsd serve`: turn settings into a running process.
+
+Without `--dev` it must not import anything of the development server: `smsd.dev` is
+imported only inside `if dev`.
+"""
 
 import gc
 import logging
-import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import uvloop
 
 from smsd.app import Service
 from smsd.clock import now_ms
-from smsd.dialogues import loading as dialogue
+from smsd.dialogues import loading
 from smsd.errors import SettingsError
 from smsd.server import Server
+from smsd.settings import table
 from smsd.settings.reload import Reloader
 from smsd.telemetry import logs
 from smsd.version import VERSION
 
 EXIT_SETTINGS = 2
-GARBAGE = 10_000
-"""Objects made and not gone again until Python looks for cycles among them. At its usual 700 a message costs two
-hundredths more, since 32 of them are under way at a time.
+GARBAGE_THRESHOLD = 10_000
+"""New objects between two searches for reference cycles.
+
+With Python's default of 700 a message costs about 2 % more CPU, because some 32 messages
+are in progress at a time.
 """
+
+Welcome = Callable[[int, int], str]
+"""Makes the text that the development server prints, from the public and the admin port."""
 
 log = logging.getLogger("smsd.commands.serve")
 
 
 def main(environ: Mapping[str, str], *, dev: bool) -> int:
-    """Serve until a signal. 2, and a line for each problem, if the settings do not allow it."""
+    """Serve until a signal arrives. If it cannot start, print every problem and return 2."""
+    if dev:
+        from smsd.dev import environment
+
+        environ = environment.prepare(environ)
     try:
-        reloader = Reloader(_with_port(environ) if dev else environ, dev=dev)
-        settings = reloader.settings
-        logs.setup(settings.log_format, settings.log_level)
-        loaded = dialogue.load(settings.dialogue, settings)
+        reloader = Reloader(environ, dev=dev)
     except SettingsError as error:
-        return refuse(error)
+        return refuse(SettingsError(*error.problems, *dialogue_problems(environ)), dev=dev)
+    settings = reloader.settings
+    logs.setup(settings.log_format, settings.log_level)
+    try:
+        loaded = loading.load(settings.dialogue, settings)
+    except SettingsError as error:
+        return refuse(error, dev=dev)
     for warning in settings.warnings:
         logs.event(log, logging.WARNING, "setting", warning=warning)
     return uvloop.run(_serve(reloader, loaded, dev=dev))
 
 
-def _with_port(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """Port 0 made a real one before it is listened on: the development server signs for its own address."""
-    if environ.get("SMSD_PORT") != "0":
-        return environ
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return {**environ, "SMSD_PORT": str(found.getsockname()[1])}
+def dialogue_problems(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Why the dialogue cannot be imported, as far as that can be known without settings.
+
+    An SMSD_DIALOGUE that is no `module:callable` gives nothing: it is among the wrong settings.
+    """
+    try:
+        spec = table.value_of("SMSD_DIALOGUE", environ)
+    except SettingsError:
+        return ()
+    return loading.import_problems(spec)
 
 
-async def _serve(reloader: Reloader, loaded: dialogue.LoadedDialogue, *, dev: bool) -> int:
+async def _serve(reloader: Reloader, loaded: loading.LoadedDialogue, *, dev: bool) -> int:
     try:
         await loaded.open()
     except SettingsError as error:
-        return refuse(error)
+        return refuse(error, dev=dev)
     if dev:
         from smsd.dev import workbench
 
@@ -62,22 +82,26 @@ async def _serve(reloader: Reloader, loaded: dialogue.LoadedDialogue, *, dev: bo
     return await listen(Server(service, reloader, extra=[]))
 
 
-def refuse(error: SettingsError) -> int:
-    """A line for each problem."""
+def refuse(error: SettingsError, *, dev: bool = False) -> int:
+    """Print a line for each problem; with `dev` also the traceback of what the dialogue raised."""
+    if dev and error.__cause__:
+        from smsd.dev import failures
+
+        sys.stderr.write(failures.traceback_text(error.__cause__))
     for line in filter(None, (*error.problems, error.hint)):
         sys.stderr.write(f"smsd: {line}\n")
     return EXIT_SETTINGS
 
 
-async def listen(server: Server, welcome: str = "") -> int:
-    """Listen, say so, run to the end. 2 if a port is taken."""
+async def listen(server: Server, welcome: Welcome = lambda _port, _admin_port: "") -> int:
+    """Listen, announce it, and run until a signal. Return 2 if a port cannot be had."""
     settings = server.service.settings
     try:
         port, admin_port = server.start()
-    except OSError as error:
+    except SettingsError as error:
         await server.service.close(within_s=0)
-        return refuse(SettingsError(f"SMSD_HOST, SMSD_PORT, SMSD_ADMIN_PORT: {error.strerror}"))
-    sys.stdout.write(welcome)
+        return refuse(error)
+    sys.stdout.write(welcome(port, admin_port))
     sys.stdout.flush()
     logs.event(
         log,
@@ -91,7 +115,7 @@ async def listen(server: Server, welcome: str = "") -> int:
         dialogue=settings.dialogue,
     )
     gc.collect()
-    gc.freeze()  # what is loaded stays: no collection needs to look at it again
-    gc.set_threshold(GARBAGE)
+    gc.freeze()  # what is loaded by now stays: the collector need not look at it again
+    gc.set_threshold(GARBAGE_THRESHOLD)
     await server.run()
     return 0

@@ -28,6 +28,22 @@ class Source:
         self._folders = {_file(module).parent for module in self._own().values()}
         self._stamp = self._look()
 
+    @property
+    def file(self) -> Path:
+        """The file that defines the dialogue."""
+        return _file(sys.modules[self._spec.partition(":")[0]])
+
+    @property
+    def is_reloadable(self) -> bool:
+        """Whether edits take effect: not for a copy in site-packages, nor for smsd's own modules."""
+        module = self._spec.partition(":")[0]
+        return _is_source(module, sys.modules[module])
+
+    @property
+    def is_installed_copy(self) -> bool:
+        """Whether the dialogue comes from site-packages, so that edits of its source are not seen."""
+        return bool({"site-packages", "dist-packages"}.intersection(self.file.parts))
+
     def changed(self) -> bool:
         """Whether a file was written, came or went since the last `load`. One stat for each, nothing is read."""
         return self._look() != self._stamp

@@ -1,15 +1,18 @@
-"""`smsd serve --dev`: the service with its hood open. The phone page looks in, stops the store, moves the
-clock.
+"""`smsd serve --dev`: the service, opened up so that the phone page can look inside.
 
-Never imported by production.
+The page reads cookies and records, stops the store and moves the clock through `Workbench`.
+Production must never import this module.
 """
 
 import asyncio
 import logging
+import os
 import shlex
+import socket
+import sys
 import time
-from collections.abc import Mapping
-from urllib.parse import urlencode
+from collections.abc import Callable, Mapping
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 from twilio.request_validator import RequestValidator
@@ -18,6 +21,7 @@ from smsd.app import Service
 from smsd.clock import now_ms
 from smsd.conversation.record import Record
 from smsd.dev import web
+from smsd.dev.failures import FailureWatch, traceback_text
 from smsd.dev.refresh import Source
 from smsd.dev.switch import Switch
 from smsd.dialogues.loading import LoadedDialogue
@@ -30,6 +34,7 @@ from smsd.store import Remote
 from smsd.telemetry import logs
 
 LOOK_EVERY_S = 0.5
+MOST_FAILURES = 50
 CURL_FROM = "+14158675309"
 CURL_TO = "+14158141829"
 CURL_ACCOUNT = "AC" + "0" * 32
@@ -37,21 +42,54 @@ CURL_ACCOUNT = "AC" + "0" * 32
 log = logging.getLogger("smsd.dev.workbench")
 
 
-def server(reloader: Reloader, loaded: LoadedDialogue) -> tuple[Server, str]:
-    """The development server, and what it says when it listens."""
+def server(reloader: Reloader, loaded: LoadedDialogue) -> tuple[Server, Callable[[int, int], str]]:
+    """The development server, and what makes its welcome text from its two ports."""
     bench = Workbench(reloader, loaded)
+    bench.watch_failures()
     made = Server(bench.service, reloader, extra=web.routes(bench), jobs=[bench.watch_dialogue])
-    return made, welcome(reloader.settings)
+
+    def greet(_port: int, admin_port: int) -> str:
+        return welcome(bench, admin_port, engine=container_engine())
+
+    return made, greet
 
 
-def welcome(settings: Settings) -> str:
-    """What a developer sees first: the page, and a request that is signed."""
+def welcome(bench: "Workbench", admin_port: int, *, engine: str | None) -> str:
+    """What a developer sees first: which file runs, the phone, and a signed request."""
+    settings = bench.service.settings
     base = settings.public_url
+    phone = f"smsd phone {base}"
+    if engine:  # the token is told only to this machine's own loopback: ask from inside
+        phone = f"{engine} exec -it {socket.gethostname()} {phone}"
+    admin = f"http://{urlsplit(base).hostname}:{admin_port}/metrics"
     return (
-        f"\n  The phone     {base}/phone\n"
-        f"  In a terminal smsd phone {base}\n"
-        f"  With curl     {curl_line(settings)}\n\n"
+        f"\n  Dialogue      {described(settings.dialogue, bench.source)}\n"
+        f"  The phone     {base}/phone\n"
+        f"  In a terminal {phone}\n"
+        f"  With curl     {curl_line(settings)}\n"
+        f"  Metrics       {admin}\n\n"
     )
+
+
+def described(spec: str, source: Source) -> str:
+    """The dialogue, its file, and whether saving the file is enough to run it."""
+    if source.is_installed_copy and not spec.startswith("smsd."):
+        return (
+            f"{spec} in {source.file}\n"
+            "                This is an INSTALLED COPY: your edits are not seen. Start smsd in the\n"
+            "                folder of your source, or install that with `pip install -e .`"
+        )
+    if not source.is_reloadable:
+        return f"{spec} (comes with smsd; SMSD_DIALOGUE=module:callable runs yours)"
+    return f"{spec} in {source.file}, loaded again when you save it"
+
+
+def container_engine() -> str | None:
+    """The program that runs commands in this container; None outside of a container."""
+    for marker, engine in (("/run/.containerenv", "podman"), ("/.dockerenv", "docker")):
+        if os.path.exists(marker):
+            return engine
+    return None
 
 
 def curl_line(settings: Settings) -> str:
@@ -72,9 +110,19 @@ def curl_line(settings: Settings) -> str:
 
 
 class Workbench:
-    """What the phone page may do to the service (`simulator.desk.Workbench`)."""
+    """What the phone page may do to the service (`smsd.dev.desk.Workbench`).
+
+    source          the dialogue's source, which is watched
+    loaded_ms       when the running version was loaded, in milliseconds since 1970
+    reload_problem  why the version on disk was refused, with the traceback; None if it runs
+    failures        MessageSid to traceback, for the last failures of the dialogue
+    """
 
     def __init__(self, reloader: Reloader, loaded: LoadedDialogue) -> None:
+        self.source = Source(reloader.settings.dialogue)
+        self.loaded_ms = now_ms()
+        self.reload_problem: str | None = None
+        self.failures: dict[str, str] = {}
         self._ahead_ms = 0
         self._switch: Switch | None = None
         self.service = Service(
@@ -84,20 +132,41 @@ class Workbench:
     def _now_ms(self) -> int:
         return now_ms() + self._ahead_ms
 
+    def watch_failures(self) -> None:
+        """From now on print what the dialogue raises, and keep it for the phone page."""
+        FailureWatch(self._on_failure).install()
+
+    def _on_failure(self, sid: str, error: BaseException) -> None:
+        text = traceback_text(error)
+        self.failures[sid] = text
+        while len(self.failures) > MOST_FAILURES:
+            self.failures.pop(next(iter(self.failures)))
+        sys.stderr.write(f"\nThe dialogue failed, and the sender got the apology:\n{text}\n")
+        sys.stderr.flush()
+
     async def watch_dialogue(self) -> None:
-        """Load the dialogue anew when its source changes. A broken version is named, and the old one goes on."""
-        source = Source(self.service.settings.dialogue)
+        """Load the dialogue again when its source changes. After a broken version the old one goes on."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            if source.changed():
-                await self._load_dialogue(source)
+            if self.source.changed():
+                await self._load_dialogue()
 
-    async def _load_dialogue(self, source: Source) -> None:
+    async def _load_dialogue(self) -> None:
         try:
-            loaded = await source.load(self.service.settings)
+            loaded = await self.source.load(self.service.settings)
         except SettingsError as error:
+            self.reload_problem = "\n".join(error.problems)
+            if error.__cause__:
+                self.reload_problem += "\n\n" + traceback_text(error.__cause__)
             logs.event(log, logging.ERROR, "dialogue not reloaded", problems=list(error.problems))
+            sys.stderr.write(
+                "\nThe new version of the dialogue cannot be loaded; the one before goes on:\n"
+                f"{self.reload_problem}\n"
+            )
+            sys.stderr.flush()
             return
+        self.reload_problem = None
+        self.loaded_ms = now_ms()
         await self.service.replace_dialogue(loaded)
         logs.event(log, logging.INFO, "dialogue reloaded", dialogue=self.service.settings.dialogue)
 

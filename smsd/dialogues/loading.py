@@ -147,6 +147,15 @@ def load(spec: str, settings: object) -> LoadedDialogue:
     return LoadedDialogue(found)
 
 
+def import_problems(spec: str) -> tuple[str, ...]:
+    """Why the dialogue cannot be imported; nothing if it can. Makes and opens nothing."""
+    try:
+        _find(spec)
+    except SettingsError as error:
+        return error.problems
+    return ()
+
+
 def _find(spec: str) -> Any:
     module_name, _, name = spec.partition(":")
     if "" not in sys.path and os.getcwd() not in sys.path:

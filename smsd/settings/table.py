@@ -218,6 +218,15 @@ def load(
     return Settings(**values, given=given, warnings=tuple(warnings))
 
 
+def value_of(name: str, environ: Mapping[str, str]) -> Any:
+    """One setting on its own, cast; `SettingsError` if it is wrong."""
+    (setting,) = (setting for setting in SETTINGS if setting.name == name)
+    try:
+        return _value(setting, environ, {})
+    except Invalid as found:
+        raise SettingsError(*(f"{name}: {problem}" for problem in found.problems)) from None
+
+
 def throw_away(token: Callable[[], str]) -> dict[str, str]:
     """The defaults of `serve --dev`: fresh secrets, and this machine only."""
     return {
