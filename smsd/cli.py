@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from smsd.version import VERSION
 
@@ -18,7 +19,7 @@ DISTRIBUTION = "smsd-twilio"
 SECRET_NAME = "smsd-secrets"  # noqa: S105 - a name, no secret
 NAMESPACE = "smsd"
 
-_Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - argparse has no public name for it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +44,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands)
-    _add_new(commands)
     _add_phone(commands)
     _add_doctor(commands)
     _add_keys(commands)
@@ -69,19 +69,6 @@ def _add_serve(commands: _Commands) -> None:
         "--log-format", metavar="FORMAT", help="json, text or pretty (SMSD_LOG_FORMAT)"
     )
     parser.set_defaults(command=_serve)
-
-
-def _add_new(commands: _Commands) -> None:
-    parser = commands.add_parser(
-        "new",
-        help="create a project: a dialogue, its tests, a Dockerfile, a kustomization",
-        description="Create a project to start from, in a new folder. Nothing is overwritten.",
-    )
-    parser.add_argument("name", metavar="NAME", help="such as cafe; letters, digits and hyphens")
-    parser.add_argument(
-        "--directory", metavar="DIR", help="where to create it (default: ./NAME)", type=Path
-    )
-    parser.set_defaults(command=_new)
 
 
 def _add_phone(commands: _Commands) -> None:
@@ -113,11 +100,6 @@ def _add_doctor(commands: _Commands) -> None:
         help="check settings, memcached and keys; print what to enter at Twilio",
         description="Check everything that `serve` needs, and print what to enter at Twilio. "
         "Exit 1 if anything is wrong.",
-    )
-    parser.add_argument(
-        "--call",
-        action="store_true",
-        help="also request SMSD_PUBLIC_URL, as Twilio would: does this smsd answer there?",
     )
     parser.set_defaults(command=_doctor)
 
@@ -164,12 +146,6 @@ def _serve(arguments: argparse.Namespace) -> int:
     return serve.main(environ, dev=arguments.dev)
 
 
-def _new(arguments: argparse.Namespace) -> int:
-    from smsd.commands import new
-
-    return new.main(arguments.name, arguments.directory)
-
-
 def _phone(arguments: argparse.Namespace) -> int:
     from smsd.dev import terminal
 
@@ -184,10 +160,10 @@ def _phone(arguments: argparse.Namespace) -> int:
     )
 
 
-def _doctor(arguments: argparse.Namespace) -> int:
+def _doctor(_arguments: argparse.Namespace) -> int:
     from smsd.commands import doctor
 
-    return EXIT_PROBLEM if doctor.main(os.environ, sys.stdout, call=arguments.call) else 0
+    return EXIT_PROBLEM if doctor.main(os.environ, sys.stdout) else 0
 
 
 def _keys(arguments: argparse.Namespace) -> int:

@@ -133,17 +133,27 @@ class Memcached:
 
 
 class Smsd:
-    """One `smsd serve` process. `env` is added to SETTINGS; None takes a setting away."""
+    """One `smsd serve` process. `env` is added to SETTINGS; None takes a setting away.
+
+    It runs in the checkout, or as the installed program in another working directory `cwd`.
+    """
 
     def __init__(
-        self, env: Mapping[str, str | None] | None = None, *, args: tuple[str, ...] = ()
+        self,
+        env: Mapping[str, str | None] | None = None,
+        *,
+        args: tuple[str, ...] = (),
+        cwd: Path | None = None,
     ) -> None:
         given = {**SETTINGS, **(env or {})}
         self._env = {
             "PATH": os.environ["PATH"],
             **{key: value for key, value in given.items() if value is not None},
         }
-        self._args = args
+        script = str(Path(sys.executable).with_name("smsd"))
+        program = (script,) if cwd else (sys.executable, "-m", "smsd")
+        self._command = (*program, "serve", *args)
+        self._cwd = cwd or Path(__file__).parent.parent
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by __exit__
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -173,9 +183,9 @@ class Smsd:
         """Start it, perhaps again, and wait until it listens."""
         self._log_begins = len(self.log())
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "smsd", "serve", *self._args],
+            self._command,
             env=self._env,
-            cwd=Path(__file__).parent.parent,
+            cwd=self._cwd,
             stdout=self._log,
             stderr=self._log,
         )

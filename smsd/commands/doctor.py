@@ -13,6 +13,7 @@ from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError
 from twilio.request_validator import RequestValidator
 
+from smsd.commands import checks
 from smsd.dialogues import loading as dialogue
 from smsd.errors import SettingsError
 from smsd.settings.table import Settings, load
@@ -31,7 +32,8 @@ def main(environ: Mapping[str, str], out: TextIO) -> int:
     try:
         settings = load(environ)
     except SettingsError as error:
-        return _tell(((False, problem) for problem in error.problems), out)
+        problems = *error.problems, *checks.dialogue_problems(environ)
+        return _tell(((False, problem) for problem in problems), out)
     wrong = _tell(_findings(settings), out)
     out.write(console(settings))
     return wrong

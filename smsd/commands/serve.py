@@ -14,10 +14,10 @@ import uvloop
 
 from smsd.app import Service
 from smsd.clock import now_ms
+from smsd.commands import checks
 from smsd.dialogues import loading
 from smsd.errors import SettingsError
 from smsd.server import Server
-from smsd.settings import table
 from smsd.settings.reload import Reloader
 from smsd.telemetry import logs
 from smsd.version import VERSION
@@ -45,7 +45,7 @@ def main(environ: Mapping[str, str], *, dev: bool) -> int:
     try:
         reloader = Reloader(environ, dev=dev)
     except SettingsError as error:
-        return refuse(SettingsError(*error.problems, *dialogue_problems(environ)), dev=dev)
+        return refuse(SettingsError(*error.problems, *checks.dialogue_problems(environ)), dev=dev)
     settings = reloader.settings
     logs.setup(settings.log_format, settings.log_level)
     try:
@@ -55,18 +55,6 @@ def main(environ: Mapping[str, str], *, dev: bool) -> int:
     for warning in settings.warnings:
         logs.event(log, logging.WARNING, "setting", warning=warning)
     return uvloop.run(_serve(reloader, loaded, dev=dev))
-
-
-def dialogue_problems(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Why the dialogue cannot be imported, as far as that can be known without settings.
-
-    An SMSD_DIALOGUE that is no `module:callable` gives nothing: it is among the wrong settings.
-    """
-    try:
-        spec = table.value_of("SMSD_DIALOGUE", environ)
-    except SettingsError:
-        return ()
-    return loading.import_problems(spec)
 
 
 async def _serve(reloader: Reloader, loaded: loading.LoadedDialogue, *, dev: bool) -> int:

@@ -33,7 +33,9 @@ def prepare(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _free_port(host: str) -> int:
-    with socket.create_server(("::1" if ":" in host else DEV_HOST, 0), family=_family(host)) as sock:
+    with socket.create_server(
+        ("::1" if ":" in host else DEV_HOST, 0), family=_family(host)
+    ) as sock:
         port: int = sock.getsockname()[1]
         return port
 

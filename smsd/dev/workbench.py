@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -35,6 +36,7 @@ from smsd.telemetry import logs
 
 LOOK_EVERY_S = 0.5
 MOST_FAILURES = 50
+INITS = {"catatonit", "docker-init", "dumb-init", "tini"}
 CURL_FROM = "+14158675309"
 CURL_TO = "+14158141829"
 CURL_ACCOUNT = "AC" + "0" * 32
@@ -85,11 +87,21 @@ def described(spec: str, source: Source) -> str:
 
 
 def container_engine() -> str | None:
-    """The program that runs commands in this container; None outside of a container."""
+    """The program that runs commands in this container, if smsd is its main process.
+
+    Then the developer sits outside. None also in a container that a developer works in.
+    """
+    if not is_main_process(os.getpid(), os.getppid(), Path("/proc/1/comm")):
+        return None
     for marker, engine in (("/run/.containerenv", "podman"), ("/.dockerenv", "docker")):
         if os.path.exists(marker):
             return engine
     return None
+
+
+def is_main_process(pid: int, parent: int, first_name: Path) -> bool:
+    """Whether a process is number 1, or the child of an init program such as tini."""
+    return pid == 1 or (parent == 1 and first_name.read_text().strip() in INITS)
 
 
 def curl_line(settings: Settings) -> str:

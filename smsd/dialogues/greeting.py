@@ -21,7 +21,7 @@ class Settings(Protocol):
 
 
 class Greeting:
-    """Answers every message by a template with the fields name, from, to and count."""
+    """Answers every message by a template with the fields name, from, to, count and times."""
 
     def __init__(self, settings: Settings) -> None:
         self.reload(settings)
@@ -40,8 +40,14 @@ class Greeting:
                 "from": message.from_,
                 "to": message.to,
                 "count": session.count,
+                "times": times(session.count),
             }
         )
+
+
+def times(count: int) -> str:
+    """How often, in words: "once", "twice", "3 times"."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 reply = Greeting

@@ -57,7 +57,7 @@ class StoreUrl:
 
 
 ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
-TEMPLATE_FIELDS = ("name", "from", "to", "count")
+TEMPLATE_FIELDS = ("name", "from", "to", "count", "times")
 ALL_ADDRESSES = "*"
 LOOPBACK = {ALL_ADDRESSES: "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - keys
 """The address at which this machine reaches a listener that is bound to all addresses."""
@@ -236,7 +236,7 @@ def dialogue(value: str) -> str:
 
 
 def template(value: str) -> str:
-    """A text with the fields {name}, {from}, {to} and {count}.
+    """A text with the fields {name}, {from}, {to}, {count} and {times}.
 
     A field may have no attribute, index, conversion or format: they would let a template
     reach into objects, or print a gigabyte.
@@ -248,6 +248,6 @@ def template(value: str) -> str:
     for _, field, spec, conversion in parts:
         if field is not None and (field not in TEMPLATE_FIELDS or spec or conversion):
             raise Invalid(
-                "may contain {name}, {from}, {to} and {count}, and nothing else in braces"
+                "may contain {name}, {from}, {to}, {count} and {times}, and nothing else in braces"
             )
     return value

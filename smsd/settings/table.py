@@ -113,7 +113,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("SMSD_PEOPLE", "people", "people.toml", files.people,
             "TOML file, number = name", live=True, file=True),
     Setting("SMSD_GREETING", "greeting", "{name} has messaged {to} {count} times", cast.template,
-            "the greeting; fields name, from, to, count", live=True),
+            "the greeting; fields name, from, to, count, times", live=True),
     Setting("SMSD_GREETING_FIRST", "greeting_first", None, cast.template,
             f"the greeting of a first message; if not set, `{THANKS}` and SMSD_GREETING", live=True),
     Setting("SMSD_DIRECTORY", "directory", "directory.toml", files.directory,
@@ -161,7 +161,7 @@ class Settings:
     one_moment: str
     apology: str
     people: Mapping[str, str] = field(repr=False)  # number without channel prefix -> name
-    greeting: str  # for str.format_map with name, from, to, count
+    greeting: str  # for str.format_map with name, from, to, count, times
     greeting_first: str
     directory: tuple[Person, ...] = field(repr=False)
     history: int

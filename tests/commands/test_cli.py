@@ -4,8 +4,13 @@ import os
 import pty
 import re
 import socket
+import stat
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -51,10 +56,10 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ("serve", ["--dev", "--host", "--port", "--admin-port"]),
+        ("serve", ["--dev", "--host", "--port", "--admin-port", "--log-format"]),
         ("phone", ["URL", "--send"]),
         ("doctor", ["Exit 1"]),
-        ("keys", ["--kubernetes", "--token-file"]),
+        ("keys", ["--kubernetes", "--token-file", "--output"]),
     ],
 )
 def test_every_command_has_a_help_of_its_own(command: str, says: list[str]) -> None:
@@ -64,18 +69,34 @@ def test_every_command_has_a_help_of_its_own(command: str, says: list[str]) -> N
         assert word in done.stdout
 
 
-def test_the_version_is_printed() -> None:
+def test_version_names_the_command_and_the_distribution() -> None:
     done = smsd("--version")
-    assert (done.returncode, done.stdout) == (0, f"smsd {VERSION}\n")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"smsd {VERSION} (distribution {project['name']})\n",
+    )
+    assert metadata.version(project["name"]) == VERSION
 
 
-def test_the_installed_script_and_the_module_are_the_same() -> None:
+def test_installed_script_and_module_are_the_same() -> None:
     script = Path(sys.executable).with_name("smsd")
-    assert smsd("--version", program=(str(script),)).stdout == f"smsd {VERSION}\n"
+    assert smsd("--version", program=(str(script),)).stdout == smsd("--version").stdout
 
 
 @pytest.mark.parametrize(
-    "args", [[], ["fly"], ["serve", "--fly"], ["phone"], ["keys", "--token", "x"]], ids=str
+    "args",
+    [
+        [],
+        ["fly"],
+        ["serve", "--fly"],
+        ["phone"],
+        ["keys", "--token", "x"],
+        ["keys", "--name", "x"],
+        ["keys", "--namespace", "x"],
+        ["keys", "--token-file", "x"],
+    ],
+    ids=str,
 )
 def test_wrong_usage_is_2_with_the_usage(args: list[str]) -> None:
     done = smsd(*args)
@@ -135,18 +156,44 @@ def test_serve_has_one_line_for_each_wrong_setting_and_shows_no_value(tmp_path: 
         assert hidden not in done.stderr
 
 
-@pytest.mark.parametrize("option", ["--port", "--admin-port"])
-def test_a_port_that_is_taken_is_2_with_a_clear_line(option: str) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        done = smsd("serve", option, port, env=SETTINGS)
+@contextmanager
+def taken_port() -> Iterator[int]:
+    """A port on which somebody else listens."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "setting"), [("--port", "SMSD_PORT"), ("--admin-port", "SMSD_ADMIN_PORT")]
+)
+def test_a_taken_port_is_named_with_a_way_out(option: str, setting: str) -> None:
+    with taken_port() as port:
+        done = smsd("serve", option, str(port), env=SETTINGS)
     assert done.returncode == 2
     assert [line for line in done.stderr.splitlines() if line.startswith("smsd: ")] == [
-        "smsd: SMSD_HOST, SMSD_PORT, SMSD_ADMIN_PORT: Address already in use"
+        (
+            f"smsd: {setting}: port {port} is in use already. Stop the program that uses it, "
+            f"or choose another port, such as {option} {port + 1}"
+        )
     ]
     assert "Traceback" not in done.stderr
+
+
+def test_an_address_that_cannot_be_had_names_the_host() -> None:
+    done = smsd("serve", "--host", "192.0.2.1", env=SETTINGS)
+    assert done.returncode == 2
+    assert "smsd: SMSD_HOST: cannot listen on this address: " in done.stderr
+
+
+def test_wrong_settings_and_a_broken_dialogue_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import no_such_module")
+    wrong = {"SMSD_DIALOGUE": "broken:reply", "PYTHONPATH": str(tmp_path), "SMSD_STORE": "redis://"}
+    for command, code in (("serve", 2), ("doctor", 1)):
+        done = smsd(command, env={**SETTINGS, **wrong})
+        assert done.returncode == code
+        said = done.stdout + done.stderr
+        assert "SMSD_STORE: must be" in said
+        assert f"ModuleNotFoundError at {tmp_path / 'broken.py'}:1" in said
 
 
 @pytest.mark.parametrize(
@@ -276,6 +323,28 @@ def test_serve_dev_takes_the_settings_that_are_given() -> None:
         assert b"Thanks for the new message! 1!" in answer.body
 
 
+@pytest.mark.parametrize("setting", ["SMSD_ADMIN_PORT", "SMSD_PORT"])
+def test_serve_dev_replaces_a_taken_admin_port(setting: str) -> None:
+    """Also when it is taken by the public port of this very process."""
+    with taken_port() as taken:
+        port = free_port()
+        admin_port = taken if setting == "SMSD_ADMIN_PORT" else port
+        ports = {"SMSD_PORT": str(port), "SMSD_ADMIN_PORT": str(admin_port)}
+        with Smsd({**NOTHING, **ports}, args=("--dev",)) as server:
+            assert server.port == port
+            assert server.admin_port not in (taken, port)
+            assert f"  Metrics       http://127.0.0.1:{server.admin_port}/metrics\n" in server.log()
+            assert server.admin("/livez")[0] == 200
+
+
+def test_serve_dev_names_a_taken_public_port_and_another() -> None:
+    with taken_port() as port:
+        done = smsd("serve", "--dev", "--port", str(port))
+    assert done.returncode == 2
+    assert f"smsd: SMSD_PORT: port {port} is in use already." in done.stderr
+    assert f"such as --port {port + 1}" in done.stderr
+
+
 def test_serve_dev_refuses_settings_that_are_wrong() -> None:
     done = smsd("serve", "--dev", "--port", "no", env={"SMSD_STORE": "redis://"})
     assert done.returncode == 2
@@ -297,6 +366,39 @@ def test_keys_prints_two_lines_that_serve_accepts_and_new_ones_each_time() -> No
     )
     with Smsd({**first}) as server:
         assert wire.post(server.address, wire.message()).status == 200
+
+
+def test_keys_are_written_once_to_a_private_file(tmp_path: Path) -> None:
+    file = tmp_path / "my smsd.env"
+    done = smsd("keys", "--output", str(file))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    before = file.read_text()
+    assert not any(line.split("=", 1)[1] in done.stderr for line in before.splitlines())
+    (how,) = re.findall(r"^In a shell:   (.*)$", done.stderr, re.MULTILINE)
+    told = subprocess.run(
+        ["bash", "-euc", f"{how}; env"], capture_output=True, text=True, check=True
+    ).stdout
+    assert set(before.splitlines()) <= set(told.splitlines())
+    again = smsd("keys", "--output", str(file))
+    assert (again.returncode, again.stdout) == (2, "")
+    assert again.stderr.startswith(f"smsd keys: {file} exists already")
+    assert file.read_text() == before
+
+
+def test_a_manifest_may_be_written_to_a_file_too(tmp_path: Path) -> None:
+    file = tmp_path / "secret.yaml"
+    done = smsd("keys", "--kubernetes", "--output", str(file), stdin=TOKEN)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert yaml.safe_load(file.read_text())["stringData"]["TWILIO_AUTH_TOKEN"] == TOKEN
+    assert f"kubectl apply -f {file}" in done.stderr
+    assert TOKEN not in done.stderr
+
+
+def test_keys_into_a_folder_that_is_missing_say_why(tmp_path: Path) -> None:
+    done = smsd("keys", "--output", str(tmp_path / "missing" / "smsd.env"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot be written: No such file or directory" in done.stderr
 
 
 def manifest(done: subprocess.CompletedProcess[str]) -> dict[str, str]:

@@ -82,7 +82,8 @@ def test_it_holds_no_build_tools_and_only_compiled_modules(image: str) -> None:
 
 
 def test_it_holds_the_version_of_the_checkout(image: str) -> None:
-    assert podman("run", "--rm", image, "--version") == f"smsd {VERSION}"
+    version = podman("run", "--rm", image, "--version")
+    assert version == f"smsd {VERSION} (distribution smsd-twilio)"
 
 
 def test_docker_run_as_the_readme_says_answers_the_curl_line_it_prints(image: str) -> None:

@@ -1,5 +1,6 @@
 """A real `smsd serve --dev` process for tests, which can be stopped and started again on the same ports."""
 
+from pathlib import Path
 from typing import Self
 
 from tests.processes import SETTINGS, Smsd, free_port
@@ -8,7 +9,7 @@ from tests.processes import SETTINGS, Smsd, free_port
 class DevServer:
     """With nothing set up but its ports."""
 
-    def __init__(self, **env: str) -> None:
+    def __init__(self, cwd: Path | None = None, **env: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         ports = {
@@ -17,7 +18,8 @@ class DevServer:
             "SMSD_DRAIN_DELAY": "0",
         }
         self._env = {**dict.fromkeys(SETTINGS), **ports, **env}
-        self.process = Smsd(self._env, args=("--dev",))
+        self._cwd = cwd
+        self.process = Smsd(self._env, args=("--dev",), cwd=cwd)
 
     def __enter__(self) -> Self:
         self.process.__enter__()
@@ -29,5 +31,5 @@ class DevServer:
     def again(self) -> None:
         """Start it again, after `process.kill()` or `process.terminate()`."""
         self.__exit__()
-        self.process = Smsd(self._env, args=("--dev",))
+        self.process = Smsd(self._env, args=("--dev",), cwd=self._cwd)
         self.process.__enter__()

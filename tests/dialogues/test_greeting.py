@@ -52,6 +52,13 @@ def test_both_texts_are_templates_of_name_from_to_and_count() -> None:
     assert say(dialogue, "rcs:+14158675309", 2) == f"2. Rey: rcs:+14158675309 -> {TO}"
 
 
+@pytest.mark.parametrize(("count", "times"), [(1, "once"), (2, "twice"), (3, "3 times")])
+def test_templates_may_say_how_often_in_words(count: int, times: str) -> None:
+    template = "{name} has written {times}"
+    dialogue = default(SMSD_GREETING=template, SMSD_GREETING_FIRST=template)
+    assert say(dialogue, "+14158675309", count) == f"Rey has written {times}"
+
+
 def test_braces_in_a_name_are_text() -> None:
     dialogue = default()
     asyncio.run(dialogue.reload(_Changed({"+1": "{count}"})))

@@ -1,0 +1,178 @@
+"""`serve --dev` tells a developer everything: which file runs, and why a dialogue failed."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smsd.dev import environment, failures, workbench
+from smsd.dev.refresh import Source
+from smsd.dialogues.loading import load
+from smsd.settings.reload import Reloader
+from smsd.simulator import BlockingClient
+from tests.dev.processes import DevServer
+from tests.processes import SETTINGS, Smsd, free_port, wait_for
+
+TOKEN = "t" * 32
+FAILING = """
+def look_up(word):
+    return {"a": 1}[word]
+
+async def reply(message, session):
+    return str(look_up(message.body))
+"""
+
+
+def in_folder(folder: Path, *args: str, env: dict[str, str] | None = None) -> str:
+    """What `smsd` prints that is started in this folder as the installed program, until it ends."""
+    script = Path(sys.executable).with_name("smsd")
+    done = subprocess.run(
+        [str(script), *args],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_failure_shows_message_and_traceback(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(FAILING)
+    with DevServer(
+        SMSD_DIALOGUE="mine:reply", PYTHONPATH=str(tmp_path), TWILIO_AUTH_TOKEN=TOKEN
+    ) as dev:
+        phone = BlockingClient(f"{dev.url}/sms", token=TOKEN)
+        assert phone.text("a").text == "1"
+        assert "Traceback" not in dev.process.log()
+        assert phone.text("secret word").text != "1"
+        wait_for(lambda: "KeyError: 'secret word'" in dev.process.log(), "the traceback")
+        shown = dev.process.log().partition("The dialogue failed")[2]
+    assert f'File "{tmp_path / "mine.py"}", line 3, in look_up' in shown
+    first_frame = re.findall(r'^  File "(.*?)"', shown, re.MULTILINE)[0]
+    assert first_frame == str(tmp_path / "mine.py"), "smsd's own frames are left out"
+
+
+def test_production_never_shows_what_a_dialogue_raised(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(FAILING)
+    with Smsd({"SMSD_DIALOGUE": "mine:reply", "PYTHONPATH": str(tmp_path)}) as smsd:
+        phone = BlockingClient(
+            f"{SETTINGS['SMSD_PUBLIC_URL']}/sms",
+            token=SETTINGS["TWILIO_AUTH_TOKEN"],
+            connect_to=smsd.address,
+        )
+        phone.text("secret word")
+        wait_for(lambda: "dialogue failed" in smsd.log(), "the log line")
+        assert "KeyError" in smsd.log()
+        assert "secret word" not in smsd.log()
+
+
+def test_a_version_that_cannot_be_loaded_is_shown_with_its_traceback(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(FAILING)
+    with DevServer(SMSD_DIALOGUE="mine:reply", PYTHONPATH=str(tmp_path)) as dev:
+        file.write_text("raise ValueError('the reason')\n")
+        wait_for(lambda: "ValueError: the reason" in dev.process.log(), "the reason")
+        assert "the one before goes on" in dev.process.log()
+
+
+def test_a_dialogue_that_cannot_be_loaded_at_start_is_shown_in_full(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise ValueError('the reason')\n")
+    said = in_folder(tmp_path, "serve", "--dev", env={"SMSD_DIALOGUE": "mine:reply"})
+    assert "ValueError: the reason" in said
+    assert "smsd: SMSD_DIALOGUE: mine:reply cannot be imported" in said
+    quiet = in_folder(
+        tmp_path,
+        "serve",
+        env={**SETTINGS, "SMSD_DIALOGUE": "mine:reply", "PYTHONPATH": str(tmp_path)},
+    )
+    assert "the reason" not in quiet
+
+
+def test_the_working_directory_wins_over_an_installed_copy(tmp_path: Path) -> None:
+    installed = tmp_path / "site-packages"
+    here = tmp_path / "here"
+    for folder, word in ((installed, "installed"), (here, "mine")):
+        folder.mkdir()
+        (folder / "mine.py").write_text(f"async def reply(m, s):\n    return {word!r}\n")
+    for folder, says in ((here, "mine"), (tmp_path, "installed")):
+        with DevServer(
+            cwd=folder,
+            SMSD_DIALOGUE="mine:reply",
+            PYTHONPATH=str(installed),
+            TWILIO_AUTH_TOKEN=TOKEN,
+        ) as dev:
+            assert BlockingClient(f"{dev.url}/sms", token=TOKEN).text("hi").text == says
+            banner = dev.process.log()
+        if says == "mine":
+            assert f"mine:reply in {here / 'mine.py'}, loaded again when you save it" in banner
+        else:
+            assert f"mine:reply in {installed / 'mine.py'}\n" in banner
+            assert "This is an INSTALLED COPY: your edits are not seen." in banner
+
+
+def test_the_dialogue_that_comes_with_smsd_is_named_as_such(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = "smsd.dialogues.greeting:reply"
+    __import__("smsd.dialogues.greeting")
+    assert "loaded again when you save it" in workbench.described(spec, Source(spec)), "a checkout"
+    monkeypatch.setattr(Source, "is_reloadable", property(lambda _: False))
+    assert "comes with smsd" in workbench.described(spec, Source(spec))
+
+
+def test_in_a_container_the_phone_runs_inside_of_it() -> None:
+    """The token is told to loopback peers only, and through a published port nobody is one."""
+    with DevServer() as dev:
+        assert f"In a terminal smsd phone {dev.url}\n" in dev.process.log()  # not process 1
+    bench = _bench()
+    said = workbench.welcome(bench, 9090, engine="docker")
+    assert re.search(r"In a terminal docker exec -it \S+ smsd phone http://127.0.0.1:8080\n", said)
+
+
+@pytest.mark.parametrize(
+    ("pid", "parent", "first", "main"),
+    [
+        (1, 0, "smsd", True),
+        (7, 1, "tini", True),
+        (7, 1, "bash", False),
+        (70, 7, "tini", False),
+    ],
+)
+def test_smsd_is_a_containers_main_process_as_process_1_or_under_an_init(
+    tmp_path: Path, pid: int, parent: int, first: str, main: bool
+) -> None:
+    (tmp_path / "comm").write_text(f"{first}\n")
+    assert workbench.is_main_process(pid, parent, tmp_path / "comm") is main
+
+
+def _bench() -> workbench.Workbench:
+    async def make() -> workbench.Workbench:
+        reloader = Reloader({}, dev=True)
+        loaded = load(reloader.settings.dialogue, reloader.settings)
+        bench = workbench.Workbench(reloader, loaded)
+        await bench.service.close()
+        return bench
+
+    return asyncio.run(make())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_ports_are_made_real_on_either_family(host: str) -> None:
+    prepared = environment.prepare({"SMSD_HOST": host, "SMSD_PORT": "0", "SMSD_ADMIN_PORT": "no"})
+    assert int(prepared["SMSD_PORT"]) > 0
+    assert prepared["SMSD_ADMIN_PORT"] == "no", "for the settings to refuse"
+    free = str(free_port())
+    assert environment.prepare({"SMSD_ADMIN_PORT": free})["SMSD_ADMIN_PORT"] == free
+
+
+def test_a_traceback_begins_where_the_authors_code_does() -> None:
+    error = LookupError("gone")
+    error.__cause__ = ValueError("cause")
+    text = failures.traceback_text(error)
+    assert "LookupError: gone" in text
+    assert "ValueError: cause" in text
