@@ -45,7 +45,8 @@ def main(environ: Mapping[str, str], *, dev: bool) -> int:
     try:
         reloader = Reloader(environ, dev=dev)
     except SettingsError as error:
-        return refuse(SettingsError(*error.problems, *checks.dialogue_problems(environ)), dev=dev)
+        problems = *error.problems, *checks.dialogue_problems(environ)
+        return refuse(SettingsError(*problems, hint=error.hint), dev=dev)
     settings = reloader.settings
     logs.setup(settings.log_format, settings.log_level)
     try:

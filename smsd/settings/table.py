@@ -34,7 +34,7 @@ __all__ = [
 
 THANKS = "Thanks for the new message! "
 HINT = (
-    "`smsd keys` prints fresh SMSD_COOKIE_KEYS and SMSD_HASH_KEY; "
+    "`smsd keys --output smsd.env` makes SMSD_COOKIE_KEYS and SMSD_HASH_KEY, once; "
     "`smsd serve --dev` needs no settings at all"
 )
 """Added to the problems if a required setting is missing."""

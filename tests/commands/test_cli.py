@@ -111,7 +111,7 @@ def test_without_settings_serve_names_every_one_that_is_required() -> None:
     done = smsd("serve")
     assert (done.returncode, done.stdout) == (2, "")
     *lines, hint = done.stderr.splitlines()
-    assert "`smsd keys`" in hint
+    assert "`smsd keys --output smsd.env`" in hint
     assert "`smsd serve --dev`" in hint
     assert sorted(lines) == [
         "smsd: SMSD_COOKIE_KEYS: is required",
