@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 
-.PHONY: help run test soak install lint format bench image manifests lock clean
+.PHONY: help run test soak install lint format bench image manifests docs lock clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,6 +46,10 @@ image: $(DEV) ## build the image and try it as operators run it
 
 manifests: $(DEV) ## check the Kubernetes manifests and run them
 	@tests/manifests/run
+
+docs: $(DEV) ## refresh listings and tables in the pages, and build the site
+	@$(BIN)/python -m tests.docs.refresh
+	@$(BIN)/python -m tests.docs.site .artefacts/site
 
 lock: $(DEV) ## resolve the dependencies anew
 	@$(BIN)/python -m pip install -q uv

@@ -1,6 +1,6 @@
-"""The README's derived image: a dialogue of one's own, in four lines."""
+"""The image of docs/dialogues.md: a dialogue on top of the image of smsd, in four lines."""
 
-import re
+import shutil
 from pathlib import Path
 
 from smsd.simulator import BlockingClient
@@ -30,18 +30,9 @@ BUILD = (
 )
 
 
-def block(name: str) -> str:
-    """The file of this name in the README: the example that begins with it."""
-    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-    (text,) = re.findall(
-        rf"^```\w+\n(# {re.escape(name)}\n.*?)^```$", readme, re.MULTILINE | re.DOTALL
-    )
-    return str(text)
-
-
-def test_an_image_of_four_lines_has_the_dialogue_of_the_readme(image: str, tmp_path: Path) -> None:
+def test_derived_image_serves_the_dialogue_of_the_tutorial(image: str, tmp_path: Path) -> None:
     for name in ("booking.py", "Dockerfile"):
-        (tmp_path / name).write_text(block(name))
+        shutil.copy(CHECKOUT / "docs/examples/cafe" / name, tmp_path)
     podman("tag", image, "localhost/smsd:latest")  # what `docker build -t smsd .` makes
     podman(*BUILD, "--tag", "cafe", tmp_path)
     try:

@@ -245,7 +245,7 @@ def test_g4_one_replica_cut_off_from_the_nodes_counts_on(two: World) -> None:
 
 
 def test_g4_counts_made_apart_by_two_replicas_add_up_afterwards(two: World) -> None:
-    """Both count new messages of one conversation on their overlays: the limit that the README names. Then the sum."""
+    """Both count new messages of one conversation on their overlays: a limit in docs/promises.md. Then the sum."""
 
     async def run() -> None:
         async with Recorder(two.replicas) as twilio:

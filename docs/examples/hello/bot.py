@@ -1,0 +1,8 @@
+from smsd import Message, Session
+
+
+async def reply(message: Message, session: Session) -> str:
+    if session.is_new:
+        return "Hello! What is your name?"
+    name = session.data.setdefault("name", message.body)
+    return f"{name}, this is message {session.count}."

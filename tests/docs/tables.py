@@ -1,0 +1,126 @@
+"""The tables of the documentation that are made from the code: settings, metrics, public names."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+
+from smsd.dev.rehearsal import Phone
+from smsd.settings.table import SETTINGS, THANKS, Setting
+from smsd.telemetry.metrics import Metrics
+
+API_MODULES = ("smsd", "smsd.form", "smsd.testing")
+"""What a bot's author imports. Other modules may change without notice."""
+
+_OPEN_LABELS = {"node", "version"}
+"""Labels whose values depend on the installation."""
+
+_MOST_VALUES = 20
+_DESCRIPTORS = (property, cached_property, staticmethod, classmethod)
+
+
+def settings() -> str:
+    """Every setting with its default and its meaning."""
+    rows = (
+        (f"`{each.name}`", _default(each), "live" if each.live else "", each.meaning)
+        for each in SETTINGS
+    )
+    return _table(("name", "default", "live", "meaning"), rows)
+
+
+def _default(setting: Setting) -> str:
+    if setting.required:
+        return "required"
+    if setting.name == "SMSD_GREETING_FIRST":
+        return f"`{THANKS}` and SMSD_GREETING"
+    if setting.file and setting.default:
+        return "built-in sample"
+    return f"`{setting.default}`" if setting.default is not None else "\N{EN DASH}"
+
+
+def metrics() -> str:
+    """Every metric with its type, its labels and its help."""
+    registry = Metrics(nodes=["node"]).registry
+    families = sorted(
+        (family for family in registry.collect() if family.name.startswith("smsd_")),
+        key=lambda family: family.name,
+    )
+    rows = []
+    for family in families:
+        labels: dict[str, dict[str, None]] = {}
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                if label != "le":
+                    labels.setdefault(label, {})[value] = None
+        name = family.name + ("_total" if family.type == "counter" else "")
+        told = "; ".join(_label(label, values) for label, values in labels.items())
+        rows.append((f"`{name}`", family.type, told, family.documentation))
+    return _table(("name", "type", "labels", "meaning"), rows)
+
+
+def _label(name: str, values: Iterable[str]) -> str:
+    known = [value for value in values if value]
+    if name in _OPEN_LABELS or not known or len(known) > _MOST_VALUES:
+        return f"`{name}`"
+    return f"`{name}`: {', '.join(known)}"
+
+
+def api() -> str:
+    """Every public name with the first paragraph of its docstring."""
+    return _table(("name", "meaning"), list(_api_rows()))
+
+
+def _api_rows() -> Iterator[tuple[str, str]]:
+    for module_name in API_MODULES:
+        module = importlib.import_module(module_name)
+        for name in public_names(module_name):
+            value = getattr(module, name)
+            full = f"{module_name}.{name}"
+            yield f"`{full}`", _summary(value)
+            owner = Phone if full == "smsd.testing.phone" else value
+            if inspect.isclass(owner):
+                for member in members(owner):
+                    yield f"`{name}.{member}`", _summary(inspect.getattr_static(owner, member))
+
+
+def public_names(module_name: str) -> list[str]:
+    """The names of a module that a bot's author may use."""
+    module = importlib.import_module(module_name)
+    listed = getattr(module, "__all__", None)
+    if listed is not None:
+        return [name for name in listed if not name.startswith("__")]
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and not name.startswith("pytest_")
+        and getattr(value, "__module__", None) == module_name
+    ]
+
+
+def members(owner: type) -> list[str]:
+    """The documented attributes, properties and methods of a public class."""
+    return [
+        name
+        for name, value in vars(owner).items()
+        if not name.startswith("_")
+        and not inspect.ismemberdescriptor(value)
+        and (callable(value) or isinstance(value, _DESCRIPTORS))
+    ]
+
+
+def _summary(value: object) -> str:
+    if isinstance(value, staticmethod | classmethod):
+        value = value.__func__
+    doc = inspect.getdoc(value) if callable(value) or hasattr(value, "__get__") else None
+    first = re.split(r"\n\s*\n", doc or "", maxsplit=1)[0]
+    return " ".join(first.split())
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(cell or ' ' for cell in line)} |\n" for line in lines)
+
+
+TABLES = {"settings": settings, "metrics": metrics, "api": api}
