@@ -75,9 +75,7 @@ def test_console_table_shows_what_the_doctor_prints() -> None:
 
 
 def test_toml_files_of_the_settings_page_can_be_loaded() -> None:
-    accounts, people, directory = [
-        block.text for block in page("docs/settings.md").blocks("toml")
-    ]
+    accounts, people, directory = [block.text for block in page("docs/settings.md").blocks("toml")]
     (account,) = settings_files.accounts(accounts).values()
     assert account.shared_keys["KEYID"].algorithm == "sha256"
     assert settings_files.people(people) == {wire.REY: "Rey"}
