@@ -139,6 +139,120 @@ class TestMarked:
     assert "9 passed" in output
 
 
+def test_the_dialogue_opens_at_the_first_text_and_so_after_chdir(tmp_path: Path) -> None:
+    tests = """
+import os
+import pytest
+from smsd.testing import Phone
+
+class Diary:
+    def __init__(self, settings):
+        open("made", "w").close()
+    def open(self):
+        open("opened", "w").close()
+    async def __call__(self, message, session):
+        return str(session.count)
+
+@pytest.mark.dialogue("test_bot:Diary")
+@pytest.mark.parametrize("run", [1, 2])
+def test_it(phone: Phone, tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    assert os.listdir() == []
+    assert phone.text("hi") == "1"
+    assert sorted(os.listdir()) == ["made", "opened"]
+
+@pytest.mark.dialogue("test_bot:Diary")
+def test_without_a_text_it_is_never_made(phone):
+    phone.wait(hours=4)
+    assert not os.path.exists("made")
+"""
+    code, output = run(tmp_path, tests)
+    assert code == 0, output
+    assert not {"made", "opened"} & {file.name for file in tmp_path.iterdir()}
+
+
+def test_a_dialogue_that_cannot_be_used_says_why_each_time(tmp_path: Path) -> None:
+    tests = """
+import pytest
+from smsd.errors import SettingsError
+from smsd.simulator import LOST
+
+class Shut:
+    def open(self):
+        raise OSError("no such database")
+    async def __call__(self, message, session):
+        return "never"
+
+@pytest.mark.dialogue("test_bot:Shut")
+def test_open(phone):
+    for _ in range(2):
+        with pytest.raises(SettingsError, match="open.. failed: OSError") as caught:
+            phone.text("hi")
+        assert "no such database" in str(caught.value.__cause__)
+
+class TestSettings:
+    @pytest.fixture
+    def smsd_environ(self):
+        return {"SMSD_LOOP_LIMIT": "many"}
+
+    def test_wrong(self, phone):
+        with pytest.raises(SettingsError, match="SMSD_LOOP_LIMIT"):
+            phone.text("hi")
+
+class TestWithoutStore:
+    @pytest.fixture
+    def smsd_environ(self):
+        return {"SMSD_STORE": "cookie://"}
+
+    def test_there_is_no_store_to_lose(self, phone):
+        phone.lose_store()
+        assert "1 times" in phone.text("hi")
+        with phone.store_down():
+            assert "2 times" in phone.text("hi")
+        assert "1 times" in phone.text("hi", cookies=LOST)
+
+@pytest.mark.dialogue("nowhere:reply")
+def test_import(phone):
+    phone.text("hi")
+"""
+    _, output = run(tmp_path, tests)
+    assert "3 passed, 1 error" in output, output
+    assert "No module named 'nowhere'" in output
+
+
+def test_a_failure_is_told_to_the_phone_that_sent_the_message(tmp_path: Path) -> None:
+    tests = """
+import asyncio
+import pytest
+from smsd.dev.rehearsal import rehearsal
+from smsd.errors import DialogueTimeout
+
+async def fails(message, session):
+    raise ZeroDivisionError
+
+async def sleeps(message, session):
+    await asyncio.sleep(60)
+
+async def fine(message, session):
+    return "fine"
+
+def test_two_at_once():
+    with rehearsal(fails, {}) as first, rehearsal(fine, {}) as second:
+        first.text("hi", failing=True)
+        assert second.text("hi") == "fine"
+        with pytest.raises(ZeroDivisionError):
+            first.text("hi")
+
+def test_late():
+    with rehearsal(sleeps, {"SMSD_DIALOGUE_TIMEOUT": "1"}) as phone:
+        with pytest.raises(DialogueTimeout):
+            phone.text("hi")
+"""
+    code, output = run(tmp_path, tests)
+    assert code == 0, output
+    assert "2 passed" in output
+
+
 def test_marker_settings_and_the_greeting_by_default(tmp_path: Path) -> None:
     tests = """
 import pytest

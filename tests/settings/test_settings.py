@@ -101,7 +101,7 @@ def test_every_missing_setting_is_named_at_once() -> None:
     assert caught.value.problems == tuple(
         f"{setting.name}: is required" for setting in SETTINGS if setting.required
     )
-    assert "`smsd keys`" in caught.value.hint
+    assert "`smsd keys --output smsd.env`" in caught.value.hint
     assert "`smsd serve --dev`" in caught.value.hint
 
 
