@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 
-.PHONY: help run test soak install lint format bench image manifests docs lock clean
+.PHONY: help run test soak install lint format bench image manifests docs screenshots lock clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -50,6 +50,10 @@ manifests: $(DEV) ## check the Kubernetes manifests and run them
 docs: $(DEV) ## refresh listings and tables in the pages, and build the site
 	@$(BIN)/python -m tests.docs.refresh
 	@$(BIN)/python -m tests.docs.site .artefacts/site
+
+screenshots: $(DEV) ## take the pictures of the documentation
+	@.ci/need chromium npm
+	@$(BIN)/python -m tests.docs.pictures
 
 lock: $(DEV) ## resolve the dependencies anew
 	@$(BIN)/python -m pip install -q uv

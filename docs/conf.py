@@ -3,7 +3,6 @@
 project = "smsd"
 extensions = ["myst_parser"]
 myst_heading_anchors = 4
-myst_enable_extensions = ["html_image"]
 suppress_warnings = ["misc.highlighting_failure"]  # "…" in a listing is no JSON
 html_theme = "furo"
 html_title = "smsd"

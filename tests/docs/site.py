@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from tests.docs.pages import ROOT, Page, pages
+from tests.docs.pictures import diagram_name
 
 MOVED = {
     "README.md": "readme.md",
@@ -29,6 +30,7 @@ MOVED = {
 
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]*)(#[^)\s]*)?\)")
 _ATTRIBUTE = re.compile(r'\b(src|srcset)="([^":]+)"')
+_MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 
 _CONTENTS = """
@@ -79,19 +81,24 @@ def moved(page: Page) -> str:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(page.path), target))
         return places.get(path) or (path[5:] if path.startswith("docs/") else None)
 
-    def link(match: re.Match[str]) -> str:
+    def moved_link(match: re.Match[str]) -> str:
         picture, text, target, anchor = match.groups()
         if not target or ":" in target:
             return match[0]
         found = place(target)
         return f"{picture}[{text}]({found}{anchor or ''})" if found else text
 
-    def attribute(match: re.Match[str]) -> str:
+    def moved_attribute(match: re.Match[str]) -> str:
         return f'{match[1]}="{place(match[2]) or match[2]}"'
 
+    def picture(match: re.Match[str]) -> str:
+        return f"![Diagram](pictures/{diagram_name(match[1])})"
+
     parts = _CODE.split(page.text)
-    parts[::2] = [_ATTRIBUTE.sub(attribute, _LINK.sub(link, part)) for part in parts[::2]]
-    return "".join(parts)
+    parts[::2] = [
+        _ATTRIBUTE.sub(moved_attribute, _LINK.sub(moved_link, part)) for part in parts[::2]
+    ]
+    return _MERMAID.sub(picture, "".join(parts))
 
 
 def build(folder: Path) -> None:
@@ -110,6 +117,7 @@ def build(folder: Path) -> None:
         (source / address(page)).write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going"]
     subprocess.run([*command, "-c", ROOT / "docs", source, folder / "html"], check=True)
+    shutil.copytree(source / "pictures", folder / "html/pictures")  # for <picture>, unknown to MyST
 
 
 if __name__ == "__main__":
