@@ -16,8 +16,9 @@ smsd calls it for every message, as SMSD_DIALOGUE=module:reply says:
 """
 
 from smsd.conversation.session import Session
+from smsd.router import Router
 from smsd.twilio.message import Geography, Media, Message
 from smsd.twilio.reply import Reply
 from smsd.version import VERSION as __version__
 
-__all__ = ["Geography", "Media", "Message", "Reply", "Session", "__version__"]
+__all__ = ["Geography", "Media", "Message", "Reply", "Router", "Session", "__version__"]

@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_phone(commands)
     _add_doctor(commands)
     _add_keys(commands)
+    _add_routes(commands)
     return parser
 
 
@@ -133,6 +134,17 @@ def _add_keys(commands: _Commands) -> None:
     parser.set_defaults(command=_keys, parser=parser)
 
 
+def _add_routes(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "routes",
+        help="list the routes of a router",
+        description="List the routes of a router in the order in which it asks them. "
+        "Needs no settings. Exit 2 if the router cannot be imported or has mistaken routes.",
+    )
+    parser.add_argument("router", metavar="MODULE:ROUTER", help="such as mybot:router")
+    parser.set_defaults(command=_routes)
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     from smsd.commands import serve
 
@@ -164,6 +176,12 @@ def _doctor(_arguments: argparse.Namespace) -> int:
     from smsd.commands import doctor
 
     return EXIT_PROBLEM if doctor.main(os.environ, sys.stdout) else 0
+
+
+def _routes(arguments: argparse.Namespace) -> int:
+    from smsd.commands import routes
+
+    return routes.main(arguments.router, sys.stdout)
 
 
 def _keys(arguments: argparse.Namespace) -> int:

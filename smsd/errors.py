@@ -119,3 +119,25 @@ class DataError(SmsdError):
 
 class DialogueTimeout(SmsdError):
     """Raised and caught by `exchange`: the dialogue did not return within SMSD_DIALOGUE_TIMEOUT."""
+
+
+class UserCodeError(SmsdError):
+    """Stands for what user code raised that is no ordinary exception, such as SystemExit or
+    CancelledError; the original is its `__cause__`. Raised by `dialogues`, caught by `exchange`.
+    """
+
+
+class RouteError(SmsdError):
+    """Raised by `Router` while routes are registered: two routes take the same messages, or one
+    can never be reached. The text names both with file and line.
+    """
+
+
+class MediaError(SmsdError):
+    """Raised by `Media.read`: the file cannot be downloaded. The text says why and never holds
+    the URL. `status` is the HTTP status, or None if no answer came.
+    """
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status

@@ -95,9 +95,7 @@ def _base(module: ModuleType) -> Path:
 def _is_source(name: str, module: ModuleType) -> bool:
     """Whether it may be loaded again: it has a file, is not installed, and smsd does not hang on it."""
     top, _, below = name.partition(".")
-    ours = top == "smsd" and (
-        below.partition(".")[0] != "dialogues" or below == "dialogues.loading"
-    )
+    ours = top == "smsd" and below not in ("dialogues.greeting", "dialogues.directory")
     installed = {"site-packages", "dist-packages"}.intersection(_file(module).parts)
     return (
         bool(getattr(module, "__file__", None))

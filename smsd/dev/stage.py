@@ -123,7 +123,7 @@ class Stage:
         loaded = (
             loading.load(spec, settings)
             if isinstance(self._dialogue, str)
-            else loading.LoadedDialogue(self._dialogue)
+            else loading.make(self._dialogue, settings, repr(self._dialogue))
         )
         self._run: Run[Any] = self._started.enter_context(_running(self.loop))
         watch = FailureWatch(lambda sid, error: self._failures.append((sid, error)))

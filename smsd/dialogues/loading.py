@@ -1,15 +1,24 @@
-"""Finds the dialogue that `SMSD_DIALOGUE=module:callable` names, and gives every form of it one face.
+"""Finds the dialogue that `SMSD_DIALOGUE=module:callable` names, and runs every form of
+dialogue in the same way.
+
+Must not decide anything about messages, and sets no time limit for a reply: that is the
+business of `smsd.exchange`.
 
 The callable is one of
 
 - a function, `async` or plain, that takes (message, session);
-- a class, or a function that takes nothing or the settings: called once at start, with the settings if it requires
-  an argument. What it returns takes (message, session). It may have `open()` and `close()`, called in the event loop
-  before the first and after the last message, and `reload(settings)`, called when settings have changed;
-- an object that takes (message, session), with the same methods.
+- a class, or a function that takes nothing or the settings. smsd calls it once at startup,
+  with the settings if it requires an argument, and uses what it returns;
+- an object that takes (message, session), such as a `smsd.Router`.
 
-Coroutines run on the event loop, plain functions in a thread pool. Holds no rule about messages, and no time-out:
-`exchange` has both.
+An object may also have these methods, each of them plain or a coroutine function:
+
+- `open()`, called before the first message, and `close()`, called after the last;
+- `reload(settings)`, called when settings have changed;
+- `conversation_key(message)`, a plain function: see `LoadedDialogue.conversation_key`.
+
+All of this is user code. Whatever it raises, `SystemExit` and `CancelledError` included, is
+caught here and reported with its type and place.
 """
 
 import asyncio
@@ -18,208 +27,198 @@ import inspect
 import logging
 import os
 import sys
-import traceback
-from collections.abc import Callable
-from concurrent.futures import Future
-from queue import SimpleQueue
-from threading import Semaphore, Thread
-from types import TracebackType
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from smsd.conversation.session import Session
+from smsd.dialogues.calling import as_exception, call_in_thread, is_async
+from smsd.dialogues.describing import describe_error, in_brackets, place_of
 from smsd.errors import SettingsError
 from smsd.twilio.message import Message
-from smsd.twilio.reply import Reply
 
-MOST_THREADS = 32
-"""Plain functions that run at the same time; more wait for their turn, and their time-out runs."""
+OPEN_LIMIT_S = 20.0
+"""For `open` and `reload`, if they are coroutine functions. A plain one runs on the event
+loop, since what it opens may be bound to its thread; nobody can interrupt it there."""
 
-_TELLING = (
-    ImportError,
-    SyntaxError,
-    NameError,
-    AttributeError,
-    TypeError,
-)  # their texts name code, not data
+CLOSE_LIMIT_S = 5.0
+"""For `close`: the process is about to end, and Kubernetes does not wait for long."""
+
+LONGEST_KEY = 256
+"""Characters that `conversation_key` may return."""
 
 log = logging.getLogger("smsd.dialogues.loading")
 
 
 class LoadedDialogue:
-    """A dialogue, ready to be asked. `open` before the first message, `close` after the last, in one event loop."""
+    """A dialogue that is ready for messages.
 
-    def __init__(self, dialogue: Callable[[Message, Session], Any]) -> None:
-        self._dialogue = dialogue
-        self._is_async = _is_async(dialogue)
-        self._threads = _Threads()
-
-    async def __call__(self, message: Message, session: Session) -> Reply | str | None:
-        """What the dialogue answers, or whatever it raises."""
-        if self._is_async:
-            answer = await self._dialogue(message, session)
-        else:
-            answer = await asyncio.wrap_future(
-                self._threads.run(lambda: self._ask(message, session))
-            )
-            if inspect.isawaitable(answer):
-                answer = await answer
-        return answer  # type: ignore[no-any-return]  # `to_reply` refuses what is no reply
-
-    async def open(self) -> None:
-        """Let the dialogue open what it needs. SettingsError if it cannot."""
-        await self._run("open")
-
-    async def reload(self, settings: object) -> None:
-        """Hand over settings that have changed. SettingsError if the dialogue does not take them."""
-        await self._run("reload", settings)
-
-    async def close(self) -> None:
-        """Let the dialogue close what it opened. Plain functions that still run are not waited for."""
-        try:
-            await self._run("close")
-        except SettingsError as error:
-            log.exception("dialogue not closed", exc_info=error.__cause__)
-
-    def _ask(self, message: Message, session: Session) -> Any:
-        try:
-            return self._dialogue(message, session)
-        except (
-            StopIteration
-        ) as error:  # a future would take it for the end of a coroutine, and never be done
-            raise RuntimeError("the dialogue raised StopIteration") from error
-
-    async def _run(self, name: str, *args: object) -> None:
-        method = getattr(self._dialogue, name, None)
-        if not callable(method):
-            return
-        try:
-            result = method(*args)
-            if inspect.isawaitable(result):
-                await result
-        except Exception as error:
-            problem = f"SMSD_DIALOGUE: {name}() failed: {_said(error)}"
-            raise SettingsError(problem) from error
-
-
-class _Threads:
-    """A pool of at most MOST_THREADS.
-
-    One that hangs does not hold up the end of the process: ThreadPoolExecutor would join it.
+    `open` it before the first message and `close` it after the last, in one event loop.
     """
 
-    def __init__(self) -> None:
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
-        self._idle = Semaphore(0)
-        self._started = 0
+    def __init__(self, dialogue: Callable[..., Any]) -> None:
+        self._dialogue = dialogue
+        self.is_async = is_async(dialogue)
+        """Whether it runs on the event loop. A plain function runs in a thread, and cannot
+        be stopped there."""
 
-    def run(self, function: Callable[[], Any]) -> Future[Any]:
-        """What `function` will have returned. Called from one thread only."""
-        future: Future[Any] = Future()
-        self._jobs.put((future, function))
-        if not self._idle.acquire(blocking=False) and self._started < MOST_THREADS:
-            self._started += 1
-            Thread(target=self._work, name=f"dialogue-{self._started}", daemon=True).start()
-        return future
+    async def __call__(self, message: Message, session: Session, *args: Any, **named: Any) -> Any:
+        """What the dialogue returns; `smsd.twilio.reply.to_reply` refuses what is no reply.
 
-    def _work(self) -> None:
-        while True:
-            future, function = self._jobs.get()
-            if future.set_running_or_notify_cancel():  # False: its time-out came first
-                try:
-                    future.set_result(function())
-                except BaseException as error:  # noqa: BLE001 - it is raised where the future is awaited
-                    future.set_exception(error)
-            del future, function  # a message is not kept until the next one comes
-            self._idle.release()
+        Raises whatever the dialogue raises. What a plain function raises is always an
+        `Exception`; a coroutine function may raise any `BaseException`.
+        """
+        if self.is_async:
+            return await self._dialogue(message, session, *args, **named)
+        return await call_in_thread(self._dialogue, message, session, *args, **named)
+
+    def conversation_key(self, message: Message) -> str | None:
+        """The name that the dialogue gives to a message's conversation, or None if it gives
+        none: the conversation is then the pair (To, From).
+
+        Used where From and To do not tell who writes. WhatsApp, for example, may send one
+        person's messages from a number or from a business-scoped user id:
+
+            class Shop:
+                def conversation_key(self, message):
+                    return message.external_user_id and f"{message.to} {message.external_user_id}"
+
+        Two messages of one account with the same key belong to one conversation, so a key
+        names To too, unless several numbers share their conversations. A hook that raises
+        or returns anything but a text of 1 to 256 characters, None or "" is logged, and
+        counts as None.
+        """
+        try:
+            hook = getattr(self._dialogue, "conversation_key", None)
+            key = hook(message) if callable(hook) else None
+            if inspect.iscoroutine(key):
+                key.close()
+            if not key:
+                return None
+            if not isinstance(key, str) or len(key) > LONGEST_KEY:
+                raise TypeError(f"conversation_key() returned {type(key).__name__}")  # noqa: TRY301
+        except BaseException as error:  # user code, and the message must be counted
+            log.exception("conversation_key() failed", exc_info=as_exception(error))
+            return None
+        return key
+
+    async def open(self) -> None:
+        """Let the dialogue open what it needs. Raises SettingsError if it cannot."""
+        await self._run("open", OPEN_LIMIT_S)
+
+    async def reload(self, settings: object) -> None:
+        """Pass changed settings on. Raises SettingsError if the dialogue refuses them."""
+        await self._run("reload", OPEN_LIMIT_S, settings)
+
+    async def close(self) -> None:
+        """Let the dialogue close what it opened. Never raises; a failure is logged.
+
+        Does not wait for plain functions that still run.
+        """
+        try:
+            await self._run("close", CLOSE_LIMIT_S)
+        except SettingsError as error:
+            log.exception("dialogue not closed", exc_info=error.__cause__ or error)
+
+    async def _run(self, name: str, limit_s: float, *args: object) -> None:
+        """Call a method of the dialogue, if it has one of that name."""
+        try:
+            method = getattr(self._dialogue, name, None)
+            result = method(*args) if callable(method) else None
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
+            raise _failed(name, error) from as_exception(error)
+        if not inspect.isawaitable(result):
+            return
+        task = asyncio.ensure_future(_contained(name, result))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=limit_s)
+        finally:
+            task.cancel()  # a no-op for one that is done; left behind if it does not comply
+        if not done:
+            raise SettingsError(f"SMSD_DIALOGUE: {name}() took longer than {limit_s:g} s")
+        task.result()
+
+
+async def _contained(name: str, awaitable: Awaitable[Any]) -> None:
+    """Await a method's result, whatever it raises: an error of its own task ends no process."""
+    try:
+        await awaitable
+    except SettingsError:  # of a dialogue within a router: it says enough
+        raise
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything
+        raise _failed(name, error) from as_exception(error)
+
+
+def _failed(name: str, error: BaseException) -> SettingsError:
+    return SettingsError(f"SMSD_DIALOGUE: {name}() failed: {describe_error(error)}")
 
 
 def load(spec: str, settings: object) -> LoadedDialogue:
-    """The dialogue that `spec` ("module:callable") names. SettingsError, with file and line, if it is none.
+    """The dialogue that `spec` ("module:callable") names.
 
-    Modules are looked for as Python does, and in the working directory.
+    Looks for modules as Python does, and in the working directory. Raises SettingsError,
+    with file and line, if it finds no dialogue.
     """
-    found = _find(spec)
-    place = _place(found)
-    if inspect.isclass(found) or not (_takes(found, 2) or _is_async(found)):
-        found = _made(spec, found, settings)
-    if not _takes(found, 2):
-        raise SettingsError(f"SMSD_DIALOGUE: {spec} {place}does not take (message, session)")
-    return LoadedDialogue(found)
+    return make(find(spec), settings, spec)
 
 
 def import_problems(spec: str) -> tuple[str, ...]:
     """Why the dialogue cannot be imported; nothing if it can. Makes and opens nothing."""
     try:
-        _find(spec)
+        find(spec)
     except SettingsError as error:
         return error.problems
     return ()
 
 
-def _find(spec: str) -> Any:
+def find(spec: str) -> Any:
+    """The object that `spec` ("module:name") names. Raises SettingsError if there is none."""
     module_name, _, name = spec.partition(":")
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module_name), name)
-    except Exception as error:
-        raise SettingsError(f"SMSD_DIALOGUE: {spec} cannot be imported: {_said(error)}") from error
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything
+        problem = f"SMSD_DIALOGUE: {spec} cannot be imported: {describe_error(error)}"
+        raise SettingsError(problem) from as_exception(error)
 
 
-def _made(spec: str, factory: Any, settings: object) -> Any:
+def make(found: Any, settings: object, name: str) -> LoadedDialogue:
+    """The dialogue that a function, an object, a class or a factory stands for.
+
+    Raises SettingsError if it is none of them; `name` is how the text calls it.
+    """
+    place = in_brackets(place_of(found))
+    try:
+        if inspect.isclass(found) or not (takes(found, 2) or is_async(found)):
+            found = _made(name, found, settings)
+        if not takes(found, 2):
+            raise SettingsError(f"SMSD_DIALOGUE: {name} {place}does not take (message, session)")  # noqa: TRY301 - told as it is
+        bind_settings = getattr(found, "bind_settings", None)
+        if callable(bind_settings):  # a router, whose routes may lead to classes
+            bind_settings(settings)
+    except SettingsError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything
+        problem = f"SMSD_DIALOGUE: {name} cannot be made: {describe_error(error)}"
+        raise SettingsError(problem) from as_exception(error)
+    return LoadedDialogue(found)
+
+
+def _made(name: str, factory: Any, settings: object) -> Any:
     """What a class or a factory makes."""
-    if _takes(factory, 0):
-        args: tuple[object, ...] = ()
-    elif _takes(factory, 1):
-        args = (settings,)
-    else:
-        takes = "nothing, the settings, or (message, session)"
-        raise SettingsError(f"SMSD_DIALOGUE: {spec} {_place(factory)}must take {takes}")
-    try:
-        return factory(*args)
-    except Exception as error:
-        raise SettingsError(f"SMSD_DIALOGUE: {spec} cannot be made: {_said(error)}") from error
+    if takes(factory, 0):
+        return factory()
+    if takes(factory, 1):
+        return factory(settings)
+    expected = "nothing, the settings, or (message, session)"
+    place = in_brackets(place_of(factory))
+    raise SettingsError(f"SMSD_DIALOGUE: {name} {place}must take {expected}")
 
 
-def _takes(found: Any, count: int) -> bool:
-    """Whether it can be called with so many arguments."""
+def takes(function: Any, count: int, *names: str) -> bool:
+    """Whether `function` can be called with `count` positional and these named arguments."""
     try:
-        inspect.signature(found).bind(*[None] * count)
+        inspect.signature(function).bind(*[None] * count, **dict.fromkeys(names))
     except (TypeError, ValueError):  # ValueError: a built-in without a signature
         return False
     return True
-
-
-def _is_async(found: Any) -> bool:
-    return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__)
-
-
-def _place(found: Any) -> str:
-    """ "(FILE:LINE) " of a function, or of a class or an object's class, as far as it is known."""
-    written = inspect.unwrap(found) if callable(found) else found
-    if not (inspect.isroutine(written) or inspect.isclass(written)):
-        written = type(written)
-    try:
-        return f"({inspect.getsourcefile(written)}:{inspect.getsourcelines(written)[1]}) "
-    except (TypeError, OSError):  # built-in, or no source
-        return ""
-
-
-def _said(error: Exception) -> str:
-    """Type, place, and the text where it is sure to hold no secret."""
-    if isinstance(error, SyntaxError):
-        return f"{type(error).__name__} at {error.filename}:{error.lineno}: {error.msg}"
-    where = _where(error.__traceback__)
-    what = f": {error}" if isinstance(error, _TELLING) else ""
-    return f"{type(error).__name__}{where}{what}"
-
-
-def _where(trace: TracebackType | None) -> str:
-    """The last line that ran outside of this file and of the import system."""
-    frames = [
-        f" at {frame.filename}:{frame.lineno}"
-        for frame in traceback.extract_tb(trace)
-        if frame.filename not in (__file__, importlib.__file__)
-        and not frame.filename.startswith("<frozen")
-    ]
-    return frames[-1] if frames else ""

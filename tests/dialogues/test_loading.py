@@ -5,14 +5,18 @@ import subprocess
 import sys
 import textwrap
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smsd.conversation.session import Session
-from smsd.dialogues.loading import MOST_THREADS, LoadedDialogue, load
-from smsd.errors import SettingsError
+from smsd.dialogues import calling, loading
+from smsd.dialogues.calling import MOST_THREADS, DaemonThreads
+from smsd.dialogues.loading import LoadedDialogue, load
+from smsd.errors import SettingsError, UserCodeError
 from smsd.twilio.message import Message
 from smsd.twilio.reply import Reply
 from tests.processes import SETTINGS as SERVE
@@ -43,7 +47,8 @@ def ask(dialogue: LoadedDialogue, count: int = 1) -> Reply | str | None:
     async def whole_life() -> Reply | str | None:
         await dialogue.open()
         try:
-            return await dialogue(MESSAGE, Session(count))
+            answer: Reply | str | None = await dialogue(MESSAGE, Session(count))
+            return answer
         finally:
             await dialogue.close()
 
@@ -164,7 +169,154 @@ def test_a_dialogue_that_cannot_open_or_reload_is_a_settings_error_and_one_that_
 
 @pytest.mark.parametrize("word", ["", "async "])
 @pytest.mark.parametrize(
-    ("raised", "arrives"), [("KeyError", KeyError), ("StopIteration", RuntimeError)]
+    "raised",
+    [
+        "SystemExit(3)",
+        "KeyboardInterrupt",
+        "GeneratorExit",
+        "asyncio.CancelledError",
+        "concurrent.futures.CancelledError",
+        "StopIteration",
+        "type('Odd', (BaseException,), {})",
+    ],
+)
+def test_methods_of_a_dialogue_may_raise_anything(
+    word: str, raised: str, write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(f"""
+        import asyncio, concurrent.futures
+        class reply:
+            {word}def open(self): raise {raised}
+            {word}def reload(self, settings): raise {raised}
+            {word}def close(self): raise {raised}
+            def __call__(self, message, session): return 'hi'
+        """)
+    dialogue = load("mine:reply", SETTINGS)
+
+    async def life() -> list[str]:
+        said = []
+        for method, line in ((dialogue.open(), 4), (dialogue.reload(SETTINGS), 5)):
+            with pytest.raises(
+                SettingsError, match=rf"\(\) failed: \w+ at {path}:{line}"
+            ) as caught:
+                await method
+            said.append(str(caught.value))
+        await dialogue.close()
+        return said
+
+    said = asyncio.run(life())
+    assert [text.split("(")[0] for text in said] == ["SMSD_DIALOGUE: open", "SMSD_DIALOGUE: reload"]
+    (record,) = caplog.records
+    assert record.message == "dialogue not closed"
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], Exception)
+
+
+def test_methods_that_take_too_long_or_swallow_cancellation_are_left_behind(
+    write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loading, "OPEN_LIMIT_S", 0.01)
+    monkeypatch.setattr(loading, "CLOSE_LIMIT_S", 0.01)
+    write("""
+        import asyncio
+        class reply:
+            def __init__(self): self.enough = asyncio.Event()
+            async def open(self):
+                while not self.enough.is_set():
+                    try: await self.enough.wait()
+                    except asyncio.CancelledError: pass
+            async def close(self): await asyncio.Event().wait()
+            def __call__(self, message, session): return 'hi'
+        """)
+    dialogue = load("mine:reply", SETTINGS)
+
+    async def life() -> None:
+        with pytest.raises(SettingsError, match=r"open\(\) took longer than 0.01 s"):
+            await dialogue.open()
+        await dialogue.close()
+        dialogue._dialogue.enough.set()  # type: ignore[attr-defined]
+
+    asyncio.run(life())
+    assert [record.message for record in caplog.records] == ["dialogue not closed"]
+
+
+def test_cancellation_from_outside_passes_through_open(write: Write) -> None:
+    write("""
+        import asyncio
+        class reply:
+            entered = False
+            async def open(self):
+                self.entered = True
+                try: await asyncio.Event().wait()
+                finally: self.left = True
+            def __call__(self, message, session): return 'hi'
+        """)
+    dialogue = load("mine:reply", SETTINGS)
+    inner: Any = dialogue._dialogue
+
+    async def life() -> None:
+        opening = asyncio.ensure_future(dialogue.open())
+        while not inner.entered:
+            await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        while not hasattr(inner, "left"):
+            await asyncio.sleep(0)
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize(
+    ("hook", "key"),
+    [
+        ("def conversation_key(self, message): return 'shop ' + message.body", "shop hi"),
+        ("def conversation_key(self, message): return None", None),
+        ("def conversation_key(self, message): return ''", None),
+        ("conversation_key = None", None),
+        ("pass", None),
+    ],
+)
+def test_a_dialogue_may_name_the_conversation_of_a_message(
+    hook: str, key: str | None, write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(f"""
+        class reply:
+            {hook}
+            def __call__(self, message, session): return 'hi'
+        """)
+    assert load("mine:reply", SETTINGS).conversation_key(MESSAGE) == key
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "def conversation_key(self, message): raise SystemExit",
+        "def conversation_key(self, message): raise KeyError(message.from_)",
+        "def conversation_key(self, message): return 7",
+        "def conversation_key(self, message): return 'x' * 257",
+        "async def conversation_key(self, message): return 'x'",
+        "def conversation_key(self): return 'x'",
+        "@property\n            def conversation_key(self): raise GeneratorExit",
+    ],
+)
+def test_a_conversation_key_that_fails_is_logged_and_counts_as_none(
+    hook: str, write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(f"""
+        class reply:
+            {hook}
+            def __call__(self, message, session): return 'hi'
+        """)
+    assert load("mine:reply", SETTINGS).conversation_key(MESSAGE) is None
+    assert [record.message for record in caplog.records] == ["conversation_key() failed"]
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+@pytest.mark.parametrize(
+    ("raised", "arrives"),
+    [("KeyError", KeyError), ("StopIteration", (RuntimeError, UserCodeError))],
 )
 def test_what_a_dialogue_raises_arrives_at_once(
     word: str, raised: str, arrives: type[Exception], write: Write
@@ -172,6 +324,32 @@ def test_what_a_dialogue_raises_arrives_at_once(
     write(f"{word}def reply(message, session): raise {raised}")
     with pytest.raises(arrives):
         ask(load("mine:reply", SETTINGS))
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "SystemExit(3)",
+        "KeyboardInterrupt",
+        "GeneratorExit",
+        "asyncio.CancelledError",
+        "concurrent.futures.CancelledError",
+        "StopIteration",
+        "type('Odd', (BaseException,), {})",
+    ],
+)
+def test_plain_function_never_raises_what_asyncio_would_misunderstand(
+    raised: str, write: Write
+) -> None:
+    path = write(f"""
+        import asyncio, concurrent.futures
+        def reply(message, session): raise {raised}
+        """)
+    with pytest.raises(UserCodeError, match=r"\w+ raised by a dialogue") as caught:
+        ask(load("mine:reply", SETTINGS))
+    assert caught.value.__cause__ is not None
+    (*_, frame) = traceback.extract_tb(caught.value.__cause__.__traceback__)
+    assert (frame.filename, frame.lineno) == (str(path), 3)
 
 
 def test_a_plain_function_that_hangs_does_not_hold_up_the_end_of_the_process(write: Write) -> None:
@@ -210,7 +388,10 @@ def test_a_plain_function_that_hangs_does_not_hold_up_the_end_of_the_process(wri
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the end\n", "")
 
 
-def test_plain_functions_run_side_by_side_and_those_beyond_the_limit_wait(write: Write) -> None:
+def test_plain_functions_run_side_by_side_and_those_beyond_the_limit_wait(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calling, "_threads", DaemonThreads(MOST_THREADS))
     write("""
         import threading
         lock, gate, running = threading.Lock(), threading.Event(), []
@@ -257,6 +438,16 @@ def test_plain_functions_run_side_by_side_and_those_beyond_the_limit_wait(write:
         ("x = 1\nif", "cannot be imported: SyntaxError at {path}:2: invalid syntax"),
         ("\nx = y", "cannot be imported: NameError at {path}:2: name 'y' is not defined"),
         ("raise ValueError('secret')", "cannot be imported: ValueError at {path}:1"),
+        ("import sys\nsys.exit('secret')", "cannot be imported: SystemExit at {path}:2"),
+        ("raise KeyboardInterrupt", "cannot be imported: KeyboardInterrupt at {path}:1"),
+        (
+            "class reply:\n    def __init__(self): raise SystemExit",
+            "mine:reply cannot be made: SystemExit at {path}:2",
+        ),
+        (
+            "import asyncio\ndef reply(): raise asyncio.CancelledError",
+            "mine:reply cannot be made: CancelledError at {path}:2",
+        ),
         ("reply = 7", "mine:reply must take nothing, the settings, or (message, session)"),
         ("reply = type", "mine:reply must take nothing, the settings, or (message, session)"),
         ("reply = 'ab'.join", "mine:reply cannot be made: TypeError: can only join an iterable"),

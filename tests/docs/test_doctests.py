@@ -10,6 +10,7 @@ MODULES = (
     "smsd",
     "smsd.conversation.session",
     "smsd.form",
+    "smsd.router",
     "smsd.twilio.message",
     "smsd.twilio.reply",
     "smsd.twilio.segments",
@@ -24,7 +25,7 @@ def test_examples_in_docstrings_are_true(name: str) -> None:
     assert not failed
 
 
-@pytest.mark.parametrize("public", ["Message", "Reply", "Session"])
+@pytest.mark.parametrize("public", ["Message", "Reply", "Router", "Session"])
 def test_what_a_dialogue_is_given_and_returns_is_shown_by_example(public: str) -> None:
     documented = getattr(importlib.import_module("smsd"), public)
     assert ">>> " in documented.__doc__

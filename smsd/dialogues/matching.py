@@ -1,0 +1,96 @@
+"""Which texts a route takes: a word in any case, or a pattern; and which of two comes in the
+way of the other.
+
+No network, no clock, no session: texts only.
+
+Whether one pattern hides another cannot be decided in general. Three cases are: the patterns
+are the same, the first takes every text, or the second is a plain text that the first takes.
+"""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from smsd.form import comparable
+
+_PROBES = ("a", "7", "B 2!", "x" * 200, "\N{GRINNING FACE} \N{GREEK SMALL LETTER BETA}")
+"""Unlike each other: a pattern that takes all of them takes every text of one line."""
+
+_PROBES_OF_OTHERS = ("", "a\nb")  # a message may be a picture alone, and have several lines
+_SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
+
+
+class Groups(NamedTuple):
+    """What a pattern found in a text: its groups, as further arguments of a handler."""
+
+    positional: tuple[Any, ...] = ()
+    named: Mapping[str, Any] = MappingProxyType({})
+
+
+class TextFilter:
+    """The texts that a word or a compiled pattern stands for."""
+
+    def __init__(self, given: str | re.Pattern[str]) -> None:
+        self.pattern = given if isinstance(given, re.Pattern) else None
+        self.literal = _literal(given)
+        """The text that it stands for, or None for a true pattern."""
+        self.word = comparable(given) if isinstance(given, str) else None
+        self._shown = repr(given) if isinstance(given, str) else f"/{given.pattern}/"
+
+    def __str__(self) -> str:
+        return self._shown
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is a word that consists of blanks and stops alone."""
+        return self.word == ""
+
+    @property
+    def takes_every_line(self) -> bool:
+        """Whether it takes every text of one line, but perhaps the empty one."""
+        return self.pattern is not None and all(map(self.pattern.fullmatch, _PROBES))
+
+    @property
+    def takes_everything(self) -> bool:
+        """Whether it takes every message."""
+        return self.takes_every_line and all(map(self.pattern.fullmatch, _PROBES_OF_OTHERS))  # type: ignore[union-attr]
+
+    def find(self, text: str) -> Groups | None:
+        """The groups if it takes `text`, else None."""
+        if self.pattern is None:
+            return Groups() if comparable(text) == self.word else None
+        match = self.pattern.fullmatch(text.strip())
+        if match is None:
+            return None
+        named = match.groupdict()
+        return Groups((), named) if named else Groups(match.groups())
+
+    @property
+    def arguments(self) -> tuple[int, tuple[str, ...]]:
+        """How many positional arguments it adds to a handler's, and the names of the others."""
+        names = tuple(self.pattern.groupindex) if self.pattern else ()
+        return (0, names) if names or not self.pattern else (self.pattern.groups, ())
+
+    def is_same_as(self, other: "TextFilter") -> bool:
+        """Whether both stand for the same texts, as far as one can see."""
+        if self.word is not None:
+            return self.word == other.word
+        return self.pattern == other.pattern
+
+    def hides(self, other: "TextFilter") -> bool:
+        """Whether `other`, asked after this one, would miss texts that are meant for it."""
+        if self.takes_every_line and other.literal is None:
+            return True
+        literal = other.literal
+        if literal is None:
+            return False
+        spellings = {literal, literal.lower(), literal.upper(), literal.capitalize()}
+        return any(self.find(spelling) is not None for spelling in spellings)
+
+
+def _literal(given: str | re.Pattern[str]) -> str | None:
+    if isinstance(given, str):
+        return given
+    bare = given.pattern.removeprefix("^").removesuffix("$")
+    return None if _SPECIAL.search(bare) else bare

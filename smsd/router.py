@@ -1,0 +1,336 @@
+"""Sends each message to one of several handlers, by its words, its number, or a form that
+waits for an answer.
+
+Must not read or write anything but the message and the session, and never calls a handler
+itself: `smsd.dialogues.loading` does, so that a plain handler runs in a thread and a
+coroutine function on the event loop.
+
+A router asks its routes in this order:
+
+1. `number`: a message to that number belongs to its handler alone;
+2. words and patterns with `anywhere=True`;
+3. a form that waits for an answer;
+4. the other words and patterns, in the order of their registration;
+5. `otherwise`. Without it, a message that no route takes gets no reply.
+
+Two routes for the same word, or a route that no message can reach, are mistakes. They raise
+`RouteError` where they are registered, so that smsd refuses to start.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from smsd.conversation.session import Session
+from smsd.dialogues.loading import LoadedDialogue, make
+from smsd.dialogues.matching import Groups, TextFilter
+from smsd.dialogues.routes import (
+    KINDS,
+    Handler,
+    Route,
+    joined,
+    number_address,
+    place_of_caller,
+    text_filters,
+)
+from smsd.errors import RouteError
+from smsd.form import Form
+from smsd.twilio.message import Message, address_without_channel
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NO_GROUPS = Groups()
+
+
+class Router:
+    """A dialogue that is made of routes. Added in 0.2.
+
+    `SMSD_DIALOGUE=mybot:router` serves it. A handler takes (message, session) and returns
+    what a dialogue returns. It may be a coroutine function, a plain function, an object,
+    another router, or a class, of which smsd makes one object at startup, with the settings
+    if it requires an argument. smsd calls the handlers' `open`, `close` and `reload` too,
+    and for `number` their `conversation_key`.
+
+    A router may be called like any dialogue, as a test or another dialogue does:
+    `await router(message, session)`.
+
+    >>> import asyncio, re
+    >>> from smsd import Message, Router, Session
+    >>> router = Router()
+    >>> @router.on("balance", "saldo")
+    ... async def balance(message, session):
+    ...     return "You have 7 tokens."
+    >>> @router.on(re.compile(r"send ([0-9]+) to (\\w+)", re.IGNORECASE))
+    ... async def send(message, session, tokens, name):
+    ...     return f"{name} gets {tokens} tokens."
+    >>> @router.otherwise
+    ... async def explain(message, session):
+    ...     return "Text BALANCE, or SEND 3 TO ADA."
+    >>> def say(body):
+    ...     message = Message("SM" + "0" * 32, "AC" + "0" * 32, "+14155550100", "+14155550199", body)
+    ...     return asyncio.run(router(message, Session(1)))
+    >>> say("Saldo!")
+    'You have 7 tokens.'
+    >>> say("send 3 to Ada")
+    'Ada gets 3 tokens.'
+    >>> say("hello")
+    'Text BALANCE, or SEND 3 TO ADA.'
+    >>> router
+    Router('balance' | 'saldo' -> balance, /send ([0-9]+) to (\\w+)/ -> send, otherwise -> explain)
+    """
+
+    def __init__(self) -> None:
+        self._place = place_of_caller()
+        self._numbers: dict[str, Handler] = {}
+        self._anywhere: list[tuple[TextFilter, Handler]] = []
+        self._forms: list[tuple[Form, Handler]] = []
+        self._words: list[tuple[TextFilter, Handler]] = []
+        self._otherwise: Handler | None = None
+        self._registered: list[tuple[str, str, Handler]] = []  # kind, what it takes, handler
+        self._dialogues: dict[int, LoadedDialogue] = {}  # by id of a handler's target
+
+    # --- registration
+
+    def on(self, *words: str | re.Pattern[str], anywhere: bool = False) -> Callable[[F], F]:
+        """Register a handler for words and patterns.
+
+        words     a text is compared with the whole message, in any case, without blanks,
+                  stops and exclamation marks around it. A compiled pattern must match the
+                  whole message without the blanks around it; its flags decide about case.
+                  Its groups are passed as further arguments, or by name if they have names.
+                  A group that took no part in the match is None
+        anywhere  also while a form waits for an answer
+
+        Returns a decorator that leaves the handler as it is. Raises RouteError if a word is
+        empty or taken already, if a route can never be reached, or if the handler does not
+        take the arguments.
+
+        >>> router = Router()
+        >>> @router.on("menu", "start over", anywhere=True)
+        ... def menu(message, session):
+        ...     return "1 pizza, 2 pasta"
+        >>> router
+        Router(anywhere 'menu' | 'start over' -> menu)
+        """
+        place = place_of_caller()
+        filters = text_filters(words, place, '@router.on("word") or @router.on(re.compile("…"))')
+        if not filters:
+            raise RouteError(f"{place}: a route needs a word or a pattern")
+
+        def register(handler: F) -> F:
+            registered = Handler(handler, place)
+            for text in filters:
+                count, names = text.arguments
+                registered.check_arguments(2 + count, *names)
+                self._add_text(text, registered, anywhere)
+            self._add("anywhere" if anywhere else "words", joined(filters), registered)
+            return handler
+
+        return register
+
+    def number(self, *numbers: str) -> Callable[[F], F]:
+        """Register a handler, often another router, for all messages to one of `numbers`.
+
+        A number is written as "+14155550100", with or without blanks, a short code as
+        "12345". Both mean SMS, WhatsApp and every other channel; "whatsapp:+14155550100" is
+        that channel alone. Returns a decorator. Raises RouteError if a number is malformed
+        or taken already.
+
+        >>> router, pizzeria = Router(), Router()
+        >>> router.number("+1 415 555 0100")(pizzeria) is pizzeria
+        True
+        >>> router
+        Router(number '+14155550100' -> Router)
+        """
+        place = place_of_caller()
+        addresses = [number_address(number, place) for number in numbers]
+        if not addresses:
+            raise RouteError(f'{place}: write @router.number("+14155550100")')
+
+        def register(handler: F) -> F:
+            registered = Handler(handler, place)
+            registered.check_arguments(2)
+            for address in addresses:
+                if taken_by := self._numbers.get(address):
+                    raise RouteError(f"{address!r} of {registered} is taken by {taken_by}")
+                self._numbers[address] = registered
+            self._add("number", joined(map(repr, addresses)), registered)
+            return handler
+
+        return register
+
+    def form(self, form: Form, *words: str | re.Pattern[str]) -> Callable[[F], F]:
+        """Register a form, and the handler of its answers.
+
+        While the form waits, a message is an answer to its question and nothing else, unless
+        a route with `anywhere=True` takes it. The form is opened by `words`, or by another
+        handler that returns `form.hear(message.body, session)`. After the last answer the
+        handler is called with (message, session, answers).
+
+        Returns a decorator. Raises RouteError as `on` does, and if the router has a form of
+        that name.
+
+        >>> from smsd.form import Ask
+        >>> router = Router()
+        >>> @router.form(Form(Ask("name", "Under what name?"), name="table"), "book a table")
+        ... def booked(message, session, answers):
+        ...     return f"See you, {answers['name']}!"
+        >>> router
+        Router(form table 'book a table' -> booked)
+        """
+        place = place_of_caller()
+        if not isinstance(form, Form):
+            raise RouteError(f'{place}: write @router.form(form, "a word that opens it")')
+        filters = text_filters(words, place, '@router.form(form, "a word that opens it")')
+
+        def register(handler: F) -> F:
+            done = Handler(handler, place)
+            done.check_arguments(3)
+            for other, taken_by in self._forms:
+                if other.name == form.name:
+                    raise RouteError(f"the form {form.name!r} of {done} is taken by {taken_by}")
+
+            async def ask(message: Message, session: Session, *_: object, **__: object) -> Any:
+                return await self._hear(form, done, message, session)
+
+            opener = Handler(ask, place, done.name)
+            self._dialogues[id(ask)] = LoadedDialogue(ask)
+            for text in filters:
+                self._add_text(text, opener, anywhere=False)
+            self._forms.append((form, done))
+            self._add("form", f"{form.name} {joined(filters)}".strip(), done)
+            return handler
+
+        return register
+
+    def otherwise(self, handler: F) -> F:
+        """Register the handler of the messages that no other route takes.
+
+        A decorator without parentheses. Raises RouteError if the router has such a handler
+        already, or a pattern that takes every message.
+        """
+        registered = Handler(handler, place_of_caller())
+        registered.check_arguments(2)
+        if self._otherwise:
+            raise RouteError(f"'otherwise' of {registered} is taken by {self._otherwise}")
+        for text, other in [*self._anywhere, *self._words]:
+            if text.takes_everything:
+                raise RouteError(f"{registered} is unreachable: {other} takes every message")
+        self._otherwise = registered
+        self._add("otherwise", "", registered)
+        return handler
+
+    def _add(self, kind: str, shown: str, handler: Handler) -> None:
+        self._registered.append((kind, shown, handler))
+        if not inspect.isclass(handler.target):  # its object is made once settings are known
+            self._dialogues[id(handler.target)] = LoadedDialogue(handler.target)
+
+    def _add_text(self, text: TextFilter, handler: Handler, anywhere: bool) -> None:
+        """Add a route, after checking it against those asked before and after it."""
+        before = [*self._anywhere, *([] if anywhere else self._words)]
+        after = self._words if anywhere else []
+        for other, taken_by in [*before, *after]:
+            if text.is_same_as(other):
+                raise RouteError(f"{text} of {handler} is taken by {taken_by}")
+        for other, hidden_by in before:
+            if other.hides(text):
+                raise RouteError(f"{text} of {handler} is unreachable: {hidden_by} takes it")
+        for other, hidden in after:
+            if text.hides(other):
+                raise RouteError(f"{other} of {hidden} is unreachable: {handler} takes it")
+        if self._otherwise and text.takes_everything:
+            raise RouteError(f"{self._otherwise} is unreachable: {handler} takes every message")
+        (self._anywhere if anywhere else self._words).append((text, handler))
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Every route, in the order in which the router asks them."""
+        ordered = sorted(self._registered, key=lambda registered: KINDS.index(registered[0]))
+        return tuple(
+            Route(kind, shown, handler.name, handler.place, _routes_of(handler.target))
+            for kind, shown, handler in ordered
+        )
+
+    def __repr__(self) -> str:
+        return f"Router({', '.join(map(str, self.routes))})"
+
+    # --- messages
+
+    async def __call__(self, message: Message, session: Session) -> Any:
+        """What the handler of this message returns, or None if no route takes it."""
+        if number := self._for_number(message.to):
+            return await self._call(number, message, session)
+        if found := _find(self._anywhere, message.body):
+            return await self._call(found[0], message, session, found[1])
+        for form, done in self._forms:
+            if form.is_open(session):
+                return await self._hear(form, done, message, session)
+        if found := _find(self._words, message.body):
+            return await self._call(found[0], message, session, found[1])
+        return await self._call(self._otherwise, message, session) if self._otherwise else None
+
+    def _for_number(self, address: str) -> Handler | None:
+        return self._numbers.get(address) or self._numbers.get(address_without_channel(address))
+
+    async def _hear(self, form: Form, done: Handler, message: Message, session: Session) -> Any:
+        heard = form.hear(message.body, session)
+        if isinstance(heard, str):
+            return heard
+        return await self._call(done, message, session, Groups((heard,)))
+
+    async def _call(
+        self, handler: Handler, message: Message, session: Session, more: Groups = _NO_GROUPS
+    ) -> Any:
+        dialogue = self._dialogues.get(id(handler.target))
+        if dialogue is None:
+            raise RouteError(f"{handler} is a class; smsd makes its object at startup")
+        return await dialogue(message, session, *more.positional, **more.named)
+
+    # --- what a dialogue may have besides
+
+    def conversation_key(self, message: Message) -> str | None:
+        """The key that the handler of the message's number gives, if it gives one."""
+        number = self._for_number(message.to)
+        dialogue = number and self._dialogues.get(id(number.target))
+        return dialogue.conversation_key(message) if dialogue else None
+
+    def bind_settings(self, settings: object) -> None:
+        """Called by smsd at startup: makes the objects of handlers that are classes."""
+        for _, _, handler in self._registered:
+            if inspect.isclass(handler.target) or isinstance(handler.target, Router):
+                self._dialogues[id(handler.target)] = make(handler.target, settings, str(handler))
+
+    async def open(self) -> None:
+        """Open all handlers. If one fails, those opened before are closed again."""
+        if not self._registered:
+            raise RouteError(f"the router made at {self._place} has no routes")
+        async with AsyncExitStack() as opened:
+            for dialogue in self._dialogues.values():
+                await dialogue.open()
+                opened.push_async_callback(dialogue.close)
+            opened.pop_all()
+
+    async def reload(self, settings: object) -> None:
+        """Pass changed settings on to all handlers."""
+        for dialogue in self._dialogues.values():
+            await dialogue.reload(settings)
+
+    async def close(self) -> None:
+        """Close all handlers."""
+        for dialogue in self._dialogues.values():
+            await dialogue.close()
+
+
+def _find(routes: Iterable[tuple[TextFilter, Handler]], text: str) -> tuple[Handler, Groups] | None:
+    """The first handler that takes `text`, with the groups of its pattern."""
+    for candidate, handler in routes:
+        groups = candidate.find(text)
+        if groups is not None:
+            return handler, groups
+    return None
+
+
+def _routes_of(target: Any) -> tuple[Route, ...]:
+    return target.routes if isinstance(target, Router) else ()
