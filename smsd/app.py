@@ -19,9 +19,11 @@ from smsd.store.overlay import OverlayStore
 from smsd.telemetry.metrics import Metrics
 from smsd.twilio.signature import KeyRing
 from smsd.version import VERSION
+from smsd.web import pages
 from smsd.web.gate import Gate
-from smsd.web.handlers import AdminApplication, public_listener
 from smsd.web.listener import Listener
+from smsd.web.refusals import Refusals
+from smsd.web.webhooks import public_listener
 
 Routes = list[tuple[str, type[RequestHandler], dict[str, Any]]]
 
@@ -47,6 +49,7 @@ class Service:
         self.dialogue = dialogue
         self.draining = False
         self.metrics = Metrics(nodes=settings.store.nodes)
+        self.refusals = Refusals(self.metrics, clock_s)
         self._now_ms = now_ms
         self._draw = random.Random().getrandbits  # noqa: S311 - names of lineages, no secrets
         self.store = self._store(wrap)
@@ -73,11 +76,20 @@ class Service:
 
     def public(self, extra: Routes = []) -> Listener:  # noqa: B006 - only read
         return public_listener(
-            self.gate, self.exchange, self.metrics, prefix=self.settings.prefix, extra=[*extra]
+            self.gate,
+            self.exchange,
+            self.metrics,
+            prefix=self.settings.prefix,
+            refused=self.refusals,
+            extra=[*extra],
+            is_ready=lambda: not self.draining,
         )
 
-    def admin(self) -> AdminApplication:
-        return AdminApplication(self.metrics, ready=lambda: not self.draining, status=self.status)
+    def admin(self) -> Listener:
+        shown = pages.admin_pages(
+            self.metrics, is_ready=lambda: not self.draining, status=self.status
+        )
+        return Listener({}, pages.application(shown, self.metrics, self.refusals))
 
     def status(self) -> dict[str, object]:
         """What `/status` shows."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from smsd.version import VERSION
+from smsd.web import descriptors
 
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2
@@ -24,6 +25,7 @@ _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    descriptors.open_standard_streams()
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from tornado.httpserver import HTTPServer
 from tornado.httputil import ParseBodyConfig, ParseUrlEncodedConfig, set_parse_body_config
 from tornado.netutil import bind_sockets
 
@@ -18,55 +17,30 @@ from smsd.errors import SettingsError
 from smsd.settings.casts import ALL_ADDRESSES
 from smsd.settings.reload import Reloader
 from smsd.telemetry import logs
+from smsd.web import descriptors
+from smsd.web.accept import BoundedServer
 from smsd.web.gate import MAX_BODY_BYTES
-from smsd.web.listener import Listener
+from smsd.web.refusals import TornadoRefusals
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
 log = logging.getLogger("smsd.server")
 
-MAX_HEADER_BYTES = 32 * 1024
 BACKLOG = 4096
-"""Connections that may wait to be accepted. With Tornado's 128 a rush of 4,000 took five seconds to be let in."""
-
-CHUNK_BYTES = 8 * 1024
-"""Of a buffer that Tornado makes, and clears, for each of two reads of a request. Its usual 64 KiB cost a fifteenth of
-all instructions of a message, and the processor's nearest cache.
-"""
+"""Connections that may wait to be accepted: enough for a rush of some thousand."""
 
 FINISH_S = 20.0
-"""After the listener is closed, requests under way may take so long: the longest dialogue, and the store."""
+"""After the listener is closed, requests that are being served may take this long."""
 
 IDLE_GRACE_S = 1.0
-"""And connections without one: a request may be on its way, and an answer may not be written out yet."""
+"""And connections without a request this long: one may be on its way, or an answer may not
+be written out yet.
+"""
 
 RELOAD_EVERY_S = 1.0
-LATE_EVERY_S = 1.0
+WATCH_EVERY_S = 1.0
 LAG_EVERY_S = 0.05
 LAG_WINDOW_S = 15.0
-
-
-class _Public(HTTPServer):
-    """Leaves time-outs to the listener."""
-
-    def initialize(self, listener: Listener) -> None:  # type: ignore[override]
-        """Tornado's way to say `__init__`."""
-        super().initialize(
-            listener,
-            max_body_size=MAX_BODY_BYTES,
-            max_header_size=MAX_HEADER_BYTES,
-            chunk_size=CHUNK_BYTES,
-        )
-        self.conn_params.header_timeout = None
-        self._listener = listener
-
-    @property
-    def connections(self) -> int:
-        return len(self._connections)
-
-    def on_close(self, server_conn: object) -> None:
-        super().on_close(server_conn)
-        self._listener.on_close(server_conn)
 
 
 class Server:
@@ -82,8 +56,31 @@ class Server:
         self.service = service
         self._reloader = reloader
         self._listener = service.public(extra)
-        self._public = _Public(self._listener)
-        self._admin = HTTPServer(service.admin(), max_header_size=MAX_HEADER_BYTES)
+        limit = descriptors.raise_limit()
+        budget = descriptors.budget(limit.now, descriptors.open_now())
+        logs.event(
+            log,
+            logging.INFO,
+            "file descriptors",
+            limit=limit.now,
+            limit_before=limit.before,
+            connections=budget.public,
+        )
+        self._public = BoundedServer(
+            self._listener,
+            name="public",
+            max_body_bytes=MAX_BODY_BYTES,
+            max_connections=budget.public,
+        )
+        self._admin = BoundedServer(
+            service.admin(),
+            name="admin",
+            max_body_bytes=MAX_BODY_BYTES,
+            max_connections=budget.admin,
+        )
+        tornado_log = logging.getLogger("tornado.general")
+        tornado_log.setLevel(logging.INFO)
+        tornado_log.addFilter(TornadoRefusals(service.refusals))
         self._stop = asyncio.Event()
         self._reload_now = asyncio.Event()
         self._jobs: tuple[Job, ...] = (
@@ -141,7 +138,7 @@ class Server:
         self._public.stop()
         await self._until(lambda: not self._public.connections, IDLE_GRACE_S)
         await self._until(
-            lambda: not (self._listener.busy or self.service.metrics.under_way), FINISH_S
+            lambda: not (self._listener.is_busy or self.service.metrics.under_way), FINISH_S
         )
         await self._public.close_all_connections()
         await self.service.close()
@@ -184,8 +181,9 @@ class Server:
 
     async def _watch_connections(self) -> None:
         while True:
-            await asyncio.sleep(LATE_EVERY_S)
-            self._listener.close_late()
+            await asyncio.sleep(WATCH_EVERY_S)
+            self._public.watch()
+            self._admin.watch()
 
     async def _watch_lag(self) -> None:
         """How late the loop is with a sleep: the worst of this window and of the one before."""

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from twilio.request_validator import RequestValidator
 
@@ -72,7 +73,8 @@ async def test_a_message_is_answered(
 async def test_readiness_fails_while_draining(
     http_client: AsyncHTTPClient, service: Service, io_loop: IOLoop
 ) -> None:
-    server = service.admin().listen(0, "127.0.0.1")
+    server = HTTPServer(service.admin())
+    server.listen(0, "127.0.0.1")
     port = next(iter(server._sockets.values())).getsockname()[1]
     assert (await http_client.fetch(f"http://127.0.0.1:{port}/readyz")).code == 200
     service.draining = True

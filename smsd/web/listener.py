@@ -1,19 +1,23 @@
-"""From Tornado's connection to a webhook and back, without a RequestHandler, which would make a message a fifth
-dearer (772 instead of 646 microseconds). It knows no message, no signature and no metric.
+"""Carries requests from Tornado's connections to the webhooks, and their answers back.
 
-Paths that are no webhook's go to an ordinary Tornado application.
+It knows no message, no signature and no metric, and uses no RequestHandler, which would
+make a message a fifth dearer (`make bench`). Requests for paths that belong to no webhook
+go to an ordinary Tornado application.
+
+Under load, requests begin in the order in which they arrived, MOST_AT_ONCE in one turn of
+the event loop, so that turns stay short and neither memcached nor a probe seems late. A
+request that would wait longer than `patience_s` is *shed*: it gets a 503 at once.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http.client import responses
 from types import MappingProxyType
 from typing import Protocol, cast
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from tornado.httputil import (
@@ -26,25 +30,20 @@ from tornado.httputil import (
     parse_body_arguments,
 )
 
+from smsd.web.connections import Connection, Connections
+
 MOST_AT_ONCE = 50
-"""Requests begun in one turn of the event loop; others wait in a queue. So turns stay short however many come, and
-neither a node of memcached nor a probe is taken for late.
-"""
-
-USUAL_BYTES = 4096
-"""Twilio's forms are smaller. Tornado's reader is the slower one for small bodies, and the faster one for large
-bodies full of escapes.
-"""
-
+"""Requests begun in one turn of the event loop."""
 
 HELD_S = 5.0
-"""At most so long a connection is not read after a 503, which takes half the time of an answer: whoever comes again at
-once, and is shed again, would take the time that answers need (of 1,400 a second at four times the capacity 560 were
-left).
+"""After shedding a request, stop reading from its connection for up to this long: refusing
+costs half as much as answering, and a client that is refused may come again at once.
 """
 
+FORM = "application/x-www-form-urlencoded"
 
-class Response(msgspec.Struct, frozen=True):
+
+class WebhookResponse(msgspec.Struct, frozen=True):
     """What a webhook answers."""
 
     status: int
@@ -53,84 +52,93 @@ class Response(msgspec.Struct, frozen=True):
 
 
 class Webhook(Protocol):
-    async def serve(self, request: "Request") -> Response:
-        """The answer to a request that is wholly read. Raises nothing."""
+    """Serves the requests for one path."""
+
+    async def serve(self, request: "WebhookRequest") -> WebhookResponse:
+        """Answer a request that has arrived completely. Raises nothing."""
         ...
 
-    def shed(self, request: "Request") -> Response:
-        """The answer to a request for which there is no time."""
+    def shed(self, request: "WebhookRequest") -> WebhookResponse:
+        """Answer a request for which there is no time."""
         ...
 
 
 class Listener(HTTPServerConnectionDelegate):
-    """`webhooks`: path to what serves it. `announced` is told the Content-Length of each request.
+    """Takes the requests of one port.
 
-    Requests are begun in the order in which they came. One that would have to wait much longer than `patience_s` is
-    shed, and its connection is not read again before there is room, or HELD_S is over.
-
-    A connection may be silent between two requests, or take for the head of one, `idle_s`, and for a body `body_s`.
-    `close_late`, to be called about once a second, ends those that take longer. Tornado's own time-outs cost two timers
-    and two tasks for each request.
+    webhooks    path -> the webhook that serves it
+    others      serves every other path
+    patience_s  a request that waits longer than this is shed
     """
 
     def __init__(
         self,
         webhooks: Mapping[str, Webhook],
         others: HTTPServerConnectionDelegate,
-        announced: Callable[[str], None],
         *,
-        idle_s: float,
-        body_s: float,
-        patience_s: float,
+        connections: Connections | None = None,
+        patience_s: float = 2.0,
     ) -> None:
         self.webhooks = webhooks
         self.others = others
-        self.announced = announced
+        self.connections = connections or Connections()
         self.tasks: set[asyncio.Task[None]] = set()
-        """A task for each request under way."""
-        self.deadlines_s: dict[object, float] = {}
-        """Until when each connection has to say more, on the monotonic clock."""
-        self._idle_s = idle_s
-        self.body_s = body_s
+        """A task for each request being served."""
         self._patience_s = patience_s
         self._room = MOST_AT_ONCE
-        self._queue: deque[Request] = deque()
-        self._held: deque[Request] = deque()
-        """Shed, and their connections not read again yet."""
+        self._queue: deque[WebhookRequest] = deque()
+        self._held: deque[WebhookRequest] = deque()
+        """Shed requests whose connections are not read from yet."""
 
-    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> "Request":
-        self.deadlines_s[server_conn] = time.monotonic() + self._idle_s
-        return Request(self, server_conn, request_conn)
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> "WebhookRequest":
+        """Tornado is ready to read a request from this connection."""
+        connection = cast("Connection", server_conn)
+        self.connections.wait(connection)
+        return WebhookRequest(self, connection, request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        """The connection is closed."""
+        self.connections.forget(cast("Connection", server_conn))
 
     @property
-    def busy(self) -> bool:
-        """Whether a request is under way, or waits, read or unread."""
+    def is_busy(self) -> bool:
+        """Whether a request is being served or waits to be."""
         return bool(self.tasks or self._queue or self._held)
 
     @property
-    def late(self) -> bool:
-        """Whether there is no time for one more request: who came before waits too long already."""
+    def is_late(self) -> bool:
+        """Whether earlier requests wait so long already that a new one has to be shed."""
         return bool(self._queue) and self._queue[0].age_s() > self._patience_s
 
-    def take(self, request: "Request") -> None:
-        """Begin it, now or in its turn."""
+    def enqueue(self, request: "WebhookRequest") -> None:
+        """Begin the request now or in its turn."""
         if self._room:
             self._begin(request)
         else:
             self._queue.append(request)
 
-    def hold(self, request: "Request") -> None:
-        """It is shed: read no more from its connection for now."""
+    def hold(self, request: "WebhookRequest") -> None:
+        """Stop reading from the connection of a request that was shed."""
         self._held.append(request)
 
-    def answered(self, task: "asyncio.Task[None]") -> None:
-        """That makes room: two for one, so that nobody is held any more soon after the rush."""
+    def on_answered(self, task: "asyncio.Task[None]") -> None:
+        """Use the room that an answered request leaves.
+
+        Two held connections are released for each answer, so that soon after a rush none
+        is held any more.
+        """
         self.tasks.discard(task)
         if self._held and len(self._queue) < MOST_AT_ONCE:
             for _ in range(min(2, len(self._held))):
                 self._held.popleft().release()
 
-    def _begin(self, request: "Request") -> None:
+    def close_late(self) -> None:
+        """Close late connections, and release those that were held long enough."""
+        while self._held and (not self.tasks or self._held[0].age_s() > HELD_S):
+            self._held.popleft().release()
+        self.connections.close_late()
+
+    def _begin(self, request: "WebhookRequest") -> None:
         if self._room == MOST_AT_ONCE:
             asyncio.get_running_loop().call_soon(self._next_turn)
         self._room -= 1
@@ -141,30 +149,21 @@ class Listener(HTTPServerConnectionDelegate):
         while self._queue and self._room:
             self._begin(self._queue.popleft())
 
-    def close_late(self) -> None:
-        """End the connections whose time is over; read from those that were held long enough, or for nobody's sake."""
-        while self._held and (not self.tasks or self._held[0].age_s() > HELD_S):
-            self._held.popleft().release()
-        now_s = time.monotonic()
-        for connection, deadline_s in list(self.deadlines_s.items()):
-            if deadline_s < now_s:
-                connection.stream.close()  # type: ignore[attr-defined]  # Tornado's HTTP1ServerConnection
 
-    def on_close(self, server_conn: object) -> None:
-        self.deadlines_s.pop(server_conn, None)
-
-
-class Request(HTTPMessageDelegate):
-    """One request, as it comes in and until it is answered."""
+class WebhookRequest(HTTPMessageDelegate):
+    """One request, from its head to its answer."""
 
     method: str
     target: str
-    """The path and the query as they were sent."""
+    """Path and query, as they were sent."""
     headers: HTTPHeaders
     body = b""
     form: dict[str, list[bytes]]
+    """Names, read as Latin-1, to raw values. Empty unless the body is a form."""
 
-    def __init__(self, listener: Listener, server_conn: object, connection: HTTPConnection) -> None:
+    def __init__(
+        self, listener: Listener, server_conn: Connection, connection: HTTPConnection
+    ) -> None:
         self._listener = listener
         self._server_conn = server_conn
         self._connection = connection
@@ -173,12 +172,13 @@ class Request(HTTPMessageDelegate):
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        """The head is there."""
+        """The head has arrived."""
         self._began_s = time.monotonic()
-        self._listener.deadlines_s[self._server_conn] = self._began_s + self._listener.body_s
+        self._listener.connections.receive(self._server_conn, self._began_s)
         self.method, self.target, _ = cast("RequestStartLine", start_line)
         self.headers = headers
-        self._listener.announced(self.header("Content-Length"))
+        if "Expect" in headers and headers["Expect"].lower() == "100-continue":
+            headers["Expect"] = "100-continue"  # Tornado knows it in lower case only
         webhook = self._listener.webhooks.get(self.target.partition("?")[0])
         if webhook:
             self._webhook = webhook
@@ -187,98 +187,71 @@ class Request(HTTPMessageDelegate):
         return self._other.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """More of the body."""
+        """More of the body has arrived."""
         if self._other:
             return self._other.data_received(chunk)
         self.body += chunk
         return None
 
     def finish(self) -> None:
-        """It is wholly read. Tornado answers a form that is none with 400."""
-        del self._listener.deadlines_s[self._server_conn]
+        """The request has arrived completely. Tornado answers a malformed form with 400."""
+        self._listener.connections.answer(self._server_conn)
         if self._other:
             self._other.finish()
             return
-        if self._listener.late:
+        if self._listener.is_late:
             self._write(self._webhook.shed(self))
             self._listener.hold(self)
             return
-        self.form = self._parsed()
-        self._listener.take(self)
+        self.form = {}
+        if self.media_type == FORM:
+            parse_body_arguments(FORM, self.body, self.form, {}, self.headers)
+        self._listener.enqueue(self)
 
     def begin(self) -> None:
-        """Have it answered."""
+        """Serve it, in a task of its own."""
         self._task = asyncio.get_running_loop().create_task(self._serve())
         self._listener.tasks.add(self._task)
 
     def on_connection_close(self) -> None:
-        """It will never be read wholly."""
+        """The rest of the request will never arrive."""
         if self._other:
             self._other.on_connection_close()
 
-    def header(self, name: str) -> str:
-        """The values of a header, with commas between them; "" if it is not there. Tornado's own `get` raises and
-        catches an exception then.
+    def header(self, name: str, separator: str = ",") -> str:
+        """All values of a header, joined; "" if there is none.
+
+        HTTPHeaders.get raises and catches an exception for a missing header.
         """
-        return ",".join(self.headers.get_list(name))
+        return separator.join(self.headers.get_list(name))
+
+    @property
+    def media_type(self) -> str:
+        """The media type of the body, in lower case and without parameters."""
+        return self.header("Content-Type").partition(";")[0].strip().lower()
 
     def age_s(self) -> float:
-        """Seconds since its head was read."""
+        """Seconds since the head arrived."""
         return time.monotonic() - self._began_s
-
-    def _parsed(self) -> dict[str, list[bytes]]:
-        content_type = self.header("Content-Type")
-        is_form = content_type.startswith("application/x-www-form-urlencoded")
-        if (
-            is_form
-            and len(self.body) <= USUAL_BYTES
-            and not self.headers.get_list("Content-Encoding")
-        ):
-            return parse_form(self.body)
-        form: dict[str, list[bytes]] = {}
-        parse_body_arguments(content_type, self.body, form, {}, self.headers)
-        return form
 
     async def _serve(self) -> None:
         try:
             self._write(await self._webhook.serve(self))
             self.release()
         finally:
-            self._listener.answered(self._task)
+            self._listener.on_answered(self._task)
 
     def release(self) -> None:
-        """The next request of its connection may be read."""
+        """Let the next request be read from this connection."""
         self._connection.finish()
 
-    def _write(self, response: Response) -> None:
+    def _write(self, response: WebhookResponse) -> None:
         headers = HTTPHeaders(response.headers)
         headers["Date"] = _http_date(int(time.time()))
         if response.status != 204:
             headers["Content-Length"] = str(len(response.body))
         line = ResponseStartLine("HTTP/1.1", response.status, responses[response.status])
         self._connection.write_headers(line, headers, response.body or None)
-
-
-def parse_form(body: bytes) -> dict[str, list[bytes]]:
-    """An application/x-www-form-urlencoded body: names, read as Latin-1, to values; blank ones count.
-
-    Exactly what Tornado makes of it (a test compares them) in less than half the time.
-    """
-    form: dict[str, list[bytes]] = {}
-    for field in body.decode("latin-1").replace("+", " ").split("&"):
-        if not field:
-            continue
-        name, _, text = field.partition("=")
-        value = text.encode("latin-1")
-        if "%" in text:
-            value = unquote_to_bytes(value)
-        if "%" in name:
-            name = unquote_to_bytes(name.encode("latin-1")).decode("latin-1")
-        if name in form:
-            form[name].append(value)
-        else:
-            form[name] = [value]
-    return form
 
 
 @lru_cache(maxsize=2)

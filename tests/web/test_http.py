@@ -460,9 +460,9 @@ def test_any_other_method_is_told_what_is_allowed(smsd: Smsd, method: str, path:
     "path",
     [
         "/",
-        "/sms/",
+        "/sms//",
         "/smsd",
-        "/sms/status/",
+        "/sms/status//",
         "/SMS",
         "/phone",
         "/metrics",

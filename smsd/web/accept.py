@@ -1,0 +1,161 @@
+"""An HTTP server that knows how many connections it can take.
+
+Tornado accepts until `accept` fails for want of a descriptor, and then fails in a tight
+loop, with a traceback each time. This server stops accepting at `max_connections`, closes
+idle connections to make room, and backs off when `accept` fails all the same (another
+part of the process, or of the machine, may use the descriptors). The kernel's queue holds
+who comes meanwhile. Nothing needs to be done for the recovery.
+
+It knows no request; time-outs are the listener's.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Iterable
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+
+from smsd.telemetry import logs
+from smsd.web.descriptors import RESERVED
+from smsd.web.listener import Listener
+
+MAX_HEADER_BYTES = 32 * 1024
+CHUNK_BYTES = 8 * 1024
+"""Size of a buffer that Tornado makes, and clears, for each of two reads of a request. Its
+usual 64 KiB cost a fifteenth of all instructions of a message.
+"""
+
+BACK_OFF_S = 0.25
+ACCEPT_AT_ONCE = 128
+REPORT_EVERY_S = 60.0
+
+NEEDED = RESERVED + 32
+"""Descriptors that N connections need besides their own."""
+
+log = logging.getLogger("smsd.web.accept")
+
+
+class BoundedServer(HTTPServer):
+    """Serves a `Listener` on sockets that are bound already."""
+
+    def initialize(  # type: ignore[override]
+        self, listener: Listener, *, name: str, max_body_bytes: int, max_connections: int
+    ) -> None:
+        """Tornado's way of writing `__init__`."""
+        super().initialize(
+            listener,
+            max_body_size=max_body_bytes,
+            max_header_size=MAX_HEADER_BYTES,
+            chunk_size=CHUNK_BYTES,
+        )
+        self.conn_params.header_timeout = None
+        self._listener = listener
+        self._name = name
+        self._max_connections = max_connections
+        self._listening: list[socket.socket] = []
+        self._is_accepting = False
+        self._is_backing_off = False
+        self._report_after_s = time.monotonic()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept connections from these."""
+        self._listening += sockets
+        self._resume()
+
+    def stop(self) -> None:
+        """Close the listening sockets; connections stay open."""
+        self._pause()
+        for sock in self._listening:
+            sock.close()
+        self._listening.clear()
+
+    def on_close(self, server_conn: object) -> None:
+        """A connection is closed, and leaves room."""
+        super().on_close(server_conn)
+        self._listener.on_close(server_conn)
+        self._resume()
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPT_AT_ONCE):
+            if len(self._connections) >= self._max_connections:
+                self._wait_for_room()
+                return
+            try:
+                accepted, address = listening.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                self._back_off(error)
+                return
+            stream = IOStream(
+                accepted, max_buffer_size=self.max_buffer_size, read_chunk_size=self.read_chunk_size
+            )
+            self.handle_stream(stream, address)
+
+    def _wait_for_room(self) -> None:
+        """Accept nothing until a connection closes; close idle ones."""
+        self._report(
+            "too many connections",
+            advice=f"raise the limit of open files (ulimit -n): N connections need N + {NEEDED}",
+        )
+        self._pause()
+        self._make_room()
+
+    def _back_off(self, error: OSError) -> None:
+        self._report("accept failed", error=error)
+        self._pause()
+        self._is_backing_off = True
+        asyncio.get_running_loop().call_later(BACK_OFF_S, self._retry)
+
+    def _retry(self) -> None:
+        self._is_backing_off = False
+        self._resume()
+
+    def _pause(self) -> None:
+        if self._is_accepting:
+            self._is_accepting = False
+            for sock in self._listening:
+                asyncio.get_running_loop().remove_reader(sock.fileno())
+
+    def _resume(self) -> None:
+        """Accept again, unless there is a reason not to."""
+        is_full = len(self._connections) >= self._max_connections
+        if self._is_accepting or self._is_backing_off or is_full:
+            return
+        self._is_accepting = True
+        for sock in self._listening:
+            asyncio.get_running_loop().add_reader(sock.fileno(), self._accept, sock)
+
+    def watch(self) -> None:
+        """Enforce deadlines. Call this about once a second."""
+        self._listener.close_late()
+        if not self._is_accepting and not self._is_backing_off and self._listening:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        self._listener.connections.make_room(max(1, min(32, self._max_connections // 8)))
+
+    def _report(self, event: str, *, error: OSError | None = None, **fields: object) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._report_after_s:
+            self._report_after_s = now_s + REPORT_EVERY_S
+            logs.event(
+                log,
+                logging.WARNING,
+                event,
+                error=error,
+                listener=self._name,
+                connections=len(self._connections),
+                limit=self._max_connections,
+                **fields,
+            )

@@ -1,0 +1,218 @@
+"""The two webhooks of the public listener: /sms and /sms/status.
+
+They turn domain errors into HTTP statuses, count what happened, and log it. A request that
+is refused gets an empty body. Of a request, the log gets the MessageSid only, and only
+after the signature was checked.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from tornado.routing import Rule
+
+from smsd.errors import (
+    Malformed,
+    Rejected,
+    SignatureMismatch,
+    SignatureMissing,
+    TooLarge,
+    WrongAccount,
+)
+from smsd.exchange.exchange import Answer, Exchange
+from smsd.telemetry import logs
+from smsd.telemetry.metrics import Metrics
+from smsd.twilio.diagnosis import ADVICE
+from smsd.twilio.message import Delivery, Message
+from smsd.web import cookies, pages, refusals
+from smsd.web.gate import Gate
+from smsd.web.listener import Listener, WebhookRequest, WebhookResponse
+from smsd.web.refusals import Refusals
+
+log = logging.getLogger("smsd.http")
+
+STATUS: dict[type[Rejected], int] = {
+    SignatureMissing: 403,
+    SignatureMismatch: 403,
+    WrongAccount: 403,
+    Malformed: 400,
+    TooLarge: 413,
+}
+
+
+class _SignedWebhook:
+    """What both webhooks share: only requests that Twilio signed get through."""
+
+    handler: str
+
+    def __init__(
+        self, gate: Gate, exchange: Exchange, metrics: Metrics, refusals: Refusals
+    ) -> None:
+        self.gate = gate
+        self.exchange = exchange
+        self.metrics = metrics
+        self.refusals = refusals
+
+    async def serve(self, request: WebhookRequest) -> WebhookResponse:
+        """Answer, whatever happens."""
+        try:
+            response = await self._response(request)
+        except Exception as error:  # noqa: BLE001 - a bug of ours: answer Twilio at once, and log it
+            logs.event(log, logging.ERROR, "request failed", handler=self.handler, error=error)
+            response = WebhookResponse(500)
+        self.metrics.took(self.handler, response.status, request.age_s())
+        return response
+
+    def shed(self, request: WebhookRequest) -> WebhookResponse:
+        """Answer 503 at once, so that Twilio uses the fallback URL instead of waiting."""
+        self.metrics.took(self.handler, 503, request.age_s())
+        return WebhookResponse(503)
+
+    async def post(self, request: WebhookRequest) -> WebhookResponse:
+        """Answer a request that Twilio signed, or raise `Rejected`."""
+        raise NotImplementedError
+
+    def kind_of(self, request: WebhookRequest) -> str:
+        """What a signed request is that cannot be served here; a key of `refusals.ADVICE`."""
+        raise NotImplementedError
+
+    async def _response(self, request: WebhookRequest) -> WebhookResponse:
+        signature = _signature(request)
+        if request.method != "POST":
+            query = request.target.partition("?")[2]
+            self.refusals.refuse(refusals.kind_of_method(is_signed=bool(signature), query=query))
+            return WebhookResponse(405, {"Allow": "POST"})
+        try:
+            self._check_signature(request, signature)
+            return await self.post(request)
+        except SignatureMismatch as rejected:
+            self._explain(request)
+            return WebhookResponse(STATUS[type(rejected)])
+        except Malformed:
+            self.refusals.refuse(self.kind_of(request))
+            return WebhookResponse(STATUS[Malformed])
+        except Rejected as rejected:
+            self.refusals.refuse(rejected.reason)
+            return WebhookResponse(STATUS[type(rejected)])
+
+    def _check_signature(self, request: WebhookRequest, signature: str) -> None:
+        key = self.gate.check(
+            request.target,
+            request.body,
+            request.form,
+            signature,
+            request.header("X-Twilio-Webhooks-Signature-Settings"),
+        )
+        self.metrics.signed(key)
+
+    def _explain(self, request: WebhookRequest) -> None:
+        self.refusals.count(SignatureMismatch.reason)
+        cause = self.gate.explain(request.target, request.form, request.headers)
+        self.metrics.mismatches.labels(cause or "unknown").inc()
+        if cause:
+            logs.event(
+                log, logging.WARNING, "signature mismatch", cause=cause, advice=ADVICE[cause]
+            )
+
+
+class MessageWebhook(_SignedWebhook):
+    """POST /sms: takes a message, answers with TwiML and a cookie."""
+
+    handler = "sms"
+
+    async def post(self, request: WebhookRequest) -> WebhookResponse:
+        message = Message.from_params(request.form)
+        self.gate.check_account(message.account_sid)
+        answer = await self.exchange.answer(message, self._cookie(request, message))
+        self._report(message, answer, request.age_s())
+        headers = {"Content-Type": "text/xml; charset=utf-8", "Set-Cookie": answer.set_cookie}
+        return WebhookResponse(200, headers, answer.twiml)
+
+    def kind_of(self, request: WebhookRequest) -> str:
+        return refusals.kind_of_form(request.form, request.media_type)
+
+    def _cookie(self, request: WebhookRequest, message: Message) -> str | None:
+        header = request.header("Cookie", "; ")
+        if not header:
+            return None
+        exchange = self.exchange
+        conversation = exchange.conversation_of(message.account_sid, message.to, message.from_)
+        return cookies.choose(header, exchange.cookies, conversation)
+
+    def _report(self, message: Message, answer: Answer, seconds: float) -> None:
+        self.metrics.answered(answer)
+        if message.channel == "sms":  # Twilio charges by segments only there
+            self.metrics.texted(answer.texts)
+        if message.error_code:
+            self.metrics.fallbacks.labels(message.error_code).inc()
+        if answer.error:
+            logs.event(log, logging.ERROR, "dialogue failed", sid=message.sid, error=answer.error)
+        logs.event(
+            log,
+            logging.INFO,
+            "message",
+            conversation=answer.conversation.hex(),
+            sid=message.sid,
+            outcome=answer.outcome,
+            count=answer.number,
+            ms=round(seconds * 1000, 1),
+        )
+
+
+class StatusWebhook(_SignedWebhook):
+    """POST /sms/status: takes the news about a message that was sent."""
+
+    handler = "status"
+
+    async def post(self, request: WebhookRequest) -> WebhookResponse:
+        if refusals.is_inbound_message(request.form):
+            raise Malformed("an inbound message, not a status callback")
+        delivery = Delivery.from_params(request.form)
+        self.gate.check_account(delivery.account_sid)
+        self.metrics.deliveries.labels(delivery.status, delivery.error_code).inc()
+        logs.event(
+            log,
+            logging.INFO,
+            "delivery",
+            sid=delivery.sid,
+            status=delivery.status,
+            error_code=delivery.error_code,
+        )
+        return WebhookResponse(204)
+
+    def kind_of(self, request: WebhookRequest) -> str:
+        if refusals.is_inbound_message(request.form):
+            return "inbound_message"
+        kind = refusals.kind_of_form(request.form, request.media_type)
+        return "malformed" if kind == "status_callback" else kind
+
+
+def public_listener(
+    gate: Gate,
+    exchange: Exchange,
+    metrics: Metrics,
+    *,
+    prefix: str,
+    refused: Refusals,
+    extra: list[Rule | tuple[Any, ...]],
+    is_ready: Callable[[], bool],
+) -> Listener:
+    """The public listener. `extra` are the development server's pages."""
+    message = MessageWebhook(gate, exchange, metrics, refused)
+    status = StatusWebhook(gate, exchange, metrics, refused)
+    webhooks: dict[str, _SignedWebhook] = {}
+    health: dict[str, pages.Page] = {}
+    for path in (prefix, ""):  # an ingress may strip the prefix or not
+        webhooks |= dict.fromkeys((f"{path}/sms", f"{path}/sms/"), message)
+        webhooks |= dict.fromkeys((f"{path}/sms/status", f"{path}/sms/status/"), status)
+        health[f"{path}/healthz"] = pages.readiness(is_ready)
+    others = pages.application(health, metrics, refused, extra)
+    return Listener(webhooks, others)
+
+
+def _signature(request: WebhookRequest) -> str:
+    """X-Twilio-Signature; once, if a proxy sent the same one twice."""
+    values = request.headers.get_list("X-Twilio-Signature")
+    if len(values) == 1 and "," not in values[0]:
+        return values[0]
+    return ",".join(dict.fromkeys(",".join(values).replace(" ", "").split(",")))
