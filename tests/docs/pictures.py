@@ -37,6 +37,11 @@ def stamp() -> dict[str, str]:
     return {"phone": digest.hexdigest()}
 
 
+def is_current() -> bool:
+    """Whether the pictures of the phone page show its current sources."""
+    return STAMP.exists() and json.loads(STAMP.read_text(encoding="utf-8")) == stamp()
+
+
 def diagrams() -> dict[str, str]:
     """The text of every Mermaid diagram, by the name of its picture."""
     texts = [block.text for page in pages() for block in page.blocks("mermaid")]
@@ -49,13 +54,14 @@ def diagram_name(text: str) -> str:
 
 
 def main() -> None:
-    """Take every picture anew."""
+    """Take every picture that is not current; with `--all`, every picture."""
     PICTURES.mkdir(exist_ok=True)
     _install_mermaid()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         _draw(browser)
-        _photograph(browser)
+        if not is_current() or "--all" in sys.argv:
+            _photograph(browser)
         browser.close()
     STAMP.write_text(json.dumps(stamp(), indent=2) + "\n", encoding="utf-8")
 

@@ -9,8 +9,9 @@ from functools import cached_property
 from smsd.dev.rehearsal import Phone
 from smsd.settings.table import SETTINGS, THANKS, Setting
 from smsd.telemetry.metrics import Metrics
+from smsd.twilio.diagnosis import ADVICE
 
-API_MODULES = ("smsd", "smsd.form", "smsd.testing")
+API_MODULES = ("smsd", "smsd.router", "smsd.form", "smsd.testing")
 """What a bot's author imports. Other modules may change without notice."""
 
 _OPEN_LABELS = {"node", "version"}
@@ -64,6 +65,11 @@ def _label(name: str, values: Iterable[str]) -> str:
     if name in _OPEN_LABELS or not known or len(known) > _MOST_VALUES:
         return f"`{name}`"
     return f"`{name}`: {', '.join(known)}"
+
+
+def causes() -> str:
+    """Every cause of a signature mismatch with the advice that smsd logs."""
+    return _table(("`cause`", "what smsd advises"), ((f"`{k}`", v) for k, v in ADVICE.items()))
 
 
 def api() -> str:
@@ -123,4 +129,4 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(cell or ' ' for cell in line)} |\n" for line in lines)
 
 
-TABLES = {"settings": settings, "metrics": metrics, "api": api}
+TABLES = {"settings": settings, "metrics": metrics, "causes": causes, "api": api}
