@@ -11,7 +11,7 @@ from smsd.settings.table import SETTINGS, THANKS, Setting
 from smsd.telemetry.metrics import Metrics
 from smsd.twilio.diagnosis import ADVICE
 
-API_MODULES = ("smsd", "smsd.router", "smsd.form", "smsd.testing")
+API_MODULES = ("smsd", "smsd.form", "smsd.testing")
 """What a bot's author imports. Other modules may change without notice."""
 
 _OPEN_LABELS = {"node", "version"}
