@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands)
+    _add_new(commands)
     _add_phone(commands)
     _add_doctor(commands)
     _add_keys(commands)
@@ -72,6 +73,19 @@ def _add_serve(commands: _Commands) -> None:
         "--log-format", metavar="FORMAT", help="json, text or pretty (SMSD_LOG_FORMAT)"
     )
     parser.set_defaults(command=_serve)
+
+
+def _add_new(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "new",
+        help="create a project: a dialogue, its tests, a Dockerfile, a kustomization",
+        description="Create a project to start from, in a new folder. Nothing is overwritten.",
+    )
+    parser.add_argument("name", metavar="NAME", help="such as cafe; letters, digits and hyphens")
+    parser.add_argument(
+        "--directory", metavar="DIR", help="where to create it (default: ./NAME)", type=Path
+    )
+    parser.set_defaults(command=_new)
 
 
 def _add_phone(commands: _Commands) -> None:
@@ -158,6 +172,12 @@ def _serve(arguments: argparse.Namespace) -> int:
     }
     environ = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
     return serve.main(environ, dev=arguments.dev)
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    from smsd.commands import new
+
+    return new.main(arguments.name, arguments.directory)
 
 
 def _phone(arguments: argparse.Namespace) -> int:

@@ -38,11 +38,11 @@ log = logging.getLogger("smsd.commands.serve")
 
 def main(environ: Mapping[str, str], *, dev: bool) -> int:
     """Serve until a signal arrives. If it cannot start, print every problem and return 2."""
-    if dev:
-        from smsd.dev import environment
-
-        environ = environment.prepare(environ)
     try:
+        if dev:
+            from smsd.dev import environment
+
+            environ = environment.prepare(environ)
         reloader = Reloader(environ, dev=dev)
     except SettingsError as error:
         problems = *error.problems, *checks.dialogue_problems(environ)

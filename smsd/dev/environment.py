@@ -1,18 +1,26 @@
-"""What `smsd serve --dev` changes before settings are read: the import path, ports, log format.
+"""What `smsd serve --dev` changes before settings are read: import path, dialogue, ports, log format.
 
 Reads and sets no environment variable: it returns another mapping.
 """
 
 import os
+import re
 import socket
 import sys
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
+
+from smsd.errors import SettingsError
 
 DEV_HOST = "127.0.0.1"
 
 
 def prepare(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a development server.
+    """The environment for a development server; SettingsError for a broken pyproject.toml.
+
+    Unless SMSD_DIALOGUE is given, the dialogue is that of the project in the working
+    directory: `[tool.smsd]` in its pyproject.toml.
 
     The working directory comes first on sys.path, so that the dialogue in front of the
     developer wins over an installed copy. Port 0 becomes a real port, because the server
@@ -21,6 +29,10 @@ def prepare(environ: Mapping[str, str]) -> dict[str, str]:
     here = os.getcwd()
     sys.path[:] = [here, *(entry for entry in sys.path if entry not in ("", here))]
     prepared = dict(environ)
+    if not (environ.get("SMSD_DIALOGUE") or environ.get("SMSD_DIALOGUE_FILE")):
+        prepared.update(_project_dialogue(Path("pyproject.toml")))
+    if "SMSD_LOG_FORMAT" not in environ and sys.stderr.isatty():
+        prepared["SMSD_LOG_FORMAT"] = "pretty"
     host = environ.get("SMSD_HOST") or DEV_HOST
     if environ.get("SMSD_PORT") == "0":
         prepared["SMSD_PORT"] = str(_free_port(host))
@@ -30,6 +42,21 @@ def prepare(environ: Mapping[str, str]) -> dict[str, str]:
         if admin_port == port or _is_taken(host, admin_port):
             prepared["SMSD_ADMIN_PORT"] = "0"
     return prepared
+
+
+def _project_dialogue(project: Path) -> dict[str, str]:
+    """The setting that `[tool.smsd] dialogue = "module:callable"` stands for, if it is there."""
+    try:
+        content = tomllib.loads(project.read_text("utf-8"))
+    except OSError:
+        return {}
+    except ValueError as error:  # not UTF-8, or not TOML
+        place = re.search(r"\(at .*\)$", str(error))
+        problem = f"SMSD_DIALOGUE: {project} is not valid TOML {place[0] if place else ''}".rstrip()
+        raise SettingsError(problem) from None
+    section = content.get("tool", {}).get("smsd", {})
+    dialogue = section.get("dialogue") if isinstance(section, dict) else None
+    return {"SMSD_DIALOGUE": str(dialogue)} if dialogue else {}
 
 
 def _free_port(host: str) -> int:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def smsd(
 def test_help_names_every_command() -> None:
     done = smsd("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for command in ("serve", "phone", "doctor", "keys"):
+    for command in ("serve", "new", "phone", "doctor", "keys"):
         assert re.search(rf"^ +{command} ", done.stdout, re.MULTILINE)
 
 
@@ -58,6 +58,7 @@ def test_help_names_every_command() -> None:
     [
         ("serve", ["--dev", "--host", "--port", "--admin-port", "--log-format"]),
         ("phone", ["URL", "--send"]),
+        ("new", ["NAME", "--directory"]),
         ("doctor", ["Exit 1"]),
         ("keys", ["--kubernetes", "--token-file", "--output"]),
     ],
@@ -91,6 +92,7 @@ def test_installed_script_and_module_are_the_same() -> None:
         ["fly"],
         ["serve", "--fly"],
         ["phone"],
+        ["new"],
         ["keys", "--token", "x"],
         ["keys", "--name", "x"],
         ["keys", "--namespace", "x"],
@@ -260,7 +262,10 @@ def test_serve_warns_of_what_is_likely_a_mistake() -> None:
 
 def listening(pid: int) -> set[tuple[str, int]]:
     """Every address this process listens on, as the kernel knows it."""
-    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    links = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # a connection closed between listing and reading
+            links.append(os.readlink(link))
     inodes = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
     found = set()
     for table in ("tcp", "tcp6"):

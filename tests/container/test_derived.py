@@ -3,7 +3,9 @@
 import shutil
 from pathlib import Path
 
+from smsd.commands.new import create
 from smsd.simulator import BlockingClient
+from smsd.version import VERSION
 
 from .podman import (
     CHECKOUT,
@@ -47,3 +49,20 @@ def test_derived_image_serves_the_dialogue_of_the_tutorial(image: str, tmp_path:
         assert "No module named 'nowhere_at_all'" in refused.stdout + refused.stderr
     finally:
         podman("rmi", "--force", "cafe", "localhost/smsd:latest", check=False)
+
+
+def test_project_made_by_smsd_new_builds_on_the_image_and_answers(
+    image: str, tmp_path: Path
+) -> None:
+    project = tmp_path / "cafe"
+    create("cafe", project)
+    podman("tag", image, f"localhost/smsd:{VERSION}")
+    try:
+        podman(*BUILD, "--tag", "cafe", project)
+        with container("cafe", options=HARDENED, environ=SETTINGS) as started:
+            wait_until(started.is_ready, "cafe is ready")
+            phone = BlockingClient(f"{PUBLIC_URL}/sms", token=TOKEN, connect_to=started.address)
+            assert phone.text("hi").text == "Hello! What is your name?"
+            assert phone.text("Ada").text == "Nice to meet you, Ada."
+    finally:
+        podman("rmi", "--force", "cafe", f"localhost/smsd:{VERSION}", check=False)

@@ -170,6 +170,28 @@ def test_ports_are_made_real_on_either_family(host: str) -> None:
     assert environment.prepare({"SMSD_ADMIN_PORT": free})["SMSD_ADMIN_PORT"] == free
 
 
+def test_the_dialogue_of_the_project_runs_unless_another_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = tmp_path / "pyproject.toml"
+    assert "SMSD_DIALOGUE" not in environment.prepare({})
+    project.write_text('[tool.smsd]\ndialogue = "mine:reply"\n')
+    assert environment.prepare({})["SMSD_DIALOGUE"] == "mine:reply"
+    assert environment.prepare({"SMSD_DIALOGUE": "other:f"})["SMSD_DIALOGUE"] == "other:f"
+    assert "SMSD_DIALOGUE" not in environment.prepare({"SMSD_DIALOGUE_FILE": "/run/dialogue"})
+    for harmless in ("[project]\nname = 'x'\n", "[tool]\nsmsd = 'x'\n", "[tool.smsd]\n"):
+        project.write_text(harmless)
+        assert "SMSD_DIALOGUE" not in environment.prepare({})
+
+
+@pytest.mark.parametrize("content", [b"[tool.smsd", b"\xff\xfe"])
+def test_a_project_file_that_is_broken_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "pyproject.toml").write_bytes(content)
+    said = in_folder(tmp_path, "serve", "--dev")
+    assert said.startswith("smsd: SMSD_DIALOGUE: pyproject.toml is not valid TOML")
+
+
 def test_a_traceback_begins_where_the_authors_code_does() -> None:
     error = LookupError("gone")
     error.__cause__ = ValueError("cause")
