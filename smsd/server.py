@@ -171,10 +171,10 @@ class Server:
             if settings is not None:
                 await self.service.apply(settings)
         except SettingsError as error:
-            self.service.metrics.reloads.labels("refused").inc()
+            self.service.metrics.reloaded(accepted=False)
             logs.event(log, logging.ERROR, "reload refused", problems=list(error.problems))
             return
-        self.service.metrics.reloads.labels("ok").inc()
+        self.service.metrics.reloaded(accepted=True)
         logs.event(
             log, logging.INFO, "reloaded", restart_needed=list(self._reloader.restart_needed)
         )

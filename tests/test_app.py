@@ -305,10 +305,12 @@ def test_people_change_with_their_file_and_a_broken_one_changes_nothing(tmp_path
         wait_for(lambda: reloads(server, "refused") == 1, "the broken version to be refused")
         assert b"Rey has" in wire.post(server.address, wire.message(From=REY)).body
         assert '"event":"reload refused","problems":["SMSD_PEOPLE:' in server.log()
+        assert server.metric("smsd_last_reload_successful") == 0
         mounted.write(SMSD_PEOPLE=f'"{REY}" = "Ben"\n')
         wait_for(lambda: reloads(server, "ok") == 1, "the good version to be taken")
         assert b"Ben has" in wire.post(server.address, wire.message(From=REY)).body
         assert (reloads(server, "ok"), reloads(server, "refused")) == (1, 1)
+        assert server.metric("smsd_last_reload_successful") == 1
 
 
 def test_what_needs_a_restart_is_named_and_waits_for_it(tmp_path: Path) -> None:

@@ -166,6 +166,11 @@ class Metrics:
             "fallbacks", "Messages at the fallback URL.", error_code=_FALLBACKS
         )
         self.reloads = self._counter("reloads", "Settings read again.", result=("ok", "refused"))
+        self.last_reload_gauge = self._gauge(
+            "last_reload_successful",
+            "1 if the files on disk are the settings in force, 0 while smsd refuses them.",
+        )
+        self.last_reload_gauge.set(1)  # smsd does not start with a broken file
         self.store_conflicts = self._counter(
             "store_conflicts", "Records written by another hand between read and write."
         )
@@ -274,6 +279,11 @@ class Metrics:
         for text in texts:
             counted = segments(text)
             self._segments[counted.encoding].inc(counted.count)
+
+    def reloaded(self, *, accepted: bool) -> None:
+        """Count one reload of the settings, and remember whether the files were accepted."""
+        self.reloads.labels("ok" if accepted else "refused").inc()
+        self.last_reload_gauge.set(accepted)
 
     def signed(self, key: str) -> None:
         """One good signature."""

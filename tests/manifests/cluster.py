@@ -19,12 +19,16 @@ SETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "production-monitoring": (".", ("monitoring",)),
     "production-gateway-api": (".", ("gateway-api",)),
     "production-everything": (".", ("monitoring", "gateway-api")),
+    "production-gke": (".", ("gke", "monitoring")),
+    "production-eks-alb": (".", ("eks-alb", "monitoring")),
+    "production-dual-stack": (".", ("dual-stack", "monitoring")),
+    "production-eks-alb-dual-stack": (".", ("eks-alb", "dual-stack")),
     "local": ("overlays/local", ()),
     "local-monitoring": ("overlays/local", ("monitoring",)),
 }
-"""Every combination that is supported: its name, the kustomization it stands on, the components added."""
+"""Every supported combination: its name, the kustomization it builds on, the components added."""
 
-CUSTOM_KINDS = {"PodMonitor", "PrometheusRule", "HTTPRoute"}
+CUSTOM_KINDS = {"PodMonitor", "PrometheusRule", "HTTPRoute", "BackendConfig"}
 """Kinds that need a CRD: only components may have them."""
 
 
@@ -33,7 +37,7 @@ def text(name: str) -> str:
     """A set of `SETS` as one stream of YAML."""
     base, components = SETS[name]
     if not components:
-        return _kustomize(K8S / base)
+        return kustomize(K8S / base)
     with tempfile.TemporaryDirectory() as folder:
         here = os.path.relpath(K8S, os.path.realpath(folder))
         kustomization = {
@@ -41,10 +45,11 @@ def text(name: str) -> str:
             "components": [f"{here}/components/{component}" for component in components],
         }
         Path(folder, "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-        return _kustomize(Path(folder))
+        return kustomize(Path(folder))
 
 
-def _kustomize(folder: Path) -> str:
+def kustomize(folder: Path) -> str:
+    """What `kubectl apply -k` would send."""
     done = subprocess.run(
         ["kubectl", "kustomize", folder], check=False, capture_output=True, text=True, timeout=60
     )

@@ -142,7 +142,10 @@ def test_the_ingress_serves_the_webhook_alone_by_tls_under_the_public_host() -> 
 @pytest.mark.parametrize("name", ["production", "local"])
 def test_the_ingress_redirects_nothing_and_injects_no_snippet(name: str) -> None:
     annotations = one(name, "Ingress", "smsd")["metadata"]["annotations"]
-    assert annotations == {"nginx.ingress.kubernetes.io/ssl-redirect": "false"}
+    assert annotations == {
+        "nginx.ingress.kubernetes.io/ssl-redirect": "false",
+        "nginx.ingress.kubernetes.io/proxy-read-timeout": "30",
+    }
 
 
 def test_the_host_is_written_once(tmp_path: Path) -> None:
@@ -160,6 +163,18 @@ def test_the_host_is_written_once(tmp_path: Path) -> None:
         == ingress["spec"]["tls"][0]["hosts"][0]
         == "texts.example.org"
     )
+
+
+def test_an_update_of_memcached_waits_between_nodes() -> None:
+    """Under Parallel only readiness makes an update wait; minReadySeconds is ignored."""
+    spec = one(PRODUCTION, "StatefulSet", "memcached")["spec"]
+    assert spec["podManagementPolicy"] == "Parallel"
+    assert spec.get("updateStrategy", {}).get("type", "RollingUpdate") == "RollingUpdate"
+    assert "minReadySeconds" not in spec
+    probe = container(PRODUCTION, "memcached", "memcached")["readinessProbe"]
+    assert probe["initialDelaySeconds"] >= 20
+    service = one(PRODUCTION, "Service", "memcached")["spec"]
+    assert service["publishNotReadyAddresses"] is True, "smsd must reach the node meanwhile"
 
 
 def test_memcached_fits_its_memory_limit() -> None:

@@ -1,4 +1,4 @@
-"""Who may talk to whom: the NetworkPolicies, evaluated as a cluster would, for pairs of pods and ports."""
+"""The NetworkPolicies, evaluated as a cluster does, for pairs of pods and ports."""
 
 from typing import Any, NamedTuple
 
@@ -27,6 +27,10 @@ INGRESS = Pod("ingress-nginx", {"app.kubernetes.io/name": "ingress-nginx"}, {})
 STRANGER = Pod("default", {"app": "stranger"}, {})
 NEIGHBOUR = Pod("smsd", {"app": "stranger"}, {})
 DNS = Pod("kube-system", {"k8s-app": "kube-dns"}, {})
+NODE = Pod("no pod's", {}, {})
+"""An address that is no pod's: a NodeLocal DNSCache or a load balancer."""
+
+OPENSHIFT_DNS = Pod("openshift-dns", {"dns.operator.openshift.io/daemonset-dns": "default"}, {})
 
 
 def selects(selector: dict[str, Any] | None, labels: dict[str, str]) -> bool:
@@ -46,7 +50,7 @@ def is_peer(peer: dict[str, Any], pod: Pod, own_namespace: str) -> bool:
 
 
 def open_ports(name: str, direction: str, mine: Pod, other: Pod, target: Pod, port: int) -> bool:
-    """Whether one side's policies let it through; a pod that no policy selects is open to everything."""
+    """Whether one side's policies allow it. A pod that no policy selects is open to everything."""
     key, peers = ("ingress", "from") if direction == "Ingress" else ("egress", "to")
     policies: list[Manifest] = [
         m["spec"]
@@ -87,7 +91,13 @@ def may(name: str, source: Pod, target: Pod, port: int) -> bool:
         pytest.param(PROMETHEUS, MEMCACHED, 11211, False, id="Prometheus reads no records"),
         pytest.param(SMSD, MEMCACHED, 11211, True, id="smsd reaches its store"),
         pytest.param(SMSD, MEMCACHED, 9150, False, id="and nothing else there"),
-        pytest.param(SMSD, DNS, 53, True, id="smsd asks the DNS"),
+        pytest.param(SMSD, DNS, 53, True, id="smsd asks the cluster's resolver"),
+        pytest.param(SMSD, NODE, 53, True, id="smsd asks a NodeLocal DNSCache"),
+        pytest.param(SMSD, OPENSHIFT_DNS, 5353, True, id="smsd asks OpenShift's resolver"),
+        pytest.param(SMSD, STRANGER, 5353, False, id="that port is open to the resolver alone"),
+        pytest.param(MEMCACHED, NODE, 53, False, id="memcached asks nobody"),
+        pytest.param(NODE, SMSD, 8080, True, id="a load balancer reaches the webhook"),
+        pytest.param(NODE, SMSD, 9090, False, id="and not the admin port"),
         pytest.param(SMSD, STRANGER, 443, False, id="smsd calls nobody else"),
         pytest.param(STRANGER, MEMCACHED, 11211, False, id="nobody else reaches the store"),
         pytest.param(NEIGHBOUR, MEMCACHED, 11211, False, id="nor does a pod of the same namespace"),

@@ -1,6 +1,7 @@
 """Manifests and settings agree: names are known, nothing required is missing, smsd starts with the values."""
 
 import base64
+import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from smsd.errors import SettingsError
+from smsd.server import FINISH_S, IDLE_GRACE_S
 from smsd.settings import table as settings
 from smsd.settings.table import SETTINGS
 
-from .cluster import config_map, container, one, pods
+from .cluster import K8S, config_map, container, one, pods
 
-SETS = ["production", "local"]
+SETS = ["production", "production-gke", "production-eks-alb", "local"]
 SECRETS = {
     "TWILIO_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
     "TWILIO_AUTH_TOKEN_SECONDARY": "",
@@ -41,7 +43,7 @@ def mounts(name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
 
 
 def secrets_of(name: str) -> dict[str, str]:
-    if name == "production":
+    if name.startswith("production"):
         return SECRETS
     return {
         key: base64.b64decode(value).decode()
@@ -118,12 +120,22 @@ def test_ports_are_those_of_the_settings(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_grace_period_outlasts_drain_and_longest_answer(name: str, tmp_path: Path) -> None:
-    loaded = settings.load(in_folder(name, tmp_path))
-    twilio_waits_s = 15
-    longest_answer_s = max(twilio_waits_s, loaded.dialogue_timeout_s + 4 * loaded.store_timeout_s)
+def test_the_grace_period_outlasts_the_drain(name: str, tmp_path: Path) -> None:
+    """The dialogue's time-out does not count: another replica takes over what still runs."""
+    drain_delay_s = settings.load(in_folder(name, tmp_path)).drain_delay_s
+    to_spare_s = 10  # merging the overlay, closing connections
     grace_s = pods(name)["smsd"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace_s > loaded.drain_delay_s + longest_answer_s
+    assert grace_s >= drain_delay_s + IDLE_GRACE_S + FINISH_S + to_spare_s
+
+
+def test_the_commented_settings_are_the_defaults() -> None:
+    """settings.env shows what can be changed; uncommenting a line changes nothing but examples."""
+    lines = (K8S / "settings.env").read_text().splitlines()
+    shown = dict(line[1:].split("=", 1) for line in lines if re.match(r"#[A-Z_]+=", line))
+    defaults = {s.name: s.default for s in SETTINGS}
+    examples = {"TWILIO_ACCOUNT_SID", "SMSD_DIALOGUE", "SMSD_ONE_MOMENT"}
+    assert examples < shown.keys() <= defaults.keys()
+    assert {n: v for n, v in shown.items() if n not in examples and v != defaults[n]} == {}
 
 
 def test_the_secret_of_production_is_not_in_the_repository() -> None:

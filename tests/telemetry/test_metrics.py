@@ -54,11 +54,12 @@ KNOWN = {
 }
 """Values known beforehand that the table does not write out."""
 
-ALWAYS_ONE = {"smsd_build_info", "smsd_store_up"}
+ALWAYS_ONE = {"smsd_build_info", "smsd_store_up", "smsd_last_reload_successful"}
 NOT_DOCUMENTED = {
     "smsd_store_dropped_total",
     "smsd_reply_segments_total",
     "smsd_dialogues_abandoned",
+    "smsd_last_reload_successful",
 }
 
 
