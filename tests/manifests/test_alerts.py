@@ -126,7 +126,7 @@ def test_the_runbook_is_a_heading_of_the_operators_page(alert: str) -> None:
     headings = re.findall(r"^#+ +(.+?) *$", text, re.MULTILINE)
     anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
     url, _, anchor = ALERTS[alert]["annotations"]["runbook_url"].partition("#")
-    assert url == RULE["metadata"]["annotations"]["smsd/runbook"]
+    assert url == RULE["metadata"]["annotations"]["runbook/address"]
     assert anchor == alert.lower()
     assert anchors.count(anchor) == 1
 

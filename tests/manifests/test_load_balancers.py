@@ -59,8 +59,14 @@ def test_the_longest_wait_is_that_of_the_settings() -> None:
 
 def test_gke_probes_healthz_on_the_public_port() -> None:
     check = backend_config()["healthCheck"]
-    ports = {p["name"]: p["containerPort"] for p in container("production-gke", "smsd", "smsd")["ports"]}
-    assert (check["type"], check["requestPath"], check["port"]) == ("HTTP", "/healthz", ports["http"])
+    ports = {
+        p["name"]: p["containerPort"] for p in container("production-gke", "smsd", "smsd")["ports"]
+    }
+    assert (check["type"], check["requestPath"], check["port"]) == (
+        "HTTP",
+        "/healthz",
+        ports["http"],
+    )
     service = annotations("production-gke", "Service")
     assert json.loads(service["cloud.google.com/backend-config"]) == {"ports": {"http": "smsd"}}
     assert json.loads(service["cloud.google.com/neg"]) == {"ingress": True}
@@ -78,7 +84,9 @@ def test_the_alb_probes_healthz_on_the_public_port() -> None:
 def test_load_balancers_redirect_nothing(name: str) -> None:
     """Twilio does not follow a redirect of its POST."""
     found = annotations(name, "Ingress")
-    redirects = {key for key in found if "redirect" in key} - {"nginx.ingress.kubernetes.io/ssl-redirect"}
+    redirects = {key for key in found if "redirect" in key} - {
+        "nginx.ingress.kubernetes.io/ssl-redirect"
+    }
     assert redirects == set()
 
 
