@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from smsd.commands.new import create
-from tests.manifests.cluster import Manifest, _kustomize
+from tests.manifests.cluster import Manifest, kustomize
 
 
 def test_it_renders_with_its_own_image_dialogue_and_host(tmp_path: Path) -> None:
@@ -13,7 +13,7 @@ def test_it_renders_with_its_own_image_dialogue_and_host(tmp_path: Path) -> None
     deploy = tmp_path / "pizza-bot" / "deploy"
     settings = deploy / "settings.env"
     settings.write_text(settings.read_text().replace("sms.example.com", "pizza.example.org"))
-    rendered: list[Manifest] = list(yaml.safe_load_all(_kustomize(deploy)))
+    rendered: list[Manifest] = list(yaml.safe_load_all(kustomize(deploy)))
 
     def found(kind: str) -> list[Manifest]:
         return [each for each in rendered if each["kind"] == kind]
