@@ -1,44 +1,43 @@
-"""What a dialogue answers, within Twilio's limits, and the TwiML it becomes.
+"""What a dialogue replies, within Twilio's limits.
 
-No network, no clock, no environment. Everything is checked when a `Reply` is made, so that a mistake shows
-in the dialogue that made it. TwiML is written by hand: an XML library would let characters through that no
-XML parser accepts, and Twilio then answers nothing at all (error 12100).
+No network, no clock, no environment. Must not let a reply through that Twilio would refuse:
+everything is checked when a `Reply` is made, so that a mistake shows in the dialogue that
+made it.
 
-Limits: twilio.com/docs/messaging/twiml, errors 11750 (size), 14109 (messages), 21617 (characters).
+Limits: twilio.com/docs/messaging/twiml, errors 11750 (size), 14109 (messages), 21617
+(characters).
 """
 
-import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from urllib.parse import urlsplit
+from typing import Any
 
 from smsd.errors import ReplyError
+from smsd.twilio import messaging_response
+from smsd.twilio.markup import HEAD, Part, Redirect, document, is_http_url, twiml_of, verbs
+from smsd.twilio.splitting import MOST_CHARACTERS, split_text
+
+__all__ = ["MOST_CHARACTERS", "SILENCE", "Reply", "document", "to_reply", "verbs"]
 
 MOST_MESSAGES = 10
 MOST_MEDIA = 10
-MOST_CHARACTERS = 1600
-"""In a message, counted in UTF-16 units: whoever counts in code points counts fewer."""
+"""In one message."""
 MOST_BYTES = 64_000
 """Of TwiML. Twilio says 64 kB: the smaller of its two meanings."""
 
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_HEAD = '<?xml version="1.0" encoding="UTF-8"?><Response>'
-_HEAD_BYTES = _HEAD.encode()
-_TAIL = b"</Response>"
-_EMPTY = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
-_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
-
-_ZWJ = "\u200d"
-_LONGEST_CLUSTER = 64
-
 
 class Reply:
-    """One or more texts, and media that go with the first: `Reply("Here it is", media=["https://…/a.png"])`.
+    """One or more texts, and media that go with the first.
 
-    `messages` are the texts as they are sent: without characters that XML cannot carry, blank ones dropped,
-    longer ones than 1,600 characters split at word boundaries, or refused with `split=False`.
-    Raises `ReplyError` beyond Twilio's limits. A reply is immutable.
+    texts  each becomes a message. Characters that XML cannot carry and blank texts are
+           dropped; a text of more than 1,600 characters is split at word boundaries
+    media  the http or https URL of a picture or another file, or several of them
+    split  False refuses a text of more than 1,600 characters instead of splitting it
+
+    Raises `smsd.errors.ReplyError` beyond Twilio's limits: 10 messages, 10 media, 64 kB of
+    TwiML; and for media without a URL. A reply is immutable, and can be compared.
+
+    Its attribute `messages` has the texts as they are sent, `media` the URLs.
 
     >>> Reply("Here it is", "And more", media="https://example.com/a.png").messages
     ('Here it is', 'And more')
@@ -49,33 +48,45 @@ class Reply:
     smsd.errors.ReplyError: a text of more than 1600 characters, and split=False
     """
 
-    __slots__ = ("media", "messages", "twiml")
+    __slots__ = ("media", "messages", "texts", "twiml")
 
     messages: tuple[str, ...]
     media: tuple[str, ...]
+    texts: tuple[str, ...]
+    """The messages that travel as SMS: those without media."""
     twiml: bytes
 
     def __init__(self, *texts: str, media: str | Sequence[str] = (), split: bool = True) -> None:
-        parts = (part for text in texts for part in _parts(text, split))
-        messages = tuple(islice(parts, MOST_MESSAGES + 1))
+        pieces = (piece for text in texts for piece in split_text(text, may_split=split))
+        messages = tuple(islice(pieces, MOST_MESSAGES + 1))
         links = (media,) if isinstance(media, str) else tuple(media)
-        if len(messages) > MOST_MESSAGES:
+        if links:
+            first, *others = messages or ("",)
+            self._set([Part(first, links), *map(Part, others)])
+        else:
+            self._set([*map(Part, messages)])
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[Part], redirect: Redirect | None = None) -> "Reply":
+        """A reply of any messages. For smsd itself; raises ReplyError as `Reply` does."""
+        reply = cls.__new__(cls)
+        reply._set(parts, redirect)  # noqa: SLF001 - its own
+        return reply
+
+    def _set(self, parts: Sequence[Part], redirect: Redirect | None = None) -> None:
+        if len(parts) > MOST_MESSAGES:
             raise ReplyError(f"more than {MOST_MESSAGES} messages, the most that Twilio sends")
-        if len(links) > MOST_MEDIA:
-            raise ReplyError(f"{len(links)} media; Twilio sends at most {MOST_MEDIA}")
-        for link in links:
-            _check_link(link)
-        twiml = _twiml(messages, links)
+        for part in parts:
+            if part.media:
+                _check_media(part.media)
+        twiml = twiml_of(parts, redirect)
         if len(twiml) > MOST_BYTES:
             raise ReplyError(f"{len(twiml)} bytes of TwiML; Twilio reads at most {MOST_BYTES}")
-        object.__setattr__(self, "messages", messages)
-        object.__setattr__(self, "media", links)
-        object.__setattr__(self, "twiml", twiml)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The messages that travel as SMS: all, or all but the first if media go with it."""
-        return self.messages[1:] if self.media else self.messages
+        set_ = object.__setattr__
+        set_(self, "messages", tuple([part.text for part in parts if part.text]))
+        set_(self, "media", tuple([link for part in parts for link in part.media]))
+        set_(self, "texts", tuple([part.text for part in parts if not part.media]))
+        set_(self, "twiml", twiml)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a Reply is immutable")
@@ -93,110 +104,32 @@ class Reply:
         return f"<Reply: {len(self.messages)} messages, {len(self.media)} media>"
 
 
-def to_reply(said: Reply | str | None) -> Reply:
-    """What a dialogue returned, as a `Reply`; None is one without messages. Raises `ReplyError`."""
-    if said is None:
-        return SILENCE
-    if isinstance(said, str):
-        return Reply(said)
-    if not isinstance(said, Reply):
-        raise ReplyError(f"a dialogue returns Reply, str or None, not {type(said).__name__}")
-    return said
+def to_reply(returned: Any) -> Reply:
+    """What a dialogue returned, as a `Reply`.
 
+    returned  a Reply, a str, None for no reply, or a MessagingResponse of Twilio's SDK
 
-def verbs(twiml: bytes) -> bytes:
-    """What stands inside `<Response>`: the part worth keeping of a document that a `Reply` made."""
-    return b"" if twiml == _EMPTY else twiml[len(_HEAD) : -len(_TAIL)]
-
-
-def document(verbs: bytes) -> bytes:
-    """The document around `verbs`, byte for byte as it was."""
-    return b"%b%b%b" % (_HEAD_BYTES, verbs, _TAIL) if verbs else _EMPTY
-
-
-def _twiml(messages: Sequence[str], media: Sequence[str]) -> bytes:
-    if not messages and not media:
-        return _EMPTY
-    first, *others = messages or ("",)
-    if media:
-        body = f"<Body>{_escape(first)}</Body>" if first else ""
-        content = body + "".join(f"<Media>{_escape(link)}</Media>" for link in media)
-    else:
-        content = _escape(first)
-    rest = "".join(f"<Message>{_escape(text)}</Message>" for text in others)
-    return f"{_HEAD}<Message>{content}</Message>{rest}</Response>".encode()
-
-
-def _escape(text: str) -> str:
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return text.replace("\r", "&#13;")  # a parser reads a bare one as \n
-
-
-def _check_link(link: str) -> None:
-    try:
-        parts = urlsplit(link)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and link.isprintable()
-    except (ValueError, TypeError, AttributeError):
-        good = False
-    if not good or _NOT_IN_URL.search(link):
-        raise ReplyError("media: not the http or https URL of a file")
-
-
-def _parts(text: str, split: bool) -> Iterator[str]:
-    """The messages that `text` becomes: none if it is blank, several if it is too long for one."""
-    if not isinstance(text, str):
-        raise ReplyError(f"a text is a str, not {type(text).__name__}")
-    if not text.isprintable():  # what is printable is XML, and most texts are
-        text = _NOT_XML.sub("", text)
-    if _fits(text):
-        if text.strip():
-            yield text
-        return
-    if not split:
-        raise ReplyError(f"a text of more than {MOST_CHARACTERS} characters, and split=False")
-    rest = text.strip()
-    while not _fits(rest):
-        cut = _cut(rest)
-        yield rest[:cut].rstrip()
-        rest = rest[cut:].lstrip()
-    if rest:
-        yield rest
-
-
-def _fits(text: str) -> bool:
-    if len(text) > MOST_CHARACTERS or text.isascii():
-        return len(text) <= MOST_CHARACTERS
-    return len(text.encode("utf-16-le")) <= 2 * MOST_CHARACTERS
-
-
-def _cut(text: str) -> int:
-    """Where to end the first message of a text that does not fit into one: at the last blank, else between
-    graphemes.
+    Raises ReplyError for anything else, and for what Twilio would refuse.
     """
-    units = text[:MOST_CHARACTERS].encode("utf-16-le")[: 2 * MOST_CHARACTERS]
-    head = units.decode("utf-16-le", "ignore")  # drops half a pair at the end
-    if text[len(head)].isspace():
-        return len(head)
-    last_word = head.split()[-1]
-    if len(last_word) < len(head):
-        return head.rindex(last_word)
-    for cut in range(len(head), len(head) - _LONGEST_CLUSTER, -1):
-        if not _joined(text, cut):
-            return cut
-    return len(head)
+    if returned is None:
+        return SILENCE
+    if isinstance(returned, str):
+        if returned.startswith(HEAD):  # a reply that quotes its sender must not become TwiML
+            raise ReplyError("a text that is TwiML; return the MessagingResponse, not str() of it")
+        return Reply(returned)
+    if isinstance(returned, Reply):
+        return returned
+    if messaging_response.is_twiml(returned):
+        return Reply.of_parts(*messaging_response.read(returned))
+    kinds = "Reply, str, None or MessagingResponse"
+    raise ReplyError(f"a dialogue returns {kinds}, not {type(returned).__name__}")
 
 
-def _joined(text: str, cut: int) -> bool:
-    """Whether the characters on both sides of `cut` are one to the eye: accents, emoji sequences, flags."""
-    before, after = text[cut - 1], text[cut]
-    if _ZWJ in (before, after) or unicodedata.category(after)[0] == "M":
-        return True
-    if (
-        "\U0001f3fb" <= after <= "\U0001f3ff" or "\U000e0020" <= after <= "\U000e007f"
-    ):  # skin tone, tag
-        return True
-    flags = re.search("[\U0001f1e6-\U0001f1ff]*$", text[max(0, cut - _LONGEST_CLUSTER) : cut])
-    return "\U0001f1e6" <= after <= "\U0001f1ff" and flags is not None and len(flags[0]) % 2 == 1
+def _check_media(links: Sequence[str]) -> None:
+    if len(links) > MOST_MEDIA:
+        raise ReplyError(f"{len(links)} media; Twilio sends at most {MOST_MEDIA}")
+    if not all(map(is_http_url, links)):
+        raise ReplyError("media: not the http or https URL of a file")
 
 
 SILENCE = Reply()
