@@ -1,12 +1,12 @@
-"""The tables of the documentation that are made from the code: settings, metrics, public names."""
+"""The parts of the documentation that are made from the code: settings, metrics, public names."""
 
 import importlib
 import inspect
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-from smsd.dev.rehearsal import Phone
 from smsd.settings.table import SETTINGS, THANKS, Setting
 from smsd.telemetry.metrics import Metrics
 from smsd.twilio.diagnosis import ADVICE
@@ -18,6 +18,9 @@ _OPEN_LABELS = {"node", "version"}
 """Labels whose values depend on the installation."""
 
 _MOST_VALUES = 20
+_RECEIVERS = ("self", "cls")
+_MODULE = re.compile(r"~|\b(?:[a-z_]+\.)+(?=[A-Z])")
+_QUOTED_ANNOTATION = re.compile(r"(: |-> )'([^']*)'")
 _DESCRIPTORS = (property, cached_property, staticmethod, classmethod)
 
 
@@ -84,10 +87,49 @@ def _api_rows() -> Iterator[tuple[str, str]]:
             value = getattr(module, name)
             full = f"{module_name}.{name}"
             yield f"`{full}`", _summary(value)
-            owner = Phone if full == "smsd.testing.phone" else value
-            if inspect.isclass(owner):
-                for member in members(owner):
-                    yield f"`{name}.{member}`", _summary(inspect.getattr_static(owner, member))
+            if inspect.isclass(value):
+                for member in members(value):
+                    yield f"`{name}.{member}`", _summary(inspect.getattr_static(value, member))
+
+
+def reference() -> str:
+    """Every public name with its signature and its whole docstring."""
+    return "\n".join(_reference_lines())
+
+
+def _reference_lines() -> Iterator[str]:
+    for module_name in API_MODULES:
+        module = importlib.import_module(module_name)
+        for name in public_names(module_name):
+            full = f"{module_name}.{name}"
+            value = getattr(module, name)
+            yield f"\n### {full}\n\n```text"
+            yield _described(name, value)
+            if inspect.isclass(value):
+                for member in members(value):
+                    yield "\n" + _described(member, inspect.getattr_static(value, member))
+            yield "```"
+
+
+def _described(name: str, value: object) -> str:
+    if isinstance(value, staticmethod | classmethod):
+        value = value.__func__
+    doc = textwrap.indent(inspect.getdoc(value) or "", "    ")
+    return f"{name}{_signature(value)}\n{doc}".rstrip()
+
+
+def _signature(value: object) -> str:
+    if not callable(value) or isinstance(value, cached_property):
+        return ""
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return ""
+    parameters = [each for each in signature.parameters.values() if each.name not in _RECEIVERS]
+    returned = signature.empty if inspect.isclass(value) else signature.return_annotation
+    text = str(signature.replace(parameters=parameters, return_annotation=returned))
+    text = re.sub(r"<function (\w+) at 0x\w+>", r"\1", text)
+    return _MODULE.sub("", _QUOTED_ANNOTATION.sub(r"\1\2", text))
 
 
 def public_names(module_name: str) -> list[str]:
@@ -129,4 +171,10 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(cell or ' ' for cell in line)} |\n" for line in lines)
 
 
-TABLES = {"settings": settings, "metrics": metrics, "causes": causes, "api": api}
+TABLES = {
+    "settings": settings,
+    "metrics": metrics,
+    "causes": causes,
+    "api": api,
+    "reference": reference,
+}

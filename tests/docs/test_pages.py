@@ -83,7 +83,7 @@ def test_named_tests_exist() -> None:
 def test_endpoint_tables_name_every_endpoint() -> None:
     table = page("docs/twilio.md").section("Endpoints")
     assert set(re.findall(r"^\| `(?:[A-Z]+ )?(/[\w/]+)`", table, re.MULTILINE)) == {
-        "/sms", "/sms/status", "/phone", "/metrics", "/livez", "/readyz", "/status"
+        "/sms", "/sms/status", "/healthz", "/phone", "/metrics", "/livez", "/readyz", "/status"
     }  # fmt: skip
 
 
