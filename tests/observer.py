@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Told:
-    """`errors`: (node, kind) to how often; `up`: node to its last word."""
+    """`errors`: (node, kind) to how often; `up`: node to its last word; `outages`: node, kind,
+    and how long it was down, None at the beginning.
+    """
 
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)
     up: dict[str, bool] = field(default_factory=dict)
+    outages: list[tuple[str, str, float | None]] = field(default_factory=list)
     conflicts: int = 0
     pending: int = 0
     merged: int = 0
@@ -19,8 +22,13 @@ class Told:
     def store_error(self, node: str, kind: str) -> None:
         self.errors[node, kind] += 1
 
-    def store_up(self, node: str, *, up: bool) -> None:
-        self.up[node] = up
+    def store_node_down(self, node: str, kind: str) -> None:
+        self.up[node] = False
+        self.outages.append((node, kind, None))
+
+    def store_node_up(self, node: str, kind: str, down_s: float) -> None:
+        self.up[node] = True
+        self.outages.append((node, kind, down_s))
 
     def store_took(self, operation: str, seconds: float) -> None:
         assert seconds >= 0

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -54,12 +55,23 @@ def free_port() -> int:
 
 
 class Memcached:
-    """One memcached process on a port of its own, which it keeps over restarts."""
+    """One memcached process on a port of its own, which it keeps over restarts. It listens
+    on `host`, an address of this machine. `tls` is what a client verifies its certificate
+    with, if `options` make it speak TLS.
+    """
 
-    def __init__(self, *options: str) -> None:
-        self.port = free_port()
-        self.node = f"127.0.0.1:{self.port}"
+    def __init__(
+        self,
+        *options: str,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.host = host
+        self.port = port or free_port()
+        self.node = f"{host}:{self.port}"
         self._options = options
+        self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -76,7 +88,7 @@ class Memcached:
 
     def start(self) -> None:
         """Start it, empty, and wait until it answers."""
-        command = ["memcached", "-u", "nobody", "-l", "127.0.0.1", "-p", str(self.port), "-U", "0"]
+        command = ["memcached", "-u", "nobody", "-l", self.host, "-p", str(self.port), "-U", "0"]
         self._process = subprocess.Popen([*command, *self._options])
         try:
             wait_for(self.answers, f"memcached on port {self.port}")
@@ -112,7 +124,11 @@ class Memcached:
     def client(self) -> MemcacheClient:
         """A plain client, for looking in."""
         return MemcacheClient(
-            ("127.0.0.1", self.port), connect_timeout=2, timeout=2, default_noreply=False
+            (self.host, self.port),
+            connect_timeout=2,
+            timeout=2,
+            default_noreply=False,
+            tls_context=self._tls,
         )
 
     def flush(self) -> None:

@@ -17,7 +17,7 @@ from smsd.commands import checks
 from smsd.dialogues import loading as dialogue
 from smsd.errors import SettingsError
 from smsd.settings.table import Settings, load
-from smsd.store.node import address
+from smsd.store.lookup import split_name
 from smsd.twilio.signature import Key, sign
 
 RETRIES = "#rc=2&rp=ct,5xx&ct=2000"
@@ -94,7 +94,7 @@ def _dialogue(settings: Settings) -> Finding:
 
 def _node(name: str, timeout_s: float) -> Finding:
     """Version, a write, a read, a delete, and how long it took."""
-    client = Client(address(name), connect_timeout=timeout_s, timeout=timeout_s)
+    client = Client(split_name(name), connect_timeout=timeout_s, timeout=timeout_s)
     key, value = f"smsd:doctor:{os.getpid()}", secrets.token_hex(8).encode()
     started_s = time.perf_counter()
     try:

@@ -18,8 +18,8 @@ class Switch:
     def nodes(self) -> dict[str, bool]:
         return {name: up and self.up for name, up in self.remote.nodes.items()}
 
-    def is_up(self, key: bytes) -> bool:
-        return self.up and self.remote.is_up(key)
+    def is_ready(self, key: bytes) -> bool:
+        return self.up and self.remote.is_ready(key)
 
     async def load(self, key: bytes) -> tuple[Record | None, Any]:
         self._check()
@@ -28,6 +28,10 @@ class Switch:
     async def save(self, key: bytes, record: Record, token: Any) -> bool:
         self._check()
         return await self.remote.save(key, record, token)
+
+    async def save_again(self, key: bytes, record: Record, token: Any) -> Any:
+        self._check()
+        return await self.remote.save_again(key, record, token)
 
     async def flush(self) -> None:
         await self.remote.flush()

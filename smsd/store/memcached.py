@@ -1,31 +1,45 @@
-"""`memcached://`: records on several memcached nodes. Which node is decided by rendezvous over the nodes'
-names.
+"""`memcached://`: records on several memcached nodes.
 
-A dead node's keys move nowhere: two replicas that disagree about who is dead would split a conversation. The
-overlay and the cookie stand in for it.
+Rendezvous hashing over the nodes' names decides which node has a key. The keys of a dead
+node must not move to another: two replicas that disagree about which node is dead would
+split a conversation. The overlay and the cookie stand in for it.
+
+When the list of nodes changes, some keys get another node. The nodes of the former list
+may be given, too. They are read, never written, and what they hold is joined in: so
+messages counted at the same time by replicas with the new list and with the former one
+are all counted in the end.
 """
 
+import asyncio
 import hashlib
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+import msgspec
+
+from smsd.conversation.merging import covers, join
 from smsd.conversation.record import Record, decode, encode
-from smsd.errors import RecordError
+from smsd.errors import RecordError, StoreUnavailable
 from smsd.store import Observer
-from smsd.store.node import Node, Read, Token
+from smsd.store.expiry import expires_in_s
+from smsd.store.node import Node, Token
 
-REMEMBERED = 4096
-"""Keys whose node is remembered."""
-
-EXPIRY_MARGIN_S = 2
-"""memcached expires in whole seconds; the time in the record decides, and memcached must not be the earlier
-one.
-"""
+MAX_REMEMBERED_KEYS = 4096
+"""Keys whose node is remembered: hashing takes a microsecond for each node, twice a message."""
 
 
 class Memcached:
-    """Reads and writes records. Its operations raise StoreUnavailable; `overlay` catches it."""
+    """Reads and writes records. Operations raise StoreUnavailable; the overlay catches it.
+
+    nodes       host:port of each node
+    former      host:port of each node of the former list; usually none
+    timeout_s   for one operation
+    ttl_s       the session's lifetime
+    now_ms      the time in milliseconds since 1970
+    tls         if given, connect over TLS
+    """
 
     def __init__(
         self,
@@ -35,38 +49,53 @@ class Memcached:
         ttl_s: int,
         now_ms: Callable[[], int],
         observer: Observer,
+        former: Sequence[str] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._nodes = {name: Node(name, timeout_s, observer) for name in sorted(nodes)}
-        self._seeds = [(name.encode(), node) for name, node in self._nodes.items()]
-        # a microsecond for each node, and each message asks twice: 46 for 25 nodes
-        self.node_of = lru_cache(maxsize=REMEMBERED)(self._node_of)
-        self._ttl_ms = ttl_s * 1000
+        self._nodes = {
+            name: Node(name, timeout_s, observer, tls=tls) for name in sorted({*nodes, *former})
+        }
+        self.node_of = self._rendezvous(nodes)
+        self._former_node_of = self._rendezvous(former) if former else self.node_of
+        self._ttl_s = ttl_s
         self._now_ms = now_ms
         self._observer = observer
 
     @property
     def nodes(self) -> dict[str, bool]:
-        """Each node's name and whether it answers."""
-        return {name: node.up for name, node in self._nodes.items()}
+        """Each node's name, and whether it answers."""
+        return {name: node.is_up for name, node in self._nodes.items()}
 
-    def _node_of(self, key: bytes) -> Node:
-        if len(self._seeds) == 1:
-            return self._seeds[0][1]
-        return max(
-            self._seeds,
-            key=lambda seed: hashlib.blake2b(key, key=seed[0][:64], digest_size=8).digest(),
-        )[1]
+    def _rendezvous(self, names: Sequence[str]) -> Callable[[bytes], Node]:
+        """Make the function from a key to its node."""
+        seeds = [(name.encode()[:64], self._nodes[name]) for name in sorted(names)]
 
-    def is_up(self, key: bytes) -> bool:
-        return self.node_of(key).up
+        def node_of(key: bytes) -> Node:
+            return max(
+                seeds, key=lambda seed: hashlib.blake2b(key, key=seed[0], digest_size=8).digest()
+            )[1]
+
+        return lru_cache(maxsize=MAX_REMEMBERED_KEYS)(node_of)
+
+    def is_ready(self, key: bytes) -> bool:
+        node = self.node_of(key)
+        return node.is_up and not node.is_refusing
 
     async def load(self, key: bytes) -> tuple[Record | None, Token | None]:
-        """The record and the token to write it back with. What cannot be read is as good as lost: it is
-        overwritten.
+        """Read the record and the token to replace it with. A value that is no record is as
+        good as lost: it is overwritten.
         """
-        node = self.node_of(key)
+        node, former_node = self.node_of(key), self._former_node_of(key)
+        if former_node is node:
+            return await self._read(node, key)
+        (record, token), former = await asyncio.gather(
+            self._read(node, key), self._read_former(former_node, key)
+        )
+        return self._joined(record, former), token
+
+    async def _read(self, node: Node, key: bytes) -> tuple[Record | None, Token | None]:
         started_s = time.perf_counter()
-        read: Read = await node.read(key)
+        read = await node.read(key)
         self._observer.store_took("read", time.perf_counter() - started_s)
         if read.value is None:
             return None, None
@@ -76,14 +105,41 @@ class Memcached:
             self._observer.store_error(node.name, "corrupt")
             return None, read.token
 
+    async def _read_former(self, node: Node, key: bytes) -> Record | None:
+        """Read from a node of the former list, which may be gone already."""
+        try:
+            return (await self._read(node, key))[0]
+        except StoreUnavailable:
+            return None
+
+    def _joined(self, record: Record | None, former: Record | None) -> Record | None:
+        """The record with what the former node knows. It goes on in its own lineage."""
+        if former is None or self._now_ms() - former.last_ms >= self._ttl_s * 1000:
+            return record
+        if record is None:
+            return msgspec.structs.replace(former, own=0)
+        if covers(record, former):
+            return record
+        return msgspec.structs.replace(join(record, former), own=record.own)
+
     async def save(self, key: bytes, record: Record, token: Token | None) -> bool:
-        """True when written; False when another write came first, or perhaps: read again."""
-        left_ms = record.last_ms + self._ttl_ms - self._now_ms()
-        expire_s = max(1, -(-left_ms // 1000)) + EXPIRY_MARGIN_S
+        """Write. False if another write came first, or perhaps did: read again."""
         started_s = time.perf_counter()
-        stored = await self.node_of(key).write(key, encode(record), token, expire_s)
+        node, expires_s = self.node_of(key), self._expires_in_s(record)
+        is_written = await node.write(key, encode(record), token, expires_s)
         self._observer.store_took("write", time.perf_counter() - started_s)
-        return stored
+        return is_written
+
+    async def save_again(self, key: bytes, record: Record, token: Token | None) -> Token | None:
+        """Write, and return the token for the next write; None if another write came first."""
+        started_s = time.perf_counter()
+        node, expires_s = self.node_of(key), self._expires_in_s(record)
+        next_token = await node.write_again(key, encode(record), token, expires_s)
+        self._observer.store_took("write", time.perf_counter() - started_s)
+        return next_token
+
+    def _expires_in_s(self, record: Record) -> int:
+        return expires_in_s(record, ttl_s=self._ttl_s, now_ms=self._now_ms())
 
     async def flush(self) -> None:
         """Empty every node."""

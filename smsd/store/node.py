@@ -1,32 +1,62 @@
-"""One memcached node as the event loop sees it: operations that end in time, a breaker, one connection.
+"""One memcached node: operations that end in time, a breaker, one connection.
 
-Commands of one turn of the loop leave in one write, and answers come back in their order, without a thread: to
-hand an operation to one and back costs several times the round trip (145 of 460 microseconds for a message).
+Operations must end within the store's time-out whatever happens to the node, its name or
+the network, and nothing here may block.
+
+The idea: a failure opens the breaker. Then operations fail at once, so that messages go on
+with the overlay, until the node has answered a probe. Meanwhile, and independently of any
+message, one task looks up the name, connects, and connects again.
 """
 
 import asyncio
-import contextlib
-from collections import deque
-from typing import Any
+import ssl
+from collections.abc import Callable
 
 import msgspec
 from pymemcache.client.base import Client
-from pymemcache.exceptions import MemcacheError
 
 from smsd.errors import StoreUnavailable
-from smsd.store import Observer, wire
+from smsd.store import Observer, protocol
+from smsd.store.backoff import Backoff
+from smsd.store.connection import ConnectFailed, Connection, Connector, error_kind
+from smsd.store.lookup import LookupFailed, NameLookup, Resolver, resolve, split_name
+from smsd.store.pipeline import Pipeline
 
-PROBE_EVERY_S = 0.5
-MOST_EXCUSES = 4
-"""So often in a row a node that seems late is given more time, if the event loop itself was held up."""
+RETRY_EVERY_S = 0.5
+"""Between two attempts to connect to a node that is down, and between two probes."""
+
+RECONNECT_AFTER_S = 0.02
+"""Before a connection that worked and closed is replaced."""
+
+RESTART_S = 1.0
+"""Most likely memcached is restarted then. If that takes no longer, and no message comes
+meanwhile, it is no outage."""
+
+LOOKUP_EVERY_S = 30.0
+"""How often the name of a connected node is looked up again."""
+
+MAX_REFUSAL_DELAY_S = 30.0
+"""A node without memory is left alone by the reconciliation for at most this long."""
+
 _PROBE_KEY = b"smsd:probe"
-KINDS = ("timeout", "refused", "closed", "network", "protocol", "server", "corrupt")
+
+KINDS = (
+    "timeout",
+    "lookup",
+    "refused",
+    "closed",
+    "network",
+    "tls",
+    "protocol",
+    "server",
+    "corrupt",
+)
 """Every `kind` of smsd_store_errors_total."""
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A compare-and-swap token is good for the connection it came over: a restarted memcached counts from 1
-    again.
+    """A compare-and-swap token. It is good only for the connection that it came over: a
+    restarted memcached counts its tokens from 1 again, so an old one could fit by chance.
     """
 
     connection: int
@@ -34,259 +64,228 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """A value and its token; both None where there is none."""
+    """A value and its token; both None if there is no value."""
 
     value: bytes | None
     token: Token | None
 
 
-class _Operation(msgspec.Struct, frozen=True):
-    command: bytes
-    deadline_s: float
-    future: "asyncio.Future[Any]"
-    reads: bool
-    bound: bool = False
-    """To the connection its token came over."""
-
-
 class Node:
-    """`read` and `write` raise StoreUnavailable at once while the node is down, and after `timeout_s` at the
-    latest.
+    """Operations raise StoreUnavailable: at once while the node is down, and after
+    `timeout_s` at the latest.
+
+    name             host:port
+    timeout_s        the budget of one operation
+    tls              if given, connect over TLS and verify the host's name
+    resolver         looks names up; it may block, since it is called in a thread
+    lookup_every_s   how often to look whether the name leads to another address
     """
 
-    def __init__(self, name: str, timeout_s: float, observer: Observer) -> None:
+    def __init__(
+        self,
+        name: str,
+        timeout_s: float,
+        observer: Observer,
+        *,
+        tls: ssl.SSLContext | None = None,
+        resolver: Resolver = resolve,
+        lookup_every_s: float = LOOKUP_EVERY_S,
+    ) -> None:
         self.name = name
-        self.up = True
+        self.is_up = True
         self._timeout_s = timeout_s
         self._observer = observer
+        self._tls = tls
+        self._lookup_every_s = lookup_every_s
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[_Operation] = deque()
-        """For their answers, in the order in which those come."""
-        self._unsent: list[bytes] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._look_at_s = 0.0
-        self._excuses = 0
-        self._connection: _Connection | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._generation = 0
-        """Number of the connection."""
-        self._prober = self._loop.create_task(self._probe())
-
-    async def read(self, key: bytes) -> Read:
-        result: Read = await self._submit(wire.gets(key), reads=True)
-        return result
-
-    async def write(self, key: bytes, value: bytes, token: Token | None, expire_s: int) -> bool:
-        """True when stored; False when another write came between, or when nobody knows: read again."""
-        if token is not None and token.connection != self._generation:
-            return False
-        command = wire.write(key, value, expire_s, token.cas if token else None)
-        result: bool = await self._submit(command, reads=False, bound=token is not None)
-        return result
-
-    async def flush(self) -> None:
-        """Empty the node: its own short connection, since nobody waits for it."""
-        await asyncio.to_thread(flush, self.name, self._timeout_s)
-
-    async def close(self) -> None:
-        """Give up what is under way: nobody waits for it any more."""
-        self._prober.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._prober
-        if self._timer:
-            self._timer.cancel()
-        self._disconnect()
+        self._pipeline = Pipeline(timeout_s, self._fail)
+        self._lookup = NameLookup(*split_name(name), resolver=resolver)
+        self._connector = Connector(self._lookup, tls)
+        self._refusals = Backoff(RETRY_EVERY_S, MAX_REFUSAL_DELAY_S)
+        self._outage = ("", 0.0)
+        """Kind and beginning of the latest one."""
+        self._tasks = [self._loop.create_task(self._stay_connected())]
+        if not self._lookup.is_literal:
+            self._tasks.append(self._loop.create_task(self._follow_name()))
 
     # --- operations
 
-    def _submit(
-        self, command: bytes, *, reads: bool, bound: bool = False, probe: bool = False
-    ) -> "asyncio.Future[Any]":
-        if not (self.up or probe):
+    @property
+    def is_refusing(self) -> bool:
+        """The node had no memory for a recent write and should be left alone for a while."""
+        return self._refusals.is_waiting(self._loop.time())
+
+    async def read(self, key: bytes) -> Read:
+        """Read a value and the token to replace it with."""
+        if not self.is_up:
             raise StoreUnavailable(self.name, "down")
-        deadline_s = self._loop.time() + self._timeout_s
-        operation = _Operation(command, deadline_s, self._loop.create_future(), reads, bound)
-        self._waiting.append(operation)
-        if self._timer is None:
-            self._look_at(deadline_s)
-        if not self._unsent:
-            self._loop.call_soon(self._send)
-        self._unsent.append(command)
-        return operation.future
+        return await self._read(key)
 
-    def _send(self) -> None:
-        """In one write what was submitted in this turn of the loop."""
-        if self._connection and self._unsent:
-            self._connection.send(b"".join(self._unsent))
-            self._unsent.clear()
-        elif self._unsent and self._connecting is None:
-            self._connecting = self._loop.create_task(self._connect())
+    async def _read(self, key: bytes) -> Read:
+        read: Read | protocol.Refused = await self._pipeline.submit(
+            protocol.gets(key), self._read_value
+        )
+        if isinstance(read, protocol.Refused):
+            raise self._refused()
+        return read
 
-    def arrived(self, connection: "_Connection") -> None:
-        """Answer whoever can be answered."""
-        try:
-            while self._waiting:
-                operation = self._waiting[0]
-                result = self._found(connection) if operation.reads else connection.answers.stored()
-                self._waiting.popleft()
-                self._excuses = 0
-                connection.proven = True
-                self._settle(operation.future, result)
-        except wire.Incomplete:
-            return
-        except MemcacheError:
-            self._fail("protocol")
-
-    def _found(self, connection: "_Connection") -> Read:
-        found = connection.answers.found()
-        return Read(found.value, Token(self._generation, found.cas)) if found else Read(None, None)
-
-    def _settle(
-        self, future: "asyncio.Future[Any]", result: Read | bool | wire.ServerRefused
-    ) -> None:
-        if future.done():  # whoever asked has gone
-            return
-        if isinstance(result, wire.ServerRefused):
-            self._observer.store_error(self.name, "server")
-            future.set_exception(StoreUnavailable(self.name, "server"))
-        else:
-            future.set_result(result)
-
-    def _look_for_late(self) -> None:
-        """One timer for all: it fires at the deadline of the oldest operation that was waiting when it was
-        set.
+    async def write(self, key: bytes, value: bytes, token: Token | None, expire_s: int) -> bool:
+        """Write if nobody wrote since the token was read; without a token, if there is no
+        value. False if somebody did, or perhaps did: read again.
         """
-        self._timer = None
-        if not self._waiting:
-            return
-        now_s = self._loop.time()
-        if self._waiting[0].deadline_s > now_s:
-            self._look_at(self._waiting[0].deadline_s)
-        elif now_s - self._look_at_s > self._timeout_s / 4 and self._excuses < MOST_EXCUSES:
-            self._excuses += 1  # it is the loop that is late: the answer may lie there, unread
-            self._look_at(now_s + self._timeout_s / 2)
-        else:
-            self._fail("timeout")
+        return await self._write(protocol.write, key, value, token, expire_s) is not None
 
-    def _look_at(self, when_s: float) -> None:
-        self._look_at_s = when_s
-        self._timer = self._loop.call_at(when_s, self._look_for_late)
+    async def write_again(
+        self, key: bytes, value: bytes, token: Token | None, expire_s: int
+    ) -> Token | None:
+        """Do the same as `write`; return the token for the next write, or None for False.
+
+        For a writer that will soon write again. A node without memory that refuses this
+        deletes the old value, which it does not when it refuses `write`.
+        """
+        return await self._write(protocol.write_again, key, value, token, expire_s)
+
+    async def _write(
+        self,
+        command: Callable[[bytes, bytes, int, bytes | None], bytes],
+        key: bytes,
+        value: bytes,
+        token: Token | None,
+        expire_s: int,
+    ) -> Token | None:
+        if not self.is_up:
+            raise StoreUnavailable(self.name, "down")
+        if token is not None and token.connection != self._pipeline.generation:
+            return None
+        written: Token | protocol.Refused | None = await self._pipeline.submit(
+            command(key, value, expire_s, token.cas if token else None),
+            self._read_written,
+            is_bound=token is not None,
+        )
+        if isinstance(written, protocol.Refused):
+            if written.is_full and not self.is_refusing:  # refused together, counted once
+                self._refusals.failed(self._loop.time())
+            raise self._refused()
+        if written is not None:
+            self._refusals.succeeded()
+        return written
+
+    async def flush(self) -> None:
+        """Empty the node, over a short connection of its own: no message waits for it."""
+        await asyncio.to_thread(flush, self.name, self._timeout_s, self._tls)
+
+    async def close(self) -> None:
+        """Give up what is under way: nobody waits for it any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._pipeline.close()
+
+    def _read_value(self, answers: protocol.Answers) -> Read | protocol.Refused:
+        found = answers.read_value()
+        if isinstance(found, protocol.Value):
+            return Read(found.value, Token(self._pipeline.generation, found.cas))
+        return found or Read(None, None)
+
+    def _read_written(self, answers: protocol.Answers) -> Token | protocol.Refused | None:
+        written = answers.read_written()
+        if isinstance(written, bytes):
+            return Token(self._pipeline.generation, written)
+        return written
+
+    def _refused(self) -> StoreUnavailable:
+        self._observer.store_error(self.name, "server")
+        return StoreUnavailable(self.name, "server")
 
     # --- the breaker
 
     def _fail(self, kind: str) -> None:
-        """Everything under way is given up and the breaker opens: whoever waits goes on with the overlay now."""
+        """Open the breaker: every message that waits goes on with the overlay now. An
+        attempt to connect goes on, too.
+        """
+        if kind == "timeout" and self._lookup.is_pending and not self._pipeline.connection:
+            kind = "lookup"
         self._observer.store_error(self.name, kind)
-        self._set_up(up=False)
-        self._disconnect()
-        for operation in self._waiting:
-            if not operation.future.done():
-                operation.future.set_exception(StoreUnavailable(self.name, kind))
-        self._waiting.clear()
-        self._unsent.clear()
-        self._excuses = 0
+        if self.is_up:
+            self.is_up = False
+            self._outage = kind, self._loop.time()
+            self._observer.store_node_down(self.name, kind)
+        self._pipeline.give_up(StoreUnavailable(self.name, kind))
 
-    def _set_up(self, *, up: bool) -> None:
-        if up != self.up:
-            self.up = up
-            self._observer.store_up(self.name, up=up)
-
-    async def _probe(self) -> None:
-        """Reads while the node is down, so that its return is seen without a message having to wait for it."""
-        while True:
-            if not self.up:
-                with contextlib.suppress(StoreUnavailable):
-                    await self._submit(wire.gets(_PROBE_KEY), reads=True, probe=True)
-                    self._set_up(up=True)
-            await asyncio.sleep(PROBE_EVERY_S)
+    async def _probe(self, connection: Connection) -> bool:
+        """Close the breaker if the node answers, so that no message has to find out."""
+        try:
+            await self._read(_PROBE_KEY)
+        except StoreUnavailable:
+            return False
+        if not self.is_up and connection is self._pipeline.connection:
+            self.is_up = True
+            kind, began_s = self._outage
+            self._observer.store_node_up(self.name, kind, self._loop.time() - began_s)
+        return True
 
     # --- the connection
 
-    async def _connect(self) -> None:
-        try:
-            await self._loop.create_connection(lambda: _Connection(self), *address(self.name))
-        except OSError as error:
-            self._connecting = None
-            self._fail(_kind(error))
+    async def _stay_connected(self) -> None:
+        """Connect, probe, wait for the end of the connection, and again."""
+        worked_until_s = -RESTART_S
+        while True:
+            try:
+                connection = await self._connector.connect(self)
+            except ConnectFailed as failed:
+                is_restarting = self._loop.time() - worked_until_s < RESTART_S
+                if self.is_up and is_restarting and not self._pipeline.is_busy:
+                    await asyncio.sleep(RECONNECT_AFTER_S)
+                else:
+                    self._fail(failed.kind)
+                    await asyncio.sleep(RETRY_EVERY_S)
+                continue
+            if connection.closed.done():
+                self._fail("closed")
+            else:
+                self._pipeline.use(connection)
+            while not connection.closed.done() and not await self._probe(connection):
+                await asyncio.sleep(RETRY_EVERY_S)
+            await connection.closed
+            worked_until_s = self._loop.time()
+            await asyncio.sleep(RECONNECT_AFTER_S if self.is_up else RETRY_EVERY_S)
 
-    def connected(self, connection: "_Connection") -> None:
-        """Say everything again that waits, but for what is bound to an earlier connection: its fate is
-        unknown.
-        """
-        self._connecting = None
-        self._connection = connection
-        self._generation += 1
-        for operation in self._waiting:
-            if operation.bound:
-                self._settle(operation.future, False)
-        self._waiting = deque(operation for operation in self._waiting if not operation.bound)
-        self._unsent = [operation.command for operation in self._waiting]
-        self._send()
+    def received(self, connection: Connection) -> None:
+        """See `connection.Owner`."""
+        if connection is self._pipeline.connection:  # and not one that was given up
+            self._pipeline.received(connection)
 
-    def lost(self, connection: "_Connection", error: Exception | None) -> None:
-        """A connection that worked and is closed: memcached was restarted, most likely, so once more on a new
-        one.
+    def lost(self, connection: Connection, error: Exception | None) -> None:
+        """See `connection.Owner`. If the connection worked, what waits is sent over the next
+        one: most likely memcached was restarted.
         """
-        if connection is not self._connection:
+        if connection is not self._pipeline.connection:
             return
-        self._connection = None
-        if self._waiting and connection.proven:
-            self._unsent = [operation.command for operation in self._waiting]
-            self._send()
-        elif self._waiting:
-            self._fail(_kind(error) if error else "closed")
+        if connection.has_answered:
+            self._pipeline.disconnect()
+        else:
+            self._fail(error_kind(error))
 
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection:
-            connection.transport.abort()
-        if self._connecting:
-            self._connecting.cancel()
-            self._connecting = None
-
-
-class _Connection(asyncio.Protocol):
-    """Tells the node what happens to one connection."""
-
-    transport: asyncio.Transport
-
-    def __init__(self, node: Node) -> None:
-        self.answers = wire.Answers()
-        self.proven = False
-        """Something was answered."""
-        self._node = node
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # a stream's
-        self._node.connected(self)
-
-    def send(self, commands: bytes) -> None:
-        self.transport.write(commands)
-
-    def data_received(self, data: bytes) -> None:
-        self.answers.arrived(data)
-        self._node.arrived(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._node.lost(self, error)
+    async def _follow_name(self) -> None:
+        """Leave a connection whose name leads to another address now, even if the old
+        address still answers: other replicas may count at the new one.
+        """
+        delay_s = self._lookup_every_s
+        while True:
+            await asyncio.sleep(delay_s)
+            connection = self._pipeline.connection
+            if connection is None:
+                continue
+            try:
+                if await self._connector.has_moved(connection):
+                    connection.transport.abort()
+                delay_s = self._lookup_every_s
+            except LookupFailed:
+                delay_s = min(self._lookup_every_s, RETRY_EVERY_S)
 
 
-def address(name: str) -> tuple[str, int]:
-    """Host and port of "host:port", IPv6 in brackets."""
-    host, _, port = name.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def flush(name: str, timeout_s: float) -> None:
-    """`flush_all` on one node. Blocking; raises OSError and pymemcache's MemcacheError."""
-    client = Client(address(name), connect_timeout=timeout_s, timeout=timeout_s)
+def flush(name: str, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
+    """Empty one node. Blocks; raises OSError and pymemcache's MemcacheError."""
+    client = Client(split_name(name), connect_timeout=timeout_s, timeout=timeout_s, tls_context=tls)
     client.flush_all(noreply=False)
     client.close()
-
-
-def _kind(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    if isinstance(error, ConnectionRefusedError):
-        return "refused"
-    return "closed" if isinstance(error, ConnectionError) else "network"

@@ -1,31 +1,46 @@
-"""The overlay: what is counted while memcached cannot be reached, in this process, until it is merged back.
+"""The overlay: counts messages in this process while memcached cannot be reached.
 
-It wraps the remote store and never raises. A conversation whose node fails goes on here in a lineage of its
-own; when the node is back, the next message of the conversation or the reconciliation, whichever comes first,
-joins it into memcached.
+It wraps the remote store and must never raise. A conversation whose node fails goes on
+here, in a lineage of its own. When the node is back, the next message of the conversation
+or the reconciliation, whichever comes first, merges it into memcached.
+
+Reconciliation must not hurry: a node that refuses writes is asked again with exponential
+back-off, and so is a single record that is refused.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from smsd.conversation.merging import reconciled
 from smsd.conversation.record import Copy, Record, decode, encode
 from smsd.conversation.session import MAX_DATA_BYTES
 from smsd.errors import StoreUnavailable
-from smsd.store import Observer, Remote, View
+from smsd.store import Condition, Observer, Remote, View
+from smsd.store.backoff import Backoff
 
 MAX_PENDING_BYTES = 32 * 1024 * 1024
-"""Of records waiting to be merged. Beyond it the oldest are dropped: their counts live on in their cookies.
-"""
+"""Of pending records. Beyond it the oldest are dropped: their counts live on in cookies."""
 
 RECONCILE_EVERY_S = 0.25
+MAX_RETRY_DELAY_S = 30.0
+"""The longest delay before a record that was refused is tried again."""
+
 _AT_ONCE = 64
+"""Records merged at the same time. A node that refuses one is left alone after them."""
 
 
 class OverlayStore:
-    """The remote store where it answers, an in-process overlay where it does not."""
+    """The remote store while it answers, records in this process while it does not.
+
+    timeout_s   the remote store's budget for one operation; a message waits for one and a
+                half times as long, over all its operations
+    ttl_s       the session's lifetime
+    now_ms      the time in milliseconds since 1970
+    clock_s     a monotonic clock in seconds
+    """
 
     data_limit = MAX_DATA_BYTES
 
@@ -38,20 +53,22 @@ class OverlayStore:
         now_ms: Callable[[], int],
         random_bits: Callable[[], int],
         observer: Observer,
+        clock_s: Callable[[], float] = time.monotonic,
         max_pending_bytes: int = MAX_PENDING_BYTES,
     ) -> None:
         self.remote = remote
         self._budget_s = 1.5 * timeout_s
-        self._ttl_ms = ttl_s * 1000
+        self._ttl_s = ttl_s
         self._now_ms = now_ms
+        self._clock_s = clock_s
         self._random_bits = random_bits
         self._observer = observer
-        self._pending = Pending(max_pending_bytes, observer)
-        self._reconciler = asyncio.get_running_loop().create_task(self._reconcile_for_ever())
+        self._pending = Pending(max_pending_bytes, observer, clock_s)
+        self._reconciler = asyncio.get_running_loop().create_task(self._keep_reconciling())
 
     @property
     def nodes(self) -> dict[str, bool]:
-        """Each node's name and whether it answers."""
+        """Each node's name, and whether it answers."""
         return self.remote.nodes
 
     @property
@@ -69,8 +86,8 @@ class OverlayStore:
         waited_s: float = 0.0,
         seen: Record | None = None,
     ) -> View:
-        """`waited_s`: how long this message has waited for the store. `seen`: the record as it was last read
-        for it, in case it cannot be read again.
+        """Read again for a message that has waited `waited_s` for the store already. `seen`
+        is the record as it was last read, in case it cannot be read any more.
         """
         if waited_s > self._budget_s:
             return self._degraded(key, copies, seen)
@@ -80,72 +97,96 @@ class OverlayStore:
         except StoreUnavailable:
             return self._degraded(key, copies, seen)
         waited_s += time.monotonic() - asked_s
-        waiting = self._pending.get(key)
-        return View(
-            stored, (*copies, waiting) if waiting else copies, (token, waiting), waited_s=waited_s
-        )
+        pending = self._pending.get(key)
+        versions = (*copies, pending) if pending else copies
+        return View(stored, versions, Condition(token, pending), waited_s=waited_s)
 
     def _degraded(self, key: bytes, copies: tuple[Copy, ...], seen: Record | None = None) -> View:
         known = (*copies, seen) if seen else copies
         return View(self._pending.get(key), known, degraded=True)
 
     async def commit(self, key: bytes, record: Record, view: View) -> View | None:
+        is_written, next_view = await self._commit(key, record, view, self.remote.save)
+        return None if is_written else next_view
+
+    async def checkpoint(self, key: bytes, record: Record, view: View) -> tuple[bool, View]:
+        return await self._commit(key, record, view, self.remote.save_again)
+
+    async def _commit(
+        self,
+        key: bytes,
+        record: Record,
+        view: View,
+        save: Callable[[bytes, Record, Any], Awaitable[Any]],
+    ) -> tuple[bool, View]:
         if view.degraded:
             return self._commit_here(key, record, view)
         if view.waited_s > self._budget_s:
-            return self._degraded(key, view.copies, view.stored)
-        token, waiting = view.token
+            return False, self._degraded(key, view.copies, view.stored)
+        condition = view.condition or Condition(None, None)
         asked_s = time.monotonic()
         try:
-            stored = await self.remote.save(key, record, token)
+            token = await save(key, record, condition.token)
         except StoreUnavailable:
-            return self._degraded(key, view.copies, view.stored)
-        if stored:
-            if waiting is not None:
-                self._merged(key, waiting)
-            return None
+            return False, self._degraded(key, view.copies, view.stored)
+        if token:
+            if condition.pending is not None:
+                self._merged(key, condition.pending)
+            return True, View(record, view.copies, Condition(token, None))
         self._observer.store_conflict()
         waited_s = view.waited_s + time.monotonic() - asked_s
-        return await self._load(key, view.copies, waited_s, view.stored)
+        return False, await self._load(key, view.copies, waited_s, view.stored)
 
-    def _commit_here(self, key: bytes, record: Record, view: View) -> View | None:
+    def _commit_here(self, key: bytes, record: Record, view: View) -> tuple[bool, View]:
         if self._pending.get(key) != view.stored:
-            return self._degraded(key, view.copies)
+            return False, self._degraded(key, view.copies)
         self._pending.put(key, record)
-        return None
+        return True, self._degraded(key, view.copies)
 
-    def _merged(self, key: bytes, waiting: Record) -> None:
-        if self._pending.remove(key, waiting):
+    def _merged(self, key: bytes, pending: Record) -> None:
+        if self._pending.remove(key, pending):
             self._observer.overlay_merged()
 
-    async def _reconcile_for_ever(self) -> None:
+    async def _keep_reconciling(self) -> None:
         while True:
             await asyncio.sleep(RECONCILE_EVERY_S)
             await self.reconcile()
 
     async def reconcile(self) -> None:
         """Merge whatever can be merged now."""
-        keys = list(filter(self.remote.is_up, self._pending.keys()))
+        keys = self._pending.keys()
         for start in range(0, len(keys), _AT_ONCE):
-            await asyncio.gather(*map(self._reconcile, keys[start : start + _AT_ONCE]))
+            # looked at anew for each batch: a node may have gone down or refused meanwhile
+            ready = filter(self._is_due, keys[start : start + _AT_ONCE])
+            await asyncio.gather(*map(self._reconcile, ready))
+
+    def _is_due(self, key: bytes) -> bool:
+        return self.remote.is_ready(key) and self._pending.is_due(key)
 
     async def _reconcile(self, key: bytes) -> None:
-        waiting = self._pending.get(key)
-        if waiting is None:
+        pending = self._pending.get(key)
+        if pending is None:
+            return
+        if self._pending.age_s(key) >= self._ttl_s:
+            self._pending.remove(key, pending)  # the conversation is over
             return
         now_ms = self._now_ms()
-        if now_ms - waiting.last_ms >= self._ttl_ms:
-            self._pending.remove(key, waiting)
-            return
-        with contextlib.suppress(
-            StoreUnavailable
-        ):  # the node is down again: the next round tries again
+        if now_ms - pending.last_ms >= self._ttl_s * 1000:
+            return  # the wall clock jumped ahead, and may come back
+        try:
             stored, token = await self.remote.load(key)
             merged = reconciled(
-                stored, waiting, now_ms=now_ms, ttl_ms=self._ttl_ms, random_bits=self._random_bits()
+                stored,
+                pending,
+                now_ms=now_ms,
+                ttl_ms=self._ttl_s * 1000,
+                random_bits=self._random_bits(),
             )
             if await self.remote.save(key, merged, token):
-                self._merged(key, waiting)
+                self._merged(key, pending)
+        except StoreUnavailable as error:
+            if error.kind == "server":
+                self._pending.refused(key)
 
     async def close(self, *, within_s: float) -> None:
         """Merge what is left if memcached answers, for at most `within_s`; then stop."""
@@ -159,42 +200,73 @@ class OverlayStore:
         await self.remote.close()
 
 
-class Pending:
-    """Records that wait, oldest first, encoded, so that their size is known and bounded."""
+class _Entry:
+    """One pending record, encoded, so that its size is known."""
 
-    def __init__(self, max_bytes: int, observer: Observer) -> None:
+    def __init__(self, packed: bytes, now_s: float) -> None:
+        self.packed = packed
+        self.put_at_s = now_s
+        self.retry = Backoff(RECONCILE_EVERY_S, MAX_RETRY_DELAY_S)
+
+
+class Pending:
+    """The pending records, oldest first, at most `max_bytes` of them."""
+
+    def __init__(self, max_bytes: int, observer: Observer, clock_s: Callable[[], float]) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._records: dict[bytes, bytes] = {}
+        self._entries: dict[bytes, _Entry] = {}
         self._observer = observer
+        self._clock_s = clock_s
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._entries)
 
     def keys(self) -> list[bytes]:
         """Oldest first."""
-        return list(self._records)
+        return list(self._entries)
 
     def get(self, key: bytes) -> Record | None:
-        packed = self._records.get(key)
-        return decode(packed) if packed is not None else None
+        entry = self._entries.get(key)
+        return decode(entry.packed) if entry else None
+
+    def age_s(self, key: bytes) -> float:
+        """Seconds since the record was put here, by the monotonic clock: a wall clock that
+        is set ahead must not end conversations for good.
+        """
+        return self._clock_s() - self._entries[key].put_at_s
+
+    def is_due(self, key: bytes) -> bool:
+        """Whether to try to merge the record now."""
+        entry = self._entries.get(key)
+        return entry is not None and not entry.retry.is_waiting(self._clock_s())
+
+    def refused(self, key: bytes) -> None:
+        """Wait before this record is tried again: its node took the command and refused."""
+        entry = self._entries.get(key)
+        if entry:
+            entry.retry.failed(self._clock_s())
 
     def put(self, key: bytes, record: Record) -> None:
+        """Add or replace a record; if there is no room, drop the oldest."""
         self._take(key)
-        self._records[key] = packed = encode(record)
-        self._bytes += len(packed)
+        self._entries[key] = entry = _Entry(encode(record), self._clock_s())
+        self._bytes += len(entry.packed)
         while self._bytes > self._max_bytes:
-            self._take(next(iter(self._records)))
+            self._take(next(iter(self._entries)))
             self._observer.overlay_dropped()
-        self._observer.store_pending(len(self._records))
+        self._observer.store_pending(len(self._entries))
 
     def remove(self, key: bytes, record: Record) -> bool:
         """Forget the record unless it has grown meanwhile."""
-        if self._records.get(key) != encode(record):
+        entry = self._entries.get(key)
+        if entry is None or entry.packed != encode(record):
             return False
         self._take(key)
-        self._observer.store_pending(len(self._records))
+        self._observer.store_pending(len(self._entries))
         return True
 
     def _take(self, key: bytes) -> None:
-        self._bytes -= len(self._records.pop(key, b""))
+        entry = self._entries.pop(key, None)
+        if entry:
+            self._bytes -= len(entry.packed)

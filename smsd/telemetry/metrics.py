@@ -5,6 +5,7 @@ name or an id; every label value that can be known beforehand is there from the 
 event shows as a rise.
 """
 
+import logging
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -24,10 +25,13 @@ from prometheus_client.utils import floatToGoString
 
 from smsd.exchange.exchange import OUTCOMES, Answer
 from smsd.store.node import KINDS
+from smsd.telemetry.logs import event
 from smsd.twilio.diagnosis import CAUSES
 from smsd.twilio.message import DELIVERY_STATUSES
 from smsd.twilio.segments import segments
 from smsd.version import VERSION
+
+log = logging.getLogger("smsd.telemetry.metrics")
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asks for
 
@@ -316,8 +320,20 @@ class Metrics:
     def store_error(self, node: str, kind: str) -> None:
         self.store_errors.labels(node, kind).inc()
 
-    def store_up(self, node: str, *, up: bool) -> None:
-        self.store_up_gauge.labels(node).set(up)
+    def store_node_down(self, node: str, kind: str) -> None:
+        self.store_up_gauge.labels(node).set(0)
+        event(log, logging.WARNING, "memcached node down", node=node, kind=kind)
+
+    def store_node_up(self, node: str, kind: str, down_s: float) -> None:
+        self.store_up_gauge.labels(node).set(1)
+        event(
+            log,
+            logging.WARNING,
+            "memcached node up",
+            node=node,
+            kind=kind,
+            down_s=round(down_s, 3),
+        )
 
     def store_took(self, operation: str, seconds: float) -> None:
         self._store_took[operation].observe(seconds)

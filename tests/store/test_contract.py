@@ -194,14 +194,15 @@ def test_every_store_gives_a_view_and_takes_it_back(
 
 def test_memory_forgets_what_has_expired(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smsd.store.memory._SWEEP_EVERY", 10)
-    clock = [now_ms()]
+    clock_s = 1000.0
 
     async def test() -> None:
-        remote = Memory(TTL_S, lambda: clock[0])
+        nonlocal clock_s
+        remote = Memory(TTL_S, now_ms, lambda: clock_s)
         for i in range(9):
             await remote.save(b"%d" % i, record("old"), None)
-        clock[0] += TTL_S * 1000 + 5000
-        fresh = Record(clock[0])
+        clock_s += TTL_S + 5
+        fresh = Record(now_ms())
         await remote.save(b"new", fresh, None)
         assert len(remote) == 1
         assert (await remote.load(b"new"))[0] == fresh

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from smsd.conversation import merging as c
 from smsd.conversation.record import Record
 from smsd.dev.switch import Switch
@@ -23,6 +25,7 @@ class Bench:
 
     def __init__(self, **settings: Any) -> None:
         self.now_ms = START_MS
+        self.clock_s = 0.0
         self.told = Told()
         self.bits = 0
         self.remote = Switch(Memory(TTL_S, lambda: self.now_ms))
@@ -35,10 +38,16 @@ class Bench:
             self.remote,
             ttl_s=TTL_S,
             now_ms=lambda: self.now_ms,
+            clock_s=lambda: self.clock_s,
             random_bits=self._random_bits,
             observer=self.told,
             **{"timeout_s": 1, **settings},
         )
+
+    def elapse(self, seconds: int) -> None:
+        """Let time pass on both clocks."""
+        self.now_ms += seconds * 1000
+        self.clock_s += seconds
 
     def _random_bits(self) -> int:
         self.bits += 1
@@ -53,7 +62,7 @@ class Bench:
         store: OverlayStore | None = None,
     ) -> int:
         """One message, as `exchange` does it; its number."""
-        self.now_ms += 1000
+        self.elapse(1)
         self.sent += 1
         store = store or self.store
         digest = c.message_digest(sid or f"SM{self.sent}")
@@ -192,7 +201,7 @@ def test_conversations_that_are_over_are_not_merged() -> None:
         bench.remote.up = False
         await bench.text()
         bench.remote.up = True
-        bench.now_ms += TTL_S * 1000
+        bench.elapse(TTL_S)
         await bench.store.reconcile()
         assert (bench.store.pending, bench.told.merged) == (0, 0)
         assert await bench.text() == 1
@@ -253,5 +262,122 @@ def test_closing_waits_no_longer_than_it_may() -> None:
         await bench.text()
         await bench.store.close(within_s=0.05)
         assert bench.store.pending == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("jump_s", [-5 * 3600, 5 * 3600])
+def test_clock_that_jumps_and_comes_back_ends_no_pending_conversation(jump_s: int) -> None:
+    async def test(bench: Bench) -> None:
+        bench.remote.up = False
+        await bench.text()
+        await bench.text()
+        bench.remote.up = True
+        bench.now_ms += jump_s * 1000
+        await bench.store.reconcile()
+        bench.now_ms -= jump_s * 1000
+        await bench.store.reconcile()
+        assert (bench.store.pending, bench.told.merged) == (0, 1)
+        assert await bench.text(store=bench.another()) == 3
+
+    run(test)
+
+
+def refuse(bench: Bench, refused: Callable[[bytes], bool]) -> list[bytes]:
+    """Let the store refuse some keys' writes, as a full memcached does; the writes tried."""
+    tried: list[bytes] = []
+    save = bench.remote.remote.save
+
+    async def saving(key: bytes, record: Record, token: Any) -> bool:
+        tried.append(key)
+        if refused(key):
+            raise StoreUnavailable("node", "server")
+        return await save(key, record, token)
+
+    bench.remote.remote.save = saving  # type: ignore[method-assign]
+    return tried
+
+
+def test_refused_record_is_retried_with_back_off() -> None:
+    async def test(bench: Bench) -> None:
+        tried = refuse(bench, lambda key: key == KEY)
+        await bench.text()
+        tried.clear()
+        for _ in range(4 * 3600):  # an hour of rounds
+            bench.clock_s += 0.25
+            await bench.store.reconcile()
+        assert 100 < len(tried) < 140  # every 30 s
+        assert bench.store.pending == 1
+
+    run(test)
+
+
+def test_refused_record_does_not_hold_up_the_others() -> None:
+    async def test(bench: Bench) -> None:
+        bench.remote.up = False
+        keys = [b"smsd:%d" % i for i in range(300)]
+        for key in keys:
+            await bench.text(key)
+        bench.remote.up = True
+        refuse(bench, lambda key: key == keys[0])
+        await bench.store.reconcile()
+        assert bench.store.pending == 1
+
+    run(test)
+
+
+def test_refused_record_is_tried_at_once_after_its_next_message() -> None:
+    async def test(bench: Bench) -> None:
+        refusing = True
+        refuse(bench, lambda key: refusing)
+        await bench.text()
+        for _ in range(100):
+            bench.clock_s += 0.25
+            await bench.store.reconcile()
+        refusing = False
+        assert await bench.text() == 2
+        assert bench.store.pending == 0
+
+    run(test)
+
+
+def test_checkpoint_gives_a_view_to_write_from_again() -> None:
+    async def test(bench: Bench) -> None:
+        loads = 0
+        load = bench.remote.remote.load
+
+        async def loading(key: bytes) -> tuple[Record | None, Any]:
+            nonlocal loads
+            loads += 1
+            return await load(key)
+
+        bench.remote.remote.load = loading  # type: ignore[method-assign]
+        view = await bench.store.load(KEY, None)
+        is_written, view = await bench.store.checkpoint(KEY, Record(1), view)
+        assert is_written
+        assert view.stored == Record(1)
+        is_written, view = await bench.store.checkpoint(KEY, Record(2), view)
+        assert is_written
+        stale = view
+        assert await bench.store.commit(KEY, Record(3), view) is None
+        assert loads == 1
+        is_written, view = await bench.store.checkpoint(KEY, Record(4), stale)
+        assert not is_written
+        assert view.stored == Record(3)
+
+    run(test)
+
+
+def test_checkpoint_on_the_overlay_gives_a_view_to_write_from_again() -> None:
+    async def test(bench: Bench) -> None:
+        bench.remote.up = False
+        view = await bench.store.load(KEY, None)
+        is_written, view = await bench.store.checkpoint(KEY, Record(1), view)
+        assert is_written
+        assert view.degraded
+        assert await bench.store.commit(KEY, Record(2), view) is None
+        is_written, view = await bench.store.checkpoint(KEY, Record(3), view)
+        assert not is_written
+        assert view.stored == Record(2)
 
     run(test)

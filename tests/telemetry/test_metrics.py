@@ -221,3 +221,21 @@ def test_durations_are_exposed_as_prometheus_own_histogram_exposes_them(
         histogram.labels("b").observe(each)
     for encoder in (exposition.generate_latest, openmetrics.exposition.generate_latest):
         assert encoder(ours) == encoder(theirs)
+
+
+def test_node_that_goes_down_and_comes_back_leaves_two_warnings(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics = Metrics(nodes=[NODE])
+    metrics.store_node_down(NODE, "refused")
+    assert value_of(metrics, "smsd_store_up") == 0
+    metrics.store_node_up(NODE, "refused", 12.3456)
+    assert value_of(metrics, "smsd_store_up") == 1
+    assert [(line.levelname, line.getMessage(), line.fields) for line in caplog.records] == [  # type: ignore[attr-defined]
+        ("WARNING", "memcached node down", {"node": NODE, "kind": "refused"}),
+        ("WARNING", "memcached node up", {"node": NODE, "kind": "refused", "down_s": 12.346}),
+    ]
+
+
+def value_of(metrics: Metrics, name: str) -> float | None:
+    return metrics.registry.get_sample_value(name, {"node": NODE})

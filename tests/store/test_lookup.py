@@ -1,0 +1,376 @@
+"""Names of nodes: slow, hanging, failing and changing lookups, and several addresses.
+
+The resolver is the tests' own; memcached processes and sockets are real. 127.0.0.2 and its
+like are other addresses of this machine.
+"""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from smsd.errors import StoreUnavailable
+from smsd.store import lookup
+from smsd.store.lookup import AddressInfo, LookupFailed, NameLookup, split_name
+from smsd.store.node import Node, Read
+from tests.observer import Told
+from tests.processes import Memcached, free_port
+from tests.store.test_node import KEY, fails, until
+
+Addresses = tuple[AddressInfo, ...]
+
+
+def addresses(*hosts: str, port: int) -> Addresses:
+    return tuple(
+        (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)) for host in hosts
+    )
+
+
+class Resolver:
+    """Answers with `hosts`, raises if there are none, hangs while `hangs` is set."""
+
+    def __init__(self, *hosts: str) -> None:
+        self.hosts = hosts
+        self.calls = 0
+        self.under_way = 0
+        self.most_under_way = 0
+        self._released = threading.Event()
+        self._released.set()
+
+    def hang(self) -> None:
+        self._released.clear()
+
+    def release(self) -> None:
+        self._released.set()
+
+    def __call__(self, host: str, port: int) -> Addresses:
+        self.calls += 1
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        self._released.wait(20)
+        self.under_way -= 1
+        if not self.hosts:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return addresses(*self.hosts, port=port)
+
+
+def run(
+    resolver: Resolver,
+    test: Callable[[Node, Told], Awaitable[None]],
+    *,
+    port: int,
+    timeout_s: float = 0.25,
+    lookup_every_s: float = 30.0,
+) -> None:
+    async def whole() -> None:
+        told = Told()
+        node = Node(
+            f"memcached-0.test:{port}",
+            timeout_s,
+            told,
+            resolver=resolver,
+            lookup_every_s=lookup_every_s,
+        )
+        try:
+            await test(node, told)
+        finally:
+            resolver.release()
+            await node.close()
+
+    asyncio.run(whole())
+
+
+async def is_connected(node: Node) -> None:
+    """Wait until the node answers."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await node.read(KEY)
+            except StoreUnavailable:
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+
+def test_node_whose_lookup_is_slow_is_connected_late_but_not_never() -> None:
+    resolver = Resolver("127.0.0.1")
+    resolver.hang()
+
+    async def test(node: Node, told: Told) -> None:
+        assert await fails(node.read(KEY)) == "lookup"
+        assert await fails(node.read(KEY)) == "down"
+        resolver.release()
+        await is_connected(node)
+        assert resolver.calls == 1  # its answer was good, though late
+        ((_, kind, _), (_, _, down_s)) = told.outages
+        assert (kind, down_s is not None) == ("lookup", True)
+
+    with Memcached() as memcached:
+        run(resolver, test, port=memcached.port)
+
+
+def test_lookup_outlasting_its_budget_is_waited_for_again() -> None:
+    resolver = Resolver("127.0.0.1")
+    resolver.hang()
+
+    async def test(node: Node, told: Told) -> None:
+        node._lookup._budget_s = 0.05
+        await until(lambda: told.errors[node.name, "lookup"] >= 3)
+        assert resolver.calls == 1
+        resolver.release()
+        await is_connected(node)
+        assert resolver.most_under_way == 1
+
+    with Memcached() as memcached:
+        run(resolver, test, port=memcached.port)
+
+
+def test_hanging_lookup_holds_up_no_other_node() -> None:
+    hanging, quick = Resolver("127.0.0.1"), Resolver("127.0.0.1")
+    hanging.hang()
+
+    async def whole(port: int) -> None:
+        hung = [Node(f"hung-{i}.test:{port}", 0.25, Told(), resolver=hanging) for i in range(8)]
+        node = Node(f"quick.test:{port}", 5, Told(), resolver=quick)
+        await node.read(KEY)
+        hanging.release()
+        for each in [*hung, node]:
+            await each.close()
+
+    with Memcached() as memcached:
+        asyncio.run(whole(memcached.port))
+
+
+def test_name_without_address_is_retried_until_it_has_one() -> None:
+    resolver = Resolver()
+
+    async def test(node: Node, told: Told) -> None:
+        assert await fails(node.read(KEY)) == "lookup"
+        resolver.hosts = ("127.0.0.1",)
+        await is_connected(node)
+
+    with Memcached() as memcached:
+        run(resolver, test, port=memcached.port)
+
+
+def test_addresses_that_refuse_are_passed_over() -> None:
+    async def test(node: Node, told: Told) -> None:
+        await node.read(KEY)
+        assert not told.errors
+
+    with Memcached() as memcached:
+        run(Resolver("127.0.0.2", "127.0.0.3", "127.0.0.1"), test, port=memcached.port, timeout_s=5)
+
+
+def test_address_that_swallows_connections_is_overtaken() -> None:
+    async def test(node: Node, told: Told) -> None:
+        await node.read(KEY)
+        assert not told.errors
+
+    with Memcached() as memcached, black_hole("127.0.0.2", memcached.port):
+        run(Resolver("127.0.0.2", "127.0.0.1"), test, port=memcached.port, timeout_s=3)
+
+
+@contextmanager
+def black_hole(host: str, port: int) -> Iterator[None]:
+    """A port whose queue of connections is full: the system answers no further one."""
+    with socket.socket() as listener:
+        listener.bind((host, port))
+        listener.listen(0)
+        queued = [socket.socket() for _ in range(4)]
+        for sock in queued:
+            sock.setblocking(False)
+            sock.connect_ex((host, port))
+        try:
+            yield
+        finally:
+            for sock in queued:
+                sock.close()
+
+
+def test_refused_at_every_address_is_an_outage() -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await fails(node.read(KEY)) == "refused"
+
+    run(Resolver("127.0.0.1", "127.0.0.2"), test, port=free_port(), timeout_s=5)
+
+
+def test_changed_address_is_followed_though_the_old_one_answers() -> None:
+    resolver = Resolver("127.0.0.1")
+
+    async def test(node: Node, told: Told) -> None:
+        assert await node.write(KEY, b"old", None, 60)
+        token = (await node.read(KEY)).token
+        resolver.hosts = ("127.0.0.2",)
+        await until(lambda: connections(new) > 1)
+        assert not await node.write(KEY, b"stale", token, 60)
+        assert await node.write(KEY, b"new", None, 60)
+        assert (value(old), value(new)) == (b"old", b"new")
+        assert not told.errors
+
+    with Memcached() as old, Memcached(host="127.0.0.2", port=old.port) as new:
+        run(resolver, test, port=old.port, timeout_s=5, lookup_every_s=0.05)
+
+
+def test_changed_order_of_addresses_keeps_the_connection() -> None:
+    resolver = Resolver("127.0.0.1", "127.0.0.2")
+
+    async def test(node: Node, told: Told) -> None:
+        token = (await first_token(node)).token
+        resolver.hosts = resolver.hosts[::-1]
+        calls = resolver.calls
+        await until(lambda: resolver.calls > calls + 1)
+        assert await node.write(KEY, b"two", token, 60)
+
+    with Memcached() as memcached:
+        run(resolver, test, port=memcached.port, timeout_s=5, lookup_every_s=0.05)
+
+
+def test_failing_lookup_keeps_a_connection_that_works() -> None:
+    resolver = Resolver("127.0.0.1")
+
+    async def test(node: Node, told: Told) -> None:
+        token = (await first_token(node)).token
+        resolver.hosts = ()
+        calls = resolver.calls
+        await until(lambda: resolver.calls > calls + 1)
+        assert await node.write(KEY, b"two", token, 60)
+        assert not told.errors
+        resolver.hosts = ("127.0.0.2",)
+        await until(lambda: connections(new) > 1)
+
+    with Memcached() as memcached, Memcached(host="127.0.0.2", port=memcached.port) as new:
+        run(resolver, test, port=memcached.port, timeout_s=5, lookup_every_s=0.05)
+
+
+def test_restarted_node_is_reached_at_its_last_address_while_the_resolver_hangs() -> None:
+    resolver = Resolver("127.0.0.1")
+
+    async def test(node: Node, told: Told) -> None:
+        await node.read(KEY)
+        await asyncio.sleep(lookup.FRESH_S)
+        resolver.hang()
+        memcached.kill()
+        memcached.start()
+        await is_connected(node)
+        assert resolver.under_way
+
+    with Memcached() as memcached:
+        run(resolver, test, port=memcached.port, timeout_s=5)
+
+
+async def first_token(node: Node) -> Read:
+    assert await node.write(KEY, b"one", None, 60)
+    return await node.read(KEY)
+
+
+def connections(memcached: Memcached) -> int:
+    """Open ones, that of the asking client included."""
+    client = memcached.client()
+    count: int = client.stats()[b"curr_connections"]
+    client.close()
+    return count
+
+
+def value(memcached: Memcached) -> object:
+    client = memcached.client()
+    found = client.get(KEY.decode())
+    client.close()
+    return found
+
+
+# --- the lookup alone
+
+
+def look_up(test: Callable[[NameLookup], Awaitable[None]], resolver: lookup.Resolver) -> None:
+    async def whole() -> None:
+        await test(NameLookup("name.test", 1, resolver=resolver, budget_s=0.05))
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize(
+    "name", ["127.0.0.1:11211", "[::1]:11211", "[0000::1]:11211"], ids=["IPv4", "IPv6", "long"]
+)
+def test_addresses_are_not_looked_up(name: str) -> None:
+    async def whole() -> None:
+        made = NameLookup(*split_name(name), resolver=Resolver())
+        ((_, _, _, _, address),) = await made.addresses()
+        assert address[:2] == split_name(name)
+        assert await made.addresses_or_known() == await made.addresses()
+
+    asyncio.run(whole())
+
+
+def test_system_resolver_knows_this_machine() -> None:
+    found = {address[4][0] for address in lookup.resolve("localhost", 11211)}
+    assert found & {"127.0.0.1", "::1"}
+
+
+def test_young_answers_good_or_bad_are_not_asked_for_again() -> None:
+    resolver = Resolver()
+
+    async def test(made: NameLookup) -> None:
+        for _ in range(5):
+            with pytest.raises(LookupFailed):
+                await made.addresses()
+        assert resolver.calls == 1
+
+    look_up(test, resolver)
+
+
+def test_name_that_cannot_be_encoded_has_no_address() -> None:
+    async def test(made: NameLookup) -> None:
+        with pytest.raises(LookupFailed):
+            await made.addresses()
+
+    look_up(test, lambda host, port: lookup.resolve("x" * 70 + ".test", port))
+
+
+def test_system_without_threads_is_a_failed_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def test(made: NameLookup) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(LookupFailed):
+            await made.addresses()
+        monkeypatch.undo()
+
+    look_up(test, Resolver("127.0.0.1"))
+
+
+def test_hung_lookups_are_replaced_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup, "HUNG_AFTER_S", 0.0)
+    resolver = Resolver("127.0.0.1")
+    resolver.hang()
+
+    async def test(made: NameLookup) -> None:
+        for _ in range(10):
+            with pytest.raises(LookupFailed):
+                await made.addresses()
+        assert resolver.calls == lookup.MAX_HUNG + 1
+        resolver.release()
+        await until(lambda: not resolver.under_way)
+        assert await made.addresses()
+
+    look_up(test, resolver)
+
+
+def test_answer_after_the_event_loop_is_closed_is_dropped() -> None:
+    resolver = Resolver("127.0.0.1")
+    resolver.hang()
+
+    async def test(made: NameLookup) -> None:
+        with pytest.raises(LookupFailed):
+            await made.addresses()
+
+    look_up(test, resolver)
+    resolver.release()
+    for thread in threading.enumerate():
+        if thread.name == "smsd-lookup":
+            assert thread.daemon
+            thread.join(20)

@@ -1,0 +1,172 @@
+"""Answers in pieces, answers that are none, and pymemcache's client as the judge of both
+directions.
+"""
+
+import socket
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smsd.store import protocol
+from smsd.store.protocol import Answers, Incomplete, ProtocolError, Refused, Value
+from tests.processes import Memcached, wait_for
+
+STALE = b"999999"
+"""A token that this memcached has not reached."""
+
+GETS = b"VALUE smsd:k 0 12 7\r\nEND\r\nSTORED\r\r\nEND\r\n"
+
+
+@pytest.fixture(scope="module")
+def memcached() -> Iterator[Memcached]:
+    with Memcached() as made:
+        yield made
+
+
+def all_pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
+    for begin, end in pairwise(sorted({0, len(data), *(cut % len(data) for cut in cuts)})):
+        yield data[begin:end]
+
+
+@given(st.lists(st.integers(0, 200)))
+def test_answers_are_read_alike_however_they_are_cut(cuts: list[int]) -> None:
+    readers: list[Callable[[Answers], object]] = [
+        Answers.read_value,
+        Answers.read_written,
+        Answers.read_value,
+        Answers.read_written,
+        Answers.read_written,
+    ]
+    data = GETS + b"STORED\r\n" + b"END\r\n" + b"HD c42\r\n" + b"SERVER_ERROR out of memory\r\n"
+    answers, found = Answers(), []
+    for piece in all_pieces(data, cuts):
+        answers.feed(piece)
+        try:
+            while readers:
+                found.append(readers[0](answers))
+                readers.pop(0)
+        except Incomplete:
+            continue
+    assert found == [Value(b"END\r\nSTORED\r", b"7"), b"", None, b"42", Refused(is_full=True)]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"STORED", b""),
+        (b"HD", b""),
+        (b"HD c12", b"12"),
+        (b"EXISTS", None),
+        (b"NOT_FOUND", None),
+        (b"NOT_STORED", None),
+        (b"EX c0", None),
+        (b"NF", None),
+        (b"NS c0", None),
+        (b"SERVER_ERROR out of memory storing object", Refused(is_full=True)),
+        (b"SERVER_ERROR object too large for cache", Refused(is_full=False)),
+        (b"CLIENT_ERROR bad data chunk", Refused(is_full=False)),
+    ],
+)
+def test_answers_to_writes(line: bytes, expected: object) -> None:
+    answers = Answers()
+    answers.feed(line + b"\r\n")
+    assert answers.read_written() == expected
+
+
+def test_refused_read_leaves_the_connection_usable() -> None:
+    answers = Answers()
+    answers.feed(b"SERVER_ERROR out of memory writing get response\r\nEND\r\n")
+    assert answers.read_value() == Refused(is_full=False)
+    assert answers.read_value() is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"VALUE k 0 x 1\r\n",
+        b"VALUE k 0 -1 1\r\n",
+        b"VALUE k 0 1\r\n",
+        b"NONSENSE\r\n",
+        b"\r\n",
+        b"VALUE k 0 2 1\r\nabc\r\nEND\r\n",
+        b"x" * (protocol.MAX_LINE_BYTES + 1),
+    ],
+)
+def test_what_is_no_answer_to_a_read_is_an_error(data: bytes) -> None:
+    answers = Answers()
+    answers.feed(data)
+    with pytest.raises(ProtocolError):
+        answers.read_value()
+
+
+@pytest.mark.parametrize(
+    "data", [b"OK\r\n", b"ERROR\r\n", b"\r\n", b"END\r\n", b"VALUE k 0 1 1\r\n"]
+)
+def test_what_is_no_answer_to_a_write_is_an_error(data: bytes) -> None:
+    answers = Answers()
+    answers.feed(data)
+    with pytest.raises(ProtocolError):
+        answers.read_written()
+
+
+class Talk:
+    """A plain socket to memcached, and our reader."""
+
+    def __init__(self, memcached: Memcached) -> None:
+        self.sock = socket.create_connection((memcached.host, memcached.port), timeout=10)
+        self.answers = Answers()
+
+    def ask(self, command: bytes, read: Callable[[Answers], object]) -> object:
+        self.sock.sendall(command)
+        while True:
+            try:
+                return read(self.answers)
+            except Incomplete:
+                self.answers.feed(self.sock.recv(7))
+
+
+@pytest.mark.parametrize("value", [b"", b"\r\n", b"END\r\n", bytes(range(256)) * 400], ids=len)
+def test_pymemcache_reads_what_we_write_and_we_read_what_it_writes(
+    memcached: Memcached, value: bytes
+) -> None:
+    client, talk = memcached.client(), Talk(memcached)
+    with talk.sock:
+        for command in (protocol.write, protocol.write_again):
+            client.delete("k")
+            assert talk.ask(protocol.gets(b"k"), Answers.read_value) is None
+            assert talk.ask(command(b"k", value, 60, STALE), Answers.read_written) is None
+            assert talk.ask(command(b"k", value, 60, None), Answers.read_written) is not None
+            assert client.get("k") == value
+            assert talk.ask(command(b"k", b"other", 60, None), Answers.read_written) is None
+            assert talk.ask(command(b"k", b"other", 60, STALE), Answers.read_written) is None
+            client.set("k", value)
+            _, cas = client.gets("k")
+            assert talk.ask(protocol.gets(b"k"), Answers.read_value) == Value(value, cas)
+            assert talk.ask(command(b"k", b"other", 60, cas), Answers.read_written) is not None
+            assert client.get("k") == b"other"
+    client.close()
+
+
+def test_meta_write_returns_the_token_of_the_next_write(memcached: Memcached) -> None:
+    client, talk = memcached.client(), Talk(memcached)
+    with talk.sock:
+        client.delete("k")
+        token: object = None
+        for value in (b"one", b"two", b"three"):
+            assert token is None or isinstance(token, bytes)
+            token = talk.ask(protocol.write_again(b"k", value, 60, token), Answers.read_written)
+            assert talk.ask(protocol.gets(b"k"), Answers.read_value) == Value(value, token)  # type: ignore[arg-type]
+    client.close()
+
+
+def test_both_writes_expire(memcached: Memcached) -> None:
+    client, talk = memcached.client(), Talk(memcached)
+    with talk.sock:
+        for command in (protocol.write, protocol.write_again):
+            assert talk.ask(command(b"soon", b"v", 1, None), Answers.read_written) is not None
+            assert client.get("soon") == b"v"
+            wait_for(lambda: client.get("soon") is None, "the value expired")
+    client.close()
