@@ -22,7 +22,7 @@ followed), `.waited_s` (until the last reply), `.elapsed_s`, `.message`.
   new one, `Cookies(send="smsd=…")` any other, `Cookies(back=3)` the one of three answers ago.
   The jar is `client.twilio.jar`.
 - Redirects: every document of a `<Redirect>` chain has its own time-outs, and its texts are sent when it is
-  reached: `text("hi", on_reply=print)` shows them as they come. Overrides after `#` belong to the URL that carries
+  reached: `text("hi", on_reply=print)` shows them as they come, `on_hop=print` the redirects. Overrides after `#` belong to the URL that carries
   them: a `<Redirect>` without any has Twilio's defaults.
 - Time: `clock = Clock(); Client(…, twilio=Twilio(clock)); clock.advance(hours=4)`. The other reading of
   Twilio's four-hour rule: `Twilio(clock, reading="inactivity")`.

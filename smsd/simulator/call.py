@@ -56,10 +56,16 @@ class Call:
     attempts: list[Attempt] = field(default_factory=list)
     stored: bool = False  # whether the jar has taken in a cookie of this call
 
-    def message(self, inbound: Inbound, receive: Callable[[twiml.Document], None]) -> _Hops:
+    def message(
+        self,
+        inbound: Inbound,
+        receive: Callable[[twiml.Document], None],
+        on_hop: Callable[[int], None] = lambda _: None,
+    ) -> _Hops:
         """Deliver a message: ask the webhook and follow its `<Redirect>` verbs.
 
-        Each document goes to `receive` as soon as it is reached. A document that fails
+        Each document goes to `receive` as soon as it is reached; `on_hop` gets the number
+        of each `<Redirect>`, from 1, before it is followed. A document that fails
         is asked for at the fallback URL, with the same form plus ErrorCode and ErrorUrl;
         a fallback that fails ends the call. Returns how many `<Redirect>` were followed.
         """
@@ -76,6 +82,7 @@ class Call:
             if document.redirect is None:
                 return hops
             hops += 1
+            on_hop(hops)
             params, fallback_url = inbound.params, self.account.fallback_url
             method, url = document.redirect
             try:

@@ -35,6 +35,11 @@ DEFAULT_TOKEN = "offline-twilio-token"  # noqa: S105 - the simulator's own, know
 DEFAULT_FROM = "+14158675309"
 DEFAULT_TO = "+14158141829"
 OnReply = Callable[[Reply], None]
+OnHop = Callable[[int], None]
+
+
+def ignore(_: object) -> None:
+    """The callback of somebody who waits for the `Outcome`."""
 
 
 @dataclass
@@ -84,13 +89,14 @@ class Client(_Edge):
         to: str | None = None,
         cookies: Cookies = JAR,
         connect_to: str | None = None,
-        on_reply: OnReply | None = None,
+        on_reply: OnReply = ignore,
+        on_hop: OnHop = ignore,
         **more: Any,
     ) -> Outcome:
         """Write a message and deliver it once."""
         message = self.compose(body, from_=from_, to=to, **more)
         return await self.deliver(
-            message, cookies=cookies, connect_to=connect_to, on_reply=on_reply
+            message, cookies=cookies, connect_to=connect_to, on_reply=on_reply, on_hop=on_hop
         )
 
     async def deliver(
@@ -99,10 +105,11 @@ class Client(_Edge):
         *,
         cookies: Cookies = JAR,
         connect_to: str | None = None,
-        on_reply: OnReply | None = None,
+        on_reply: OnReply = ignore,
+        on_hop: OnHop = ignore,
     ) -> Outcome:
-        """Deliver a composed message, perhaps again; `on_reply` is called for each reply at once."""
-        flow = self.twilio.deliver(self.sender, message, cookies, on_reply)
+        """Deliver a composed message, perhaps again. Callbacks as in `Twilio.deliver`."""
+        flow = self.twilio.deliver(self.sender, message, cookies, on_reply, on_hop)
         return await self._drive(flow, connect_to)
 
     async def everywhere(
@@ -207,12 +214,15 @@ class BlockingClient(_Edge):
         to: str | None = None,
         cookies: Cookies = JAR,
         connect_to: str | None = None,
-        on_reply: OnReply | None = None,
+        on_reply: OnReply = ignore,
+        on_hop: OnHop = ignore,
         **more: Any,
     ) -> Outcome:
         """Write a message and deliver it once."""
         message = self.compose(body, from_=from_, to=to, **more)
-        return self.deliver(message, cookies=cookies, connect_to=connect_to, on_reply=on_reply)
+        return self.deliver(
+            message, cookies=cookies, connect_to=connect_to, on_reply=on_reply, on_hop=on_hop
+        )
 
     def deliver(
         self,
@@ -220,10 +230,11 @@ class BlockingClient(_Edge):
         *,
         cookies: Cookies = JAR,
         connect_to: str | None = None,
-        on_reply: OnReply | None = None,
+        on_reply: OnReply = ignore,
+        on_hop: OnHop = ignore,
     ) -> Outcome:
-        """Deliver a composed message, perhaps again; `on_reply` is called for each reply at once."""
-        flow = self.twilio.deliver(self.sender, message, cookies, on_reply)
+        """Deliver a composed message, perhaps again. Callbacks as in `Twilio.deliver`."""
+        flow = self.twilio.deliver(self.sender, message, cookies, on_reply, on_hop)
         return perform_all(flow, lambda request: self.perform(request, connect_to=connect_to))
 
     def perform(self, request: Request, *, connect_to: str | None = None) -> Answer | Failure:

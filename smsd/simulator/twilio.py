@@ -94,12 +94,14 @@ class Twilio:
         account: Account,
         message: Inbound,
         cookies: Cookies = JAR,
-        on_reply: Callable[[Reply], None] | None = None,
+        on_reply: Callable[[Reply], None] = lambda _: None,
+        on_hop: Callable[[int], None] = lambda _: None,
     ) -> Flow:
         """Deliver a message once: a generator of requests to perform.
 
         `on_reply` is called for each reply at the moment when it is sent, which for a
-        text before a `<Redirect>` is long before the end. Returns the `Outcome`.
+        text before a `<Redirect>` is long before the end; `on_hop` with the number of
+        each `<Redirect>`, from 1, before Twilio follows it. Returns the `Outcome`.
         """
         began_s = self.clock()
         call = Call(
@@ -123,10 +125,9 @@ class Twilio:
                     notices.append(sent)
                     continue
                 replies.append(sent)
-                if on_reply is not None:
-                    on_reply(sent)
+                on_reply(sent)
 
-        hops = yield from call.message(message, receive)
+        hops = yield from call.message(message, receive, on_hop)
         elapsed_s = self.clock() - began_s
         return Outcome(
             message,

@@ -59,10 +59,11 @@ class World:
         body: str = "hi",
         cookies: Cookies | None = None,
         from_: str = "+14158675309",
-        on_reply: Callable[[Reply], None] | None = None,
+        on_reply: Callable[[Reply], None] = lambda _: None,
+        on_hop: Callable[[int], None] = lambda _: None,
     ) -> Outcome:
         message = self.compose(body, from_)
-        flow = self.twilio.deliver(self.account, message, cookies or Cookies(), on_reply)
+        flow = self.twilio.deliver(self.account, message, cookies or Cookies(), on_reply, on_hop)
         return perform_all(flow, self.perform)
 
 

@@ -68,13 +68,14 @@ def test_a_text_before_a_redirect_is_sent_before_the_redirect_is_followed() -> N
 
     def service(request: Request) -> Answer:
         seen.append(urlsplit(request.url).query)
-        return OK
+        return OK if seen[-1] else one_moment
 
-    world = World(
-        xml("<Message>one moment</Message><Redirect>?turn=1</Redirect>"), service, pace_s=12
+    one_moment = xml("<Message>one moment</Message><Redirect>?turn=1</Redirect>")
+    world = World(service, pace_s=12)
+    outcome = world.text(
+        on_reply=lambda reply: seen.append(reply.body), on_hop=lambda hop: seen.append(f"hop {hop}")
     )
-    outcome = world.text(on_reply=lambda reply: seen.append(reply.body))
-    assert seen == ["one moment", "turn=1", "ok"]
+    assert seen == ["", "one moment", "hop 1", "turn=1", "ok"]
     assert [reply.after_s for reply in outcome.replies] == [12, 24]
 
 
