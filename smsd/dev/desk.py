@@ -1,190 +1,192 @@
-"""What the phone page shows: what happened, and the exchange behind each bubble. No HTTP handlers here.
+"""The phone page's own Twilio: sends the texts and keeps what happened, for every open page.
 
-A `Desk` lives in the process of `serve --dev`. It texts that service over a real socket, as Twilio would.
+Handles no HTTP of the page; that is `smsd.dev.web`. A `Desk` lives in the process of
+`serve --dev` and texts that service over a real socket, as Twilio would.
+
+The idea: whatever happens is an event with a growing id. A text is one event that is
+published again, under the same `key`, whenever more is known of it: when it is sent, when
+a first reply arrives, when Twilio is asked to come again, and when it is over. So a page
+that is opened in the middle sees the same as one that was there from the start.
 """
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import asdict
+from typing import Any
 from urllib.parse import parse_qsl
 
+from smsd.dev.hooks import Counting, Hooks
+from smsd.dev.order import COOKIES, Order
+from smsd.dev.verdict import Facts, judge
 from smsd.simulator.client import DEFAULT_SID, DEFAULT_TO, Client
-from smsd.simulator.twilio import JAR, LOST, STALE, Clock, Cookies, Twilio, new_token
+from smsd.simulator.twilio import Clock, Twilio, new_token
 from smsd.simulator.values import Answer, Attempt, Inbound, Outcome, Reply
 from smsd.simulator.webhook import Account
 from smsd.twilio.segments import segments
 
 MOST_EVENTS = 300
-COOKIES: Mapping[str, Cookies] = {"jar": JAR, "lost": LOST, "stale": STALE}
 Json = dict[str, Any]
-
-
-class Workbench(Protocol):
-    """The hooks into the running service. `serve --dev` implements them; the page has no other way in."""
-
-    @property
-    def token(self) -> str:
-        """The auth token that signs."""
-
-    @property
-    def account_sid(self) -> str | None:
-        """The one account that is accepted, or None for any."""
-
-    @property
-    def public_url(self) -> str:
-        """SMSD_PUBLIC_URL, without /sms."""
-
-    def people(self) -> Mapping[str, str]:
-        """Number to name."""
-
-    def open_cookie(self, value: str, account: str, to: str, from_: str) -> object:
-        """What a cookie's value holds, as JSON can say it; why not, if it cannot be opened. Never raises."""
-
-    async def record(self, account: str, to: str, from_: str) -> object | None:
-        """The record in the store, as JSON can say it; None if there is none or the store is down."""
-
-    async def flush(self) -> None:
-        """Empty the store."""
-
-    def set_store_up(self, up: bool) -> None:
-        """Take the store down, or up again."""
-
-    def store_up(self) -> bool:
-        """Whether the store is up."""
-
-    def advance(self, seconds: float) -> None:
-        """Put the service's clock forward."""
-
-    def stopping(self) -> bool:
-        """Whether the process is on its way out: live updates end then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the page asks to be sent."""
-
-    from_: str
-    to: str
-    body: str
-    deliveries: int = 1
-    cookie: str = "jar"
-    forged: bool = False
 
 
 class Desk:
     """Everything that happened, in order, and who waits for more."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self.bench = bench
+    def __init__(self, hooks: Hooks) -> None:
+        self.hooks = hooks
         self.clock = Clock()
         self.twilio = Twilio(self.clock)
         self.ahead_s = 0.0
         self.boot = new_token(self.twilio.random)  # tells a page that the process is another one
         self.events: deque[Json] = deque(maxlen=MOST_EVENTS)
         self._last_id = 0
-        self._news = asyncio.Condition()
+        self._news = asyncio.Event()
 
     @property
     def account_sid(self) -> str:
         """The account that texts."""
-        return self.bench.account_sid or DEFAULT_SID
+        return self.hooks.account_sid or DEFAULT_SID
+
+    @property
+    def webhook(self) -> str:
+        """The URL that is signed."""
+        return self.hooks.public_url.rstrip("/") + "/sms"
 
     def state(self) -> Json:
-        """All that a page needs to begin."""
+        """Everything that a page needs to begin."""
         return {
             "people": [
-                {"number": number, "name": name} for number, name in self.bench.people().items()
+                {"number": number, "name": name} for number, name in self.hooks.people().items()
             ],
             "to": DEFAULT_TO,
             "account": self.account_sid,
             "webhook": self.webhook,
-            "store_up": self.bench.store_up(),
+            "dialogue": self.dialogue(),
+            "store_up": self.hooks.store_up(),
             "ahead_s": self.ahead_s,
             "boot": self.boot,
             "events": list(self.events),
         }
 
-    @property
-    def webhook(self) -> str:
-        """The URL that is signed."""
-        return self.bench.public_url.rstrip("/") + "/sms"
+    def dialogue(self) -> Json:
+        """Which dialogue answers, and whether a newer version was refused."""
+        return asdict(self.hooks.dialogue())
 
     async def send(self, order: Order, address: str) -> Json:
-        """Text the service that listens at `address` (host:port); returns the event that everybody gets."""
-        token = "forged" if order.forged else self.bench.token
+        """Text the service that listens at `address` (host:port); returns the last event of it."""
+        token = "forged" if order.forged else self.hooks.token
         account = Account(self.account_sid, token, self.webhook)
         client = Client(account=account, twilio=self.twilio, connect_to=address)
         message = client.compose(
             order.body, from_=order.from_, to=order.to, segments=segments(order.body).count
         )
+        record_before = await self.hooks.record(*message.pair)
+        event = self.publish(_sending(order, message))
+        outcomes: list[Outcome] = []
+        countings: list[Counting | None] = []
         async with client:
-            outcomes = [
-                await client.deliver(message, cookies=COOKIES[order.cookie])
-                for _ in range(order.deliveries)
-            ]
-        event = await self._exchange(message, outcomes)
-        return await self.publish({**event, "forged": order.forged})
-
-    async def advance(self, seconds: float) -> Json:
-        """Let time pass, here and in the service."""
-        self.clock.advance(seconds)
-        self.bench.advance(seconds)
-        self.ahead_s += seconds
-        return await self.publish(
-            {"kind": "note", "what": "time", "seconds": seconds, "ahead_s": self.ahead_s}
+            for _ in range(order.deliveries):
+                progress = _Progress(self, event)
+                outcome = await client.deliver(
+                    message,
+                    cookies=COOKIES[order.cookie],
+                    on_reply=progress.reply,
+                    on_hop=progress.hop,
+                )
+                outcomes.append(outcome)
+                countings.append(self._counting(outcome))
+        problem = self.hooks.problem(message.sid)
+        facts = Facts(
+            outcomes,
+            countings,
+            forged=order.forged,
+            cookie=order.cookie,
+            cookie_count=_count(self._opened(outcomes[0], outcomes[0].cookie_sent)),
+            record_count=_count(record_before),
+            store_up=self.hooks.store_up(),
+            problem=problem,
         )
+        return self.publish(
+            {
+                **event,
+                "pending": False,
+                "verdict": asdict(judge(facts)),
+                "problem": problem and asdict(problem),
+                "deliveries": [self._delivery(outcome) for outcome in outcomes],
+                "record": await self.hooks.record(*message.pair),
+            }
+        )
+
+    def clear(self, from_: str, to: str) -> Json:
+        """Forget the messages of a thread here; the conversation itself goes on."""
+        gone = [e for e in self.events if (e.get("from"), e.get("to")) == (from_, to)]
+        for event in gone:
+            self.events.remove(event)
+        return self.publish({"kind": "clear", "from": from_, "to": to})
+
+    def advance(self, seconds: float) -> Json:
+        """Let time pass, here and in the service."""
+        return self._set_clock(self.ahead_s + seconds, what="time", seconds=seconds)
+
+    def return_to_present(self) -> Json:
+        """Put the clocks back to the real time."""
+        return self._set_clock(0.0, what="present", seconds=-self.ahead_s)
+
+    def _set_clock(self, ahead_s: float, **note: object) -> Json:
+        self.clock.advance(ahead_s - self.ahead_s)
+        self.hooks.advance(ahead_s - self.ahead_s)
+        self.ahead_s = ahead_s
+        return self.publish({"kind": "note", "ahead_s": ahead_s, **note})
 
     async def flush(self) -> Json:
         """Empty the store."""
-        await self.bench.flush()
-        return await self.publish({"kind": "note", "what": "flush"})
+        await self.hooks.flush()
+        return self.publish({"kind": "note", "what": "flush"})
 
-    async def set_store_up(self, up: bool) -> Json:
+    def set_store_up(self, up: bool) -> Json:
         """Take the store down, or up again."""
-        self.bench.set_store_up(up)
-        return await self.publish(
-            {"kind": "note", "what": "up" if up else "down", "store_up": self.bench.store_up()}
-        )
+        self.hooks.set_store_up(up)
+        what = "up" if up else "down"
+        return self.publish({"kind": "note", "what": what, "store_up": self.hooks.store_up()})
 
-    async def publish(self, event: Json) -> Json:
-        """Number the event, keep it, and wake who waits."""
+    def publish(self, event: Json) -> Json:
+        """Number the event, keep it in place of an earlier one of the same key, and wake who waits."""
         self._last_id += 1
-        event = {"id": self._last_id, "at": self.clock(), **event}
-        self.events.append(event)
-        async with self._news:
-            self._news.notify_all()
+        event = {"key": self._last_id, "at": self.clock(), **event, "id": self._last_id}
+        places = [place for place, one in enumerate(self.events) if one["key"] == event["key"]]
+        if places:
+            self.events[places[0]] = event
+        else:
+            self.events.append(event)
+        news, self._news = self._news, asyncio.Event()
+        news.set()
         return event
 
     async def after(self, last_id: int, timeout_s: float) -> Sequence[Json]:
-        """The events after that one; waits for the first. Empty if none came in time."""
-        try:
-            async with asyncio.timeout(timeout_s), self._news:
-                await self._news.wait_for(lambda: self._last_id > last_id)
-        except TimeoutError:
-            return []
-        return [event for event in self.events if event["id"] > last_id]
+        """The events after that one, by id; waits for the first. Empty if none came in time."""
+        if self._last_id <= last_id:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._news.wait()
+            except TimeoutError:
+                return []
+        newer = [event for event in self.events if event["id"] > last_id]
+        return sorted(newer, key=lambda event: int(event["id"]))
 
-    async def _exchange(self, message: Inbound, outcomes: Sequence[Outcome]) -> Json:
-        return {
-            "kind": "exchange",
-            "sid": message.sid,
-            "from": message.from_,
-            "to": message.to,
-            "body": message.body,
-            "segments": asdict(segments(message.body)),
-            "deliveries": [self._delivery(outcome) for outcome in outcomes],
-            "record": await self.bench.record(*message.pair),
-        }
+    def _counting(self, outcome: Outcome) -> Counting | None:
+        """How the service counted it; without its log, as the cookie that came back says."""
+        number = _count(self._opened(outcome, outcome.cookie))
+        return self.hooks.counting(outcome.message.sid) or (
+            None if number is None else Counting("", number)
+        )
 
     def _delivery(self, outcome: Outcome) -> Json:
         return {
-            "replies": [_reply(reply) for reply in outcome.replies],
+            "replies": [reply_json(reply) for reply in outcome.replies],
             "automatic": outcome.automatic,
             "errors": [asdict(notice) for notice in outcome.errors],
             "status": outcome.status,
+            "hops": outcome.hops,
             "milliseconds": round(outcome.elapsed_s * 1000, 2),
             "attempts": [_attempt(attempt) for attempt in outcome.attempts],
             "twiml": outcome.twiml.decode("utf-8", "replace"),
@@ -195,7 +197,43 @@ class Desk:
 
     def _opened(self, outcome: Outcome, header: str | None) -> object:
         value = cookie_value(header)
-        return value and self.bench.open_cookie(value, *outcome.message.pair)
+        return value and self.hooks.open_cookie(value, *outcome.message.pair)
+
+
+class _Progress:
+    """Publishes a text again whenever a reply arrives or Twilio is asked to come again."""
+
+    def __init__(self, desk: Desk, event: Json) -> None:
+        self._desk = desk
+        self._event = event
+
+    def reply(self, reply: Reply) -> None:
+        self._publish(replies=[*self._event["replies"], reply_json(reply)])
+
+    def hop(self, hops: int) -> None:
+        self._publish(hops=hops)
+
+    def _publish(self, **changes: object) -> None:
+        self._event = self._desk.publish({**self._event, **changes})
+
+
+def _sending(order: Order, message: Inbound) -> Json:
+    """The event of a text that is on its way."""
+    return {
+        "kind": "exchange",
+        "pending": True,
+        "ticket": order.ticket,
+        "sid": message.sid,
+        "from": message.from_,
+        "to": message.to,
+        "body": message.body,
+        "segments": asdict(segments(message.body)),
+        "cookie": order.cookie,
+        "forged": order.forged,
+        "twice": order.deliveries > 1,
+        "hops": 0,
+        "replies": [],
+    }
 
 
 def cookie_value(header: str | None, name: str = "smsd") -> str | None:
@@ -204,7 +242,13 @@ def cookie_value(header: str | None, name: str = "smsd") -> str | None:
     return next((value for key, _, value in pairs if key == name), None)
 
 
-def _reply(reply: Reply) -> Json:
+def _count(opened: object) -> int | None:
+    """The count in an opened cookie or a record."""
+    return opened.get("count") if isinstance(opened, Mapping) else None
+
+
+def reply_json(reply: Reply) -> Json:
+    """A reply, and how many segments it has."""
     return {**asdict(reply), "segments": asdict(segments(reply.body))}
 
 
@@ -219,29 +263,3 @@ def _attempt(attempt: Attempt) -> Json:
         "failure": None if isinstance(result, Answer) else result.kind,
         "milliseconds": round((attempt.ended_s - attempt.began_s) * 1000, 2),
     }
-
-
-def parse_order(given: object) -> Order:
-    """The order in a JSON body; ValueError or TypeError says what is wrong with it."""
-    if not isinstance(given, dict):
-        raise TypeError("a JSON object is expected")
-    order = Order(
-        from_=_line(given, "from"),
-        to=_line(given, "to"),
-        body=str(given.get("body", "")),
-        deliveries=2 if given.get("twice") else 1,
-        cookie=str(given.get("cookie", "jar")),
-        forged=bool(given.get("forged")),
-    )
-    if order.cookie not in COOKIES or len(order.body) > 1600:
-        raise ValueError(
-            f"cookie is one of {json.dumps(list(COOKIES))}, body at most 1600 characters"
-        )
-    return order
-
-
-def _line(given: Mapping[str, object], name: str) -> str:
-    text = str(given.get(name, "")).strip()
-    if not text or len(text) > 80 or not text.isprintable():
-        raise ValueError(f"{name}: a number such as +14158675309 is expected")
-    return text

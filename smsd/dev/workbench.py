@@ -22,7 +22,9 @@ from smsd.app import Service
 from smsd.clock import now_ms
 from smsd.conversation.record import Record
 from smsd.dev import web
+from smsd.dev.counting import CountingWatch
 from smsd.dev.failures import FailureWatch, traceback_text
+from smsd.dev.hooks import Counting, DialogueState, Problem
 from smsd.dev.refresh import Source
 from smsd.dev.switch import Switch
 from smsd.dialogues.loading import LoadedDialogue
@@ -122,7 +124,7 @@ def curl_line(settings: Settings) -> str:
 
 
 class Workbench:
-    """What the phone page may do to the service (`smsd.dev.desk.Workbench`).
+    """What the phone page may do to the service (`smsd.dev.hooks.Hooks`).
 
     source          the dialogue's source, which is watched
     loaded_ms       when the running version was loaded, in milliseconds since 1970
@@ -135,6 +137,7 @@ class Workbench:
         self.loaded_ms = now_ms()
         self.reload_problem: str | None = None
         self.failures: dict[str, str] = {}
+        self._countings = CountingWatch()
         self._ahead_ms = 0
         self._switch: Switch | None = None
         self.service = Service(
@@ -145,8 +148,9 @@ class Workbench:
         return now_ms() + self._ahead_ms
 
     def watch_failures(self) -> None:
-        """From now on print what the dialogue raises, and keep it for the phone page."""
+        """From now on print what the dialogue raises, and keep for the phone page what happens."""
         FailureWatch(self._on_failure).install()
+        self._countings.install()
 
     def _on_failure(self, sid: str, error: BaseException) -> None:
         text = traceback_text(error)
@@ -200,6 +204,17 @@ class Workbench:
 
     def people(self) -> Mapping[str, str]:
         return self.service.settings.people
+
+    def dialogue(self) -> DialogueState:
+        name = self.service.settings.dialogue
+        return DialogueState(name, self.loaded_ms / 1000, self.reload_problem)
+
+    def counting(self, sid: str) -> Counting | None:
+        return self._countings.of(sid)
+
+    def problem(self, sid: str) -> Problem | None:
+        text = self.failures.get(sid)
+        return Problem(text.strip().rpartition("\n")[2], text) if text else None
 
     def open_cookie(self, value: str, account: str, to: str, from_: str) -> object:
         whose = self.service.exchange.conversation_of(account, to, from_)

@@ -1,6 +1,11 @@
-"""The offline Twilio: behaves as Twilio's messaging webhook client does, without a number or a network.
+"""The offline Twilio: texts a messaging webhook as Twilio would, without a number or a network.
 
-It is the tests' client, the engine of `smsd phone` and of the phone page. Production never imports it.
+Use it to test a service on real sockets, or to try one at a prompt. It must import nothing
+of the service under test, and production must never import it.
+
+The idea: `Twilio` is a pure engine. It decides what to request, what an answer means, what
+the sender gets and which of Twilio's error codes appear. `Client` and `BlockingClient`
+perform its requests on sockets; a test may perform them in virtual time instead.
 
     from smsd.simulator import Client
 
@@ -8,33 +13,38 @@ It is the tests' client, the engine of `smsd phone` and of the phone page. Produ
         outcome = await client.text("hi", from_="+14158675309", to="+14158141829")
         assert outcome.text == "Thanks for the new message! Rey has messaged +14158141829 1 times"
 
-`Outcome` has `.text` (replies joined by newlines, None without any), `.replies`, `.status`, `.codes` and
-`.errors` (Twilio's error codes), `.attempts` (each with `.request`, `.result`, times), `.twiml`, `.cookie`
-(Set-Cookie received), `.cookie_sent`, `.automatic` (Twilio's own answer to STOP …), `.hops` (`<Redirect>` verbs
-followed), `.waited_s` (until the last reply), `.elapsed_s`, `.message`.
+What came of a message stands in the `Outcome`: `.text` (replies joined by newlines, None
+without any), `.replies`, `.status`, `.errors` and `.codes` (Twilio's error codes),
+`.attempts` (each request with its result and times), `.twiml`, `.cookie` (received),
+`.cookie_sent`, `.automatic` (Twilio's own answer to STOP and the like), `.hops` (`<Redirect>`
+verbs followed), `.waited_s` (until the last reply), `.elapsed_s`, `.message`.
 
-- Another person, number, kind of message: `text("hi", from_=…, to=…, sid="SM…", media=[(url, type)],
-  extra={"Foo": ""})`; WhatsApp by `from_="whatsapp:+1415…", to="whatsapp:+1415…"`.
-- Deliver later, twice, in another order, to several replicas: `message = client.compose("hi")`, then
-  `await client.deliver(message)` as often as you like, or
+- Another sender, number or kind of message: `text("hi", from_=…, to=…, sid="SM…",
+  media=[(url, type)], extra={"Foo": ""})`; WhatsApp by `from_="whatsapp:+1415…"`.
+- Later, twice, in another order, to several replicas: `message = client.compose("hi")`,
+  then `await client.deliver(message)` as often as you like, or
   `await client.everywhere(message, ["127.0.0.1:8081", "127.0.0.1:8082"])`.
-- Cookies: `text("hi", cookies=LOST)` sends none, `STALE` the one before the last, `FORGETFUL` keeps no
-  new one, `Cookies(send="smsd=…")` any other, `Cookies(back=3)` the one of three answers ago.
-  The jar is `client.twilio.jar`.
-- Redirects: every document of a `<Redirect>` chain has its own time-outs, and its texts are sent when it is
-  reached: `text("hi", on_reply=print)` shows them as they come, `on_hop=print` the redirects. Overrides after `#` belong to the URL that carries
-  them: a `<Redirect>` without any has Twilio's defaults.
-- Time: `clock = Clock(); Client(…, twilio=Twilio(clock)); clock.advance(hours=4)`. The other reading of
-  Twilio's four-hour rule: `Twilio(clock, reading="inactivity")`.
-- Retries and time-outs stand after `#` of the URL as with Twilio: `https://…/sms#ct=500&rt=2000&rc=2&rp=all`.
-- Fallback URL, shared keys, sub-accounts, unsigned requests: `Client(account=Account(sid, token, url,
-  fallback_url=…, shared_key=SharedKey("id", "secret"), signed=False))`.
+- Cookies: `text("hi", cookies=LOST)` sends none, `STALE` the one before the last,
+  `FORGETFUL` keeps no new one, `Cookies(send="smsd=…")` sends any other, `Cookies(back=3)`
+  the one of three answers ago. The jar is `client.twilio.jar`.
+- Redirects: every document of a `<Redirect>` chain has its own time-outs and retries, and
+  its texts are sent when it is reached. `text("hi", on_reply=print, on_hop=print)` shows
+  replies and redirects as they happen. Connection overrides (`#rc=2&rp=all`) belong to the
+  URL that carries them; a `<Redirect>` without any gets Twilio's defaults.
+- Time: `clock = Clock(); Client(…, twilio=Twilio(clock)); clock.advance(hours=4)`. The
+  other reading of Twilio's four-hour rule for cookies: `Twilio(clock, reading="inactivity")`.
+- Retries and time-outs stand after the `#` of the URL: `https://…/sms#ct=500&rt=2000&rc=2&rp=all`.
+- Fallback URL, shared keys, sub-accounts, unsigned requests:
+  `Client(account=Account(sid, token, url, fallback_url=…, shared_key=SharedKey("id", "secret"), signed=False))`.
 - Status callbacks: `await client.status(outcome, "delivered", url="https://sms.example.com/sms/status")`.
-- Any bytes: `await client.raw(b"GET / HTTP/1.1\\r\\n…")`; a tampered request:
+- Any bytes: `await client.raw(b"GET / HTTP/1.1\\r\\n…")`; a changed request:
   `await client.perform(dataclasses.replace(outcome.attempts[0].request, body=b"…"))`.
-- In threads: `BlockingClient(…).text("hi")`, same arguments, same outcome.
-- Without sockets: `perform_all(twilio.deliver(account, message), perform)` with a function from `Request` to
-  `Answer` or `Failure`.
+- In threads and scripts: `BlockingClient(…).text("hi")`, same arguments, same outcome.
+- Without sockets: `perform_all(twilio.deliver(account, message), perform)` with a function
+  from `Request` to `Answer` or `Failure`. In virtual time, that function puts the clock
+  forward by what the request took.
+
+Added in 0.1. `hops`, `waited_s`, `on_reply` and `on_hop` were added in 0.2.
 """
 
 from smsd.simulator.client import BlockingClient, Client

@@ -22,9 +22,9 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 SIZES: dict[str, ViewportSize] = {
-    "desk": {"width": 1440, "height": 900},
+    "desk": {"width": 1280, "height": 800},
     "tablet": {"width": 900, "height": 900},
-    "pocket": {"width": 375, "height": 740},
+    "pocket": {"width": 390, "height": 844},
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smsd.dev.desk import cookie_value, parse_order
+from smsd.dev.desk import cookie_value
 from smsd.dev.web import PAGE
 from tests.dev.processes import DevServer
 from tests.processes import Smsd
@@ -67,9 +67,56 @@ def test_a_text_is_delivered_and_taken_apart(server: DevServer) -> None:
         == 1
     )
     assert first["attempts"][0]["url"] == f"{server.url}/sms"
+    assert event["verdict"]["text"] == "Delivered twice: counted once, same reply."
+    assert event["verdict"]["good"] is True
     state = ask(server, "GET", "/phone/api/state")[1]
     assert state["events"][-1] == event
     assert state["webhook"] == f"{server.url}/sms"
+    assert state["dialogue"]["name"] == "smsd.dialogues.greeting:reply"
+    assert state["dialogue"]["refused"] is None
+
+
+def test_the_root_leads_to_the_phone(server: DevServer) -> None:
+    status, _, headers = ask(server, "GET", "/")
+    assert (status, headers["Location"]) == (302, "/phone")
+
+
+def test_a_text_is_one_event_that_is_replaced(server: DevServer) -> None:
+    first = ask(server, "POST", "/phone/api/messages", {**ORDER, "ticket": "t1"})[1]
+    events = ask(server, "GET", "/phone/api/state")[1]["events"]
+    assert [event for event in events if event["key"] == first["key"]] == [first]
+    assert (first["pending"], first["ticket"]) == (False, "t1")
+    assert first["id"] > first["key"], "it was published before it was answered"
+
+
+def test_a_cleared_thread_is_gone_and_the_conversation_goes_on(server: DevServer) -> None:
+    pair = {"from": "+15553000", "to": "+15552000"}
+    ask(server, "POST", "/phone/api/messages", {**ORDER, **pair})
+    event = ask(server, "POST", "/phone/api/clear", pair)[1]
+    assert (event["kind"], event["from"]) == ("clear", "+15553000")
+    events = ask(server, "GET", "/phone/api/state")[1]["events"]
+    assert not [e for e in events if e["kind"] == "exchange" and e["from"] == "+15553000"]
+    assert ask(server, "POST", "/phone/api/messages", {**ORDER, **pair})[1]["record"]["count"] == 2
+
+
+def test_the_clock_goes_forward_and_back_to_the_present(server: DevServer) -> None:
+    pair = {**ORDER, "from": "+15554000"}
+    assert ask(server, "POST", "/phone/api/messages", pair)[1]["record"]["count"] == 1
+    ahead_s = ask(server, "POST", "/phone/api/clock", {"seconds": 4 * 3600})[1]["ahead_s"]
+    assert ahead_s >= 4 * 3600
+    assert ask(server, "POST", "/phone/api/messages", pair)[1]["record"]["count"] == 1
+    back = ask(server, "POST", "/phone/api/clock", {"seconds": None})[1]
+    assert (back["what"], back["ahead_s"], back["seconds"]) == ("present", 0, -ahead_s)
+    assert ask(server, "POST", "/phone/api/messages", pair)[1]["record"]["count"] == 2
+
+
+def test_the_clock_is_never_so_far_ahead_that_cookies_are_refused(server: DevServer) -> None:
+    week = {"seconds": 7 * 86400}
+    ask(server, "POST", "/phone/api/clock", {"seconds": None})
+    codes = [ask(server, "POST", "/phone/api/clock", week)[0] for _ in range(4)]
+    assert codes == [200, 200, 200, 400]
+    assert ask(server, "POST", "/phone/api/messages", {**ORDER, "from": "+15556000"})[0] == 200
+    assert ask(server, "POST", "/phone/api/clock", {"seconds": None})[0] == 200
 
 
 def test_events_are_streamed_from_where_the_page_was(server: DevServer) -> None:
@@ -78,10 +125,13 @@ def test_events_are_streamed_from_where_the_page_was(server: DevServer) -> None:
     connection.request("GET", "/phone/api/events", headers={"Last-Event-ID": str(sent["id"] - 1)})
     response = connection.getresponse()
     assert response.getheader("Content-Type") == "text/event-stream"
-    lines = [response.readline().decode().strip() for _ in range(6)]
-    assert lines[1] == "event: hello"
-    assert lines[4] == f"id: {sent['id']}"
-    assert json.loads(lines[5].removeprefix("data: ")) == sent
+    lines: list[str] = []
+    while not lines or not lines[-1].startswith('data: {"name"'):
+        lines.append(response.readline().decode().strip())
+    assert lines[0] == "event: hello"
+    place = lines.index(f"id: {sent['id']}")
+    assert json.loads(lines[place + 1].removeprefix("data: ")) == sent
+    assert lines[-2] == "event: dialogue"
     connection.close()  # the stream ends with the page
 
 
@@ -90,7 +140,10 @@ def test_events_are_streamed_from_where_the_page_was(server: DevServer) -> None:
     [
         ("messages", b"not JSON"),
         ("messages", []),
-        ("messages", {"from": "+1", "to": "", "body": ""}),
+        ("messages", {"from": "+15551000", "to": "", "body": ""}),
+        ("messages", {**ORDER, "from": "not a number"}),
+        ("clear", {"from": "+15551000"}),
+        ("clear", []),
         ("messages", {**ORDER, "from": "+1\n2"}),
         ("messages", {**ORDER, "cookie": "chocolate"}),
         ("messages", {**ORDER, "body": "x" * 1601}),
@@ -107,6 +160,12 @@ def test_what_makes_no_sense_is_refused_with_a_reason(
     status, told, _ = ask(server, "POST", f"/phone/api/{path}", body)
     assert status == 400
     assert told["error"]
+
+
+def test_a_wrong_number_names_its_field(server: DevServer) -> None:
+    told = ask(server, "POST", "/phone/api/messages", {**ORDER, "from": "nobody"})[1]
+    assert told["field"] == "from"
+    assert told["error"].startswith("From: “nobody” is no phone number.")
 
 
 def test_segments_of_whatever_is_asked(server: DevServer) -> None:
@@ -173,14 +232,3 @@ def test_production_has_no_phone_and_imports_none_of_it() -> None:
 )
 def test_the_cookies_value_is_found(header: str | None, value: str | None) -> None:
     assert cookie_value(header) == value
-
-
-def test_an_order_has_defaults() -> None:
-    order = parse_order({"from": " +1 ", "to": "whatsapp:+2"})
-    assert (order.from_, order.to, order.body, order.deliveries, order.cookie) == (
-        "+1",
-        "whatsapp:+2",
-        "",
-        1,
-        "jar",
-    )

@@ -1,4 +1,4 @@
-// Small helpers to make elements, and to ask the server. Text is always set as text, never as markup.
+// Small helpers to make elements, format values and ask the server. Text is set as text, never as markup.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -7,10 +7,18 @@ export function h(tag, props = {}, ...children) {
   for (const [name, value] of Object.entries(props)) {
     if (value === false || value === null || value === undefined) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name === "class" ? "class" : name, value === true ? "" : value);
+    else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return node;
+}
+
+// The server understood the request and refused it; `field` names the input that is wrong.
+export class Refused extends Error {
+  constructor(text, field) {
+    super(text);
+    this.field = field;
+  }
 }
 
 export async function post(path, body) {
@@ -20,7 +28,7 @@ export async function post(path, body) {
     body: JSON.stringify(body),
   });
   const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error || `status ${response.status}`);
+  if (!response.ok) throw new Refused(answer.error || `status ${response.status}`, answer.field);
   return answer;
 }
 
@@ -29,7 +37,18 @@ export const clock = (seconds) =>
 
 export const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
-// What Twilio's codes mean for the person at the desk.
+export const times = (count) => (count === 1 ? "once" : count === 2 ? "twice" : `${count} times`);
+
+// Rounded as people say it: nobody reads "3002.78 ms".
+export function duration(milliseconds) {
+  if (milliseconds < 1) return "under 1 ms";
+  if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
+  if (milliseconds < 59_950) return `${(milliseconds / 1000).toFixed(1)} s`;
+  const seconds = Math.round(milliseconds / 1000);
+  return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+}
+
+// What Twilio's error codes mean for the developer.
 export function advice(error, status, forged) {
   if (status === 403 && forged) return "Refused with 403, as it must be: only what Twilio signed changes anything.";
   if (status === 403)
@@ -41,6 +60,7 @@ export function advice(error, status, forged) {
     11205: "The connection broke before an answer came.",
     12100: "The answer is no well-formed XML, so Twilio sends nothing.",
     12300: "The answer has a content type that Twilio does not take.",
+    14106: "Twilio follows 50 documents for one message and no more.",
     14107: "Two machines are talking to each other: Twilio stops after 30 quick replies.",
     21610: "This number has opted out. It must text START first.",
     21617: "A message may have 1600 characters.",

@@ -1,30 +1,42 @@
 // The thread: bubbles, what happened between them, and moving along them by keyboard.
 
-import { $, advice, clock, h, plural } from "./dom.js";
-import { from, nameOf, ours, state, thread, to } from "./state.js";
+import { $, advice, clock, duration, h, plural, times } from "./dom.js";
+import { from, label, ours, state, thread, to } from "./state.js";
 
 let select = () => {};
-export const onSelect = (action) => { select = action; };
+let say = () => {};
+export const connect = (actions) => { ({ select, say } = actions); };
 
 export function drawThread() {
   $("thread").setAttribute("aria-busy", "true");
   const events = thread();
   $("thread").replaceChildren(...(events.length ? events.map(entry) : [welcome()]));
   $("thread").removeAttribute("aria-busy");
+  $("clear").hidden = !events.some(ours);
   roving();
   toEnd();
 }
 
 function welcome() {
-  const who = nameOf(from()) || from() || "somebody";
-  return h("li", { class: "welcome" }, h("b", {}, `No messages yet`), `Text ${to()} as ${who}.`);
+  const first = (text) => h("button", { type: "button", class: "suggestion", onclick: () => say(text) }, `Text “${text}”`);
+  return h("li", { class: "welcome" },
+    h("b", {}, "No messages yet"),
+    h("p", {}, `You are ${label(from()) || "nobody so far"}, texting ${to() || "no number"}.`),
+    first("hi"),
+    h("p", {}, "Then turn on “Lose the cookie” and text again: the count goes on."));
 }
 
-export function append(event) {
+// Shows an event, in place of an earlier version of it.
+export function show(event) {
   if (!thread().includes(event)) return;
   $("thread").querySelector(".welcome")?.remove();
-  [...$("thread").querySelectorAll(".pending:not(.failed)")].find((item) => item.dataset.body === event.body)?.remove();
-  $("thread").append(entry(event));
+  if (event.ticket) [...$("thread").querySelectorAll("[data-ticket]")].find((item) => item.dataset.ticket === event.ticket)?.remove();
+  const before = [...$("thread").children].find((item) => item.dataset.uid === event.uid);
+  const focused = before?.contains(document.activeElement);
+  if (before) before.replaceWith(entry(event));
+  else $("thread").append(entry(event));
+  if (focused) document.querySelector(`[data-uid="${CSS.escape(event.uid)}"] button`).focus();
+  $("clear").hidden = false;
   roving();
   toEnd();
 }
@@ -33,25 +45,62 @@ export const toEnd = () => { $("thread").scrollTop = $("thread").scrollHeight; }
 
 function entry(event) {
   if (event.kind === "note") return note(event);
-  const delivery = event.deliveries[0];
-  const twice = event.deliveries.length > 1;
-  return h("li", { class: "exchange", "data-id": event.id },
-    h("button", { type: "button", class: "bubble out", "aria-pressed": String(event.id === state.selected),
-      "aria-label": `You: ${event.body || "empty message"}. Show what happened.`, onclick: () => select(event.id) }, event.body || "\u00a0"),
-    h("p", { class: "meta right" }, clock(event.at), ` · ${plural(event.segments.count, "segment")}`, twice && h("span", { class: "tag" }, "delivered twice")),
-    shown(event).length > 0 && h("span", { class: "hidden" }, "Reply:"),
-    shown(event).map((text) => h("p", { class: "bubble in" }, text)),
+  const replies = event.deliveries ? shown(event) : event.replies;
+  return h("li", { class: "exchange", "data-uid": event.uid },
+    h("button", { type: "button", class: "bubble out", "aria-pressed": String(event.uid === state.selected),
+      "aria-label": `You: ${event.body || "empty message"}. Show what happened.`,
+      onclick: () => select(event.uid, { open: true }) }, event.body || "\u00a0"),
+    h("p", { class: "meta right" }, clock(event.at), ` · ${plural(event.segments.count, "segment")}`, tags(event)),
+    replies.length > 0 && h("span", { class: "hidden" }, "Reply:"),
+    replies.map(reply),
+    event.pending ? underWay(event) : ended(event, replies));
+}
+
+function tags(event) {
+  const tag = (isSet, text) => isSet && h("span", { class: "tag" }, text);
+  return [tag(event.twice, "delivered twice"), tag(event.cookie === "lost", "cookie lost"),
+    tag(event.cookie === "stale", "old cookie"), tag(event.forged, "wrong token")];
+}
+
+function reply(message) {
+  return [message.media.map(picture), message.body && h("p", { class: "bubble in" }, message.body)];
+}
+
+// Only the page's own server is asked for pictures: the page works without a network.
+function picture(url) {
+  const { host, pathname } = new URL(url);
+  const name = decodeURIComponent(pathname.split("/").at(-1)) || host;
+  const link = (props, ...inner) => h("a", { href: url, rel: "noreferrer noopener", target: "_blank", ...props }, inner);
+  if (host === location.host) return link({ class: "picture" }, h("img", { src: url, alt: `Picture: ${name}` }));
+  return link({ class: "picture absent", "aria-label": `Picture ${name} from ${host}: open it in a new tab` },
+    h("span", { class: "frame", "aria-hidden": "true" }), h("b", {}, name), h("small", {}, `${host}, not loaded here`));
+}
+
+function underWay(event) {
+  return [typing(), event.hops > 0 && h("p", { class: "meta" }, `Twilio was asked to come again ${times(event.hops)}`)];
+}
+
+const typing = () => h("p", { class: "bubble in typing" }, h("span", { class: "hidden" }, "A reply is on its way"), h("i"), h("i"), h("i"));
+
+function ended(event, replies) {
+  if (event.stopped) return h("p", { class: "trouble" }, "The server stopped before the reply came.");
+  const [delivery] = event.deliveries;
+  const segments = replies.reduce((sum, message) => sum + message.segments.count, 0);
+  const count = replies.length > 1 ? `${replies.length} messages, ${plural(segments, "segment")}` : plural(segments, "segment");
+  return [
     delivery.automatic && [h("p", { class: "bubble in twilio" }, delivery.automatic), h("p", { class: "meta" }, "answered by Twilio itself")],
+    event.problem && h("p", { class: "trouble" }, h("b", {}, "The dialogue failed. "), event.problem.text),
     trouble(event),
-    shown(event).length > 0 && h("p", { class: "meta" }, `${delivery.milliseconds} ms`, delivery.replies.map((reply) => ` · ${plural(reply.segments.count, "segment")}`)[0]),
-    delivery.replies.flatMap((reply) => reply.media).map((url) => h("p", { class: "meta" }, h("a", { href: url, rel: "noreferrer noopener", target: "_blank" }, `Media: ${url}`))));
+    replies.length > 0 && h("p", { class: "meta" }, `${duration(delivery.milliseconds)} · ${count}`,
+      delivery.hops > 0 && ` · Twilio came again ${times(delivery.hops)}`),
+  ];
 }
 
 // Every delivery of a message gets the same reply, so the handset shows it once.
 function shown(event) {
-  const said = event.deliveries.map((delivery) => delivery.replies.map((reply) => reply.body).filter(Boolean));
-  const same = said.every((texts) => texts.join("\n") === said[0].join("\n"));
-  return same ? said[0] : said.flat();
+  const said = event.deliveries.map((delivery) => delivery.replies);
+  const text = (replies) => replies.map((message) => message.body).join("\n");
+  return said.every((replies) => text(replies) === text(said[0])) ? said[0] : said.flat();
 }
 
 function trouble(event) {
@@ -62,19 +111,21 @@ function trouble(event) {
 }
 
 function note(event) {
-  const texts = {
-    time: `${plural(Math.round(event.seconds / 360) / 10, "hour")} later`,
-    flush: "The store was flushed",
-    down: "The store went down",
-    up: "The store is back",
-  };
-  return h("li", { class: "event" }, h("span", {}, texts[event.what]));
+  const text = {
+    time: () => `${plural(Math.round(event.seconds / 360) / 10, "hour")} later`,
+    present: () => "Back to the present",
+    flush: () => "The store was flushed",
+    down: () => "The store went down",
+    up: () => "The store is back",
+    restart: () => "The server was restarted: Twilio’s cookies are gone, and so is a store in memory",
+  }[event.what]();
+  return h("li", { class: "event", "data-uid": event.uid }, h("span", {}, text));
 }
 
-export function pending(body) {
+// A text that the server does not know yet.
+export function pending(body, ticket) {
   $("thread").querySelector(".welcome")?.remove();
-  const item = h("li", { class: "exchange pending", "data-body": body }, h("p", { class: "bubble out" }, body),
-    h("p", { class: "bubble in typing", "aria-label": "Waiting for the reply" }, h("i"), h("i"), h("i")));
+  const item = h("li", { class: "exchange pending", "data-ticket": ticket }, h("p", { class: "bubble out" }, body), typing());
   $("thread").append(item);
   toEnd();
   return item;
@@ -93,6 +144,6 @@ export function arrows(event) {
   const next = step && bubbles[bubbles.indexOf(document.activeElement) + step];
   if (!next) return;
   event.preventDefault();
-  next.click();
+  select(next.closest("[data-uid]").dataset.uid);
   next.focus();
 }

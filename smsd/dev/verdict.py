@@ -1,0 +1,133 @@
+"""One sentence that says what became of a message, for the phone page. No IO.
+
+It states facts that smsd and Twilio reported. Where the cookie and the record knew
+different counts, it says who knew what, because that is what the page's switches are for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from smsd.dev.hooks import Counting, Problem
+from smsd.simulator.values import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the sentence is made of.
+
+    cookie          which cookie was asked for: jar, lost or stale
+    cookie_count    the count in the cookie that was sent; None if none was sent or it was refused
+    record_count    the count in the store before the message; None if there was no record
+    problem         why the dialogue failed, if it did
+    """
+
+    outcomes: Sequence[Outcome]
+    countings: Sequence[Counting | None]
+    forged: bool = False
+    cookie: str = "jar"
+    cookie_count: int | None = None
+    record_count: int | None = None
+    store_up: bool = True
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The sentence, and whether all went as it should."""
+
+    text: str
+    good: bool = True
+    notes: tuple[str, ...] = field(default=())
+
+
+def judge(facts: Facts) -> Verdict:
+    """The verdict on a message that was delivered, once or more often."""
+    last = facts.outcomes[-1]
+    if facts.forged:
+        return _judge_forged(last)
+    if last.status is None or (last.errors and not any(facts.countings)):
+        return _judge_unanswered(last)
+    verdict = _judge_delivery(facts, last)
+    if len(facts.outcomes) > 1:
+        verdict = _judge_repeated(facts, verdict)
+    return verdict
+
+
+def _judge_forged(last: Outcome) -> Verdict:
+    if last.status == 403:
+        return Verdict("Wrong signature: refused with 403, nothing counted.")
+    return Verdict(f"Wrong signature, yet the answer was {last.status or 'missing'}.", good=False)
+
+
+def _judge_unanswered(last: Outcome) -> Verdict:
+    if last.status == 403:
+        return Verdict("smsd refused the signature: its log says why.", good=False)
+    reason = last.errors[0].text if last.errors else f"status {last.status}"
+    return Verdict(f"No usable answer ({reason}): the sender gets nothing.", good=False)
+
+
+def _judge_repeated(facts: Facts, once: Verdict) -> Verdict:
+    numbers = [counting.number for counting in facts.countings if counting]
+    replies = {outcome.text for outcome in facts.outcomes}
+    if len(set(numbers)) > 1:
+        told = " and ".join(map(str, numbers))
+        return Verdict(f"Delivered twice and counted twice: {told}.", good=False)
+    if len(replies) > 1:
+        return Verdict("Delivered twice: counted once, but the replies differ.", good=False)
+    if not once.good:
+        return once
+    return Verdict("Delivered twice: counted once, same reply.", notes=(once.text, *once.notes))
+
+
+def _judge_delivery(facts: Facts, last: Outcome) -> Verdict:
+    counting = next((one for one in facts.countings if one), None)
+    if counting is None:  # Twilio got an answer from something that is not this smsd
+        return Verdict(f"Answered with {last.status}, but not by this smsd.", good=False)
+    counted = f"{_known(facts)}: counted as {counting.number}"
+    notes = _waiting(last)
+    if facts.problem is not None or counting.outcome == "failed":
+        got = "The sender got the apology" if last.replies else "The sender got nothing"
+        text = "The dialogue failed" + (f": {facts.problem.text}" if facts.problem else ".")
+        return Verdict(text, False, (f"{got}. {counted}.", *notes))
+    codes = [notice.code for notice in last.errors if not notice.warning]
+    if 21610 in codes:
+        return Verdict(
+            f"This number has opted out: Twilio sends it nothing. {counted}.", True, notes
+        )
+    if codes:
+        return Verdict(
+            f"{counted}, but Twilio refused a reply: {last.errors[0].text}.", False, notes
+        )
+    if counting.outcome == "opted_out":
+        return Verdict(f"Twilio itself answers this word. {counted}, no dialogue.", True, notes)
+    if counting.outcome == "looped":
+        return Verdict(f"Too many quick replies: smsd is silent. {counted}.", True, notes)
+    if not facts.store_up:
+        counted += " for now; merged when the store is back"
+    if not last.replies:
+        counted += "; the dialogue did not reply"
+    return Verdict(f"{counted}.", True, notes)
+
+
+def _known(facts: Facts) -> str:
+    """What the cookie and the record knew before the message."""
+    cookie, record = facts.cookie_count, facts.record_count
+    name = {"lost": "Cookie lost", "stale": "Old cookie"}.get(facts.cookie, "Cookie")
+    if facts.cookie == "stale" and cookie is None:
+        name = "No older cookie yet"
+    in_record = f"record said {record}" if record is not None else "no record"
+    if not facts.store_up:
+        in_record = "store down"
+    if cookie is None:
+        name = "No cookie" if facts.cookie == "jar" else name
+        return f"{name}, {in_record}"
+    if facts.cookie == "jar" and cookie == record and facts.store_up:
+        return f"Cookie and record said {record}"
+    return f"{name} ({cookie}), {in_record}"
+
+
+def _waiting(last: Outcome) -> tuple[str, ...]:
+    if not last.hops:
+        return ()
+    times = "once" if last.hops == 1 else f"{last.hops} times"
+    return (f"Twilio was asked to come again {times}; the reply took {last.waited_s:.0f} s.",)
