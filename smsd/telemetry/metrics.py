@@ -26,8 +26,8 @@ from prometheus_client.utils import floatToGoString
 from smsd.exchange.exchange import OUTCOMES, Answer
 from smsd.store.node import KINDS
 from smsd.telemetry.logs import event
+from smsd.twilio.delivery import DELIVERY_STATUSES
 from smsd.twilio.diagnosis import CAUSES
-from smsd.twilio.message import DELIVERY_STATUSES
 from smsd.twilio.segments import segments
 from smsd.version import VERSION
 

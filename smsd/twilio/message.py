@@ -1,22 +1,26 @@
-"""What Twilio posts, as Python objects: `Message` for /sms, `Delivery` for /sms/status.
+"""What Twilio posts to /sms, as a Python object: `Message`.
 
-Takes the form as raw bytes, after its signature was checked, and holds no rule about counting or answering.
-No network, no clock, no environment. Only what every message needs is read at once; the rest is read when
-asked for. The `repr` of a message shows its SID alone, so that neither a number nor a text gets into a log.
+No network, no clock, no environment. Must not count or answer anything, and takes the form
+as raw bytes, after its signature was checked.
 
-Fields: twilio.com/docs/messaging/guides/webhook-request,
-twilio.com/docs/messaging/guides/track-outbound-message-status.
+Only what every message needs is read at once; the rest is read when somebody asks for it.
+The `repr` of a message shows its SID alone, so that no number and no text gets into a log.
+
+Fields: twilio.com/docs/messaging/guides/webhook-request.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 
 import msgspec
 
 from smsd.errors import Malformed
+from smsd.twilio import fields
+from smsd.twilio.delivery import is_status_callback
+from smsd.twilio.media import Media
 from smsd.twilio.signature import Params
 
 ADDRESS_LIMIT = 256
@@ -26,28 +30,17 @@ OPT_OUT_WORDS = frozenset({
     "STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT",
     "START", "UNSTOP", "HELP", "INFO",
 })  # fmt: skip
-"""Messages that are one of these words are answered by Twilio itself."""
+"""Messages that are one of these words are answered by Twilio itself, in OPT_OUT_CHANNELS."""
 
-DELIVERY_STATUSES = (
-    "accepted", "scheduled", "queued", "sending", "sent", "failed", "delivered", "undelivered", "read",
-    "canceled", "partially_delivered", "receiving", "received", "other", )  # fmt: skip
-"""Every value of `Delivery.status`."""
+OPT_OUT_CHANNELS = frozenset({"sms", "rcs"})
 
-_INBOUND_STATUSES = ("", "received", "receiving")
 _MOST_MEDIA = 100  # far beyond what a message carries
-_MESSAGE_SID = re.compile(r"(?:SM|MM)[0-9a-fA-F]{32}", re.ASCII)
-_ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}", re.ASCII)
 _ADDRESS = re.compile(rf"(?=.*\S)[^\x00-\x1f\x7f-\x9f]{{1,{ADDRESS_LIMIT}}}")
 _CHANNEL = re.compile(r"([A-Za-z][A-Za-z0-9_.-]*):")
-_ERROR_CODE = re.compile(r"[0-9]{5}", re.ASCII)
+_SHORT_CODE = re.compile(r"[0-9]{3,8}")
 
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """A picture or another file that came with a message. Fetching it may need the account's credentials."""
-
-    url: str
-    content_type: str
+FetchMedia = Callable[[str, int, str], Awaitable[bytes]]
+"""Downloads (URL, most bytes, AccountSid of the message). Raises MediaError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +57,60 @@ class Geography:
     to_country: str
 
 
+@dataclass(frozen=True, slots=True)
+class Button:
+    """A button that was tapped. Added in 0.2.
+
+    text     what the button says
+    payload  what the program gave it when it sent the buttons, or ""
+    """
+
+    text: str
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place that was shared in WhatsApp. Added in 0.2.
+
+    latitude, longitude  degrees
+    address, label       as the sender's phone gives them, or ""
+    """
+
+    latitude: float
+    longitude: float
+    address: str
+    label: str
+
+
 class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
-    """One inbound message. Addresses are as received, with a channel prefix such as `whatsapp:` if there is
-    one.
+    """One inbound message.
+
+    sid          Twilio's name for it, such as "SM0123…"
+    account_sid  the account that received it
+    from_        who sent it: a number such as "+14158675309", a short code, or an address with
+                 a channel before it, such as "whatsapp:+14158675309"
+    to           the number that was texted, written in the same way
+    body         its text, as received: it may be empty, and have blanks around it
+    form         the form as raw bytes; `params` has it decoded
 
     >>> message = Message.from_params({
     ...     "MessageSid": [b"SM0123456789abcdef0123456789abcdef"],
     ...     "AccountSid": [b"AC0123456789abcdef0123456789abcdef"],
     ...     "From": [b"whatsapp:+14158675309"],
     ...     "To": [b"whatsapp:+14158141829"],
-    ...     "Body": [b"Look"],
+    ...     "Body": [b"Yes"],
     ...     "ProfileName": [b"Rey"],
+    ...     "ButtonText": [b"Yes"],
+    ...     "ButtonPayload": [b"confirm-7"],
     ...     "MediaUrl0": [b"https://example.com/a.png"],
     ...     "MediaContentType0": [b"image/png"],
     ...     "FromCountry": [b"US"],
     ... })
     >>> message.channel, message.body, message.profile_name, message.geography.from_country
-    ('whatsapp', 'Look', 'Rey', 'US')
+    ('whatsapp', 'Yes', 'Rey', 'US')
+    >>> message.button
+    Button(text='Yes', payload='confirm-7')
     >>> message.media
     (Media(url='https://example.com/a.png', content_type='image/png'),)
     >>> message.params["FromCountry"]
@@ -95,24 +125,28 @@ class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
     to: str
     body: str
     form: Params = {}
+    fetch_media: FetchMedia | None = None
+    """Set by smsd: downloads the media."""
 
     def __repr__(self) -> str:
         return f"Message(sid={self.sid!r})"
 
     @classmethod
-    def from_params(cls, params: Params) -> "Message":
-        """The message in a signed form. Raises `Malformed` if it is none, or tells of another message's
-        delivery.
+    def from_params(cls, params: Params, fetch_media: FetchMedia | None = None) -> "Message":
+        """The message in a signed form.
+
+        Raises `Malformed` if it is none, or if it tells of another message's delivery.
         """
         if is_status_callback(params):
             raise Malformed("a status callback, not an inbound message")
         return cls(
-            _required(params, "MessageSid", _MESSAGE_SID),
-            _required(params, "AccountSid", _ACCOUNT_SID),
-            _required(params, "From", _ADDRESS),
-            _required(params, "To", _ADDRESS),
-            _text(params, "Body"),
+            fields.required(params, "MessageSid", fields.MESSAGE_SID),
+            fields.required(params, "AccountSid", fields.ACCOUNT_SID),
+            fields.required(params, "From", _ADDRESS),
+            fields.required(params, "To", _ADDRESS),
+            fields.text(params, "Body"),
             params,
+            fetch_media,
         )
 
     @property
@@ -123,22 +157,63 @@ class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
 
     @property
     def profile_name(self) -> str:
-        """The name that a WhatsApp sender gave, or ""."""
-        return _text(self.form, "ProfileName")
+        """The name that a WhatsApp sender chose, or ""."""
+        return fields.text(self.form, "ProfileName")
+
+    @property
+    def external_user_id(self) -> str:
+        """The business-scoped id of a WhatsApp sender, or "". Added in 0.2.
+
+        WhatsApp may send one person's messages from a number or, with a user name, from
+        such an id (`from_` is then like "whatsapp:US.1234"). Without a hook these are two
+        conversations; a dialogue's `conversation_key` can make them one.
+        """
+        return fields.text(self.form, "ExternalUserId")
+
+    @property
+    def button(self) -> Button | None:
+        """The button that was tapped to send this message, or None. Added in 0.2."""
+        text, payload = (
+            fields.text(self.form, "ButtonText"),
+            fields.text(self.form, "ButtonPayload"),
+        )
+        return Button(text, payload) if text or payload else None
+
+    @property
+    def location(self) -> Location | None:
+        """The place that a WhatsApp sender shared, or None. Added in 0.2."""
+        latitude, longitude = (
+            fields.degrees(self.form, name) for name in ("Latitude", "Longitude")
+        )
+        if latitude is None or longitude is None:
+            return None
+        return Location(
+            latitude, longitude, fields.text(self.form, "Address"), fields.text(self.form, "Label")
+        )
+
+    @property
+    def reply_to(self) -> str | None:
+        """The SID of the message that this one replies to in WhatsApp, or None. Added in 0.2.
+
+        Twilio knows it for seven days.
+        """
+        return fields.text(self.form, "OriginalRepliedMessageSid") or None
 
     @cached_property
     def media(self) -> tuple[Media, ...]:
-        """What came with the text, in order."""
+        """The files that came with the text, in order. See `Media.read` for their content."""
+        fetch = self.fetch_media and partial(_fetch, self.fetch_media, self.account_sid)
         media: list[Media] = []
-        while len(media) < _MOST_MEDIA and (url := _text(self.form, f"MediaUrl{len(media)}")):
-            media.append(Media(url, _text(self.form, f"MediaContentType{len(media)}")))
+        while len(media) < _MOST_MEDIA and (url := fields.text(self.form, f"MediaUrl{len(media)}")):
+            media.append(Media(url, fields.text(self.form, f"MediaContentType{len(media)}"), fetch))
         return tuple(media)
 
     @cached_property
     def geography(self) -> Geography:
+        """Where Twilio believes both numbers to be."""
         return Geography(
             *[
-                _text(self.form, side + part)
+                fields.text(self.form, side + part)
                 for side in ("From", "To")
                 for part in ("City", "State", "Zip", "Country")
             ]
@@ -149,56 +224,39 @@ class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
         """Everything as received: the first value of each name, bytes that are not UTF-8 as U+FFFD."""
         return MappingProxyType(
             {
-                name.encode("latin-1", "replace").decode("utf-8", "replace"): _text(self.form, name)
+                name.encode("latin-1", "replace").decode("utf-8", "replace"): fields.text(
+                    self.form, name
+                )
                 for name in self.form
             }
         )
 
     @property
     def is_opt_out(self) -> bool:
-        """Twilio answers this message itself: a word such as STOP or HELP alone, or marked by Advanced
-        Opt-Out.
+        """Whether Twilio answers this message itself.
+
+        It does if Advanced Opt-Out marked the message, on every channel. Otherwise it does
+        for a word such as STOP or HELP alone, sent by SMS or RCS to a long code or a
+        toll-free number. On WhatsApp and Messenger, and to short codes, such a word is a
+        message like any other.
         """
+        if fields.text(self.form, "OptOutType"):
+            return True
         word = self.body.strip()
-        return (word.isascii() and word.upper() in OPT_OUT_WORDS) or bool(
-            _text(self.form, "OptOutType")
+        return (
+            word.isascii()
+            and word.upper() in OPT_OUT_WORDS
+            and self.channel in OPT_OUT_CHANNELS
+            and not _SHORT_CODE.fullmatch(address_without_channel(self.to))
         )
 
     @property
     def error_code(self) -> str | None:
-        """Why Twilio came to the fallback URL: five digits, "other", or None if it did not. Fit for a
-        label.
+        """Why Twilio came to the fallback URL: five digits, "other", or None if it did not.
+
+        Fit for a label.
         """
-        return _error_code(self.form) or None
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What became of a message that was sent. Status and error code are fit for labels."""
-
-    sid: str
-    account_sid: str
-    status: str  # one of DELIVERY_STATUSES
-    error_code: str  # five digits, "other", or "" if there is none
-
-    @classmethod
-    def from_params(cls, params: Params) -> "Delivery":
-        """The delivery in a signed form. Raises `Malformed` if it names no message or no account."""
-        status = _text(params, "MessageStatus") or _text(params, "SmsStatus")
-        return cls(
-            _required(params, "MessageSid", _MESSAGE_SID),
-            _required(params, "AccountSid", _ACCOUNT_SID),
-            status if status in DELIVERY_STATUSES else "other",
-            _error_code(params),
-        )
-
-
-def is_status_callback(params: Params) -> bool:
-    """Operators paste one URL into both fields of the console: such a form would count as a message."""
-    return not (
-        _text(params, "MessageStatus") in _INBOUND_STATUSES
-        and _text(params, "SmsStatus") in _INBOUND_STATUSES
-    )
+        return fields.error_code(self.form) or None
 
 
 def address_without_channel(address: str) -> str:
@@ -211,23 +269,5 @@ def address_without_channel(address: str) -> str:
     return address[prefix.end() :] if prefix else address
 
 
-def _required(params: Params, name: str, form: re.Pattern[str]) -> str:
-    values = params.get(name, ())
-    if len(values) == 1:
-        try:
-            value = values[0].decode()
-        except UnicodeDecodeError:
-            value = ""
-        if form.fullmatch(value):
-            return value
-    raise Malformed(f"{name}: missing, repeated or of another form than Twilio's")
-
-
-def _text(params: Params, name: str) -> str:
-    values = params.get(name)
-    return values[0].decode("utf-8", "replace") if values else ""
-
-
-def _error_code(params: Params) -> str:
-    code = _text(params, "ErrorCode")
-    return code if not code or _ERROR_CODE.fullmatch(code) else "other"
+async def _fetch(fetch_media: FetchMedia, account_sid: str, url: str, limit: int) -> bytes:
+    return await fetch_media(url, limit, account_sid)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 from smsd.telemetry import logs
 from smsd.telemetry.metrics import Metrics
-from smsd.twilio.message import is_status_callback
+from smsd.twilio.delivery import is_status_callback
 from smsd.twilio.signature import Params
 
 REPORT_EVERY_S = 1.0

@@ -22,8 +22,9 @@ from smsd.errors import (
 from smsd.exchange.exchange import Answer, Exchange
 from smsd.telemetry import logs
 from smsd.telemetry.metrics import Metrics
+from smsd.twilio.delivery import Delivery
 from smsd.twilio.diagnosis import ADVICE
-from smsd.twilio.message import Delivery, Message
+from smsd.twilio.message import Message
 from smsd.web import cookies, pages, refusals
 from smsd.web.gate import Gate
 from smsd.web.listener import Listener, WebhookRequest, WebhookResponse

@@ -8,13 +8,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from smsd.errors import Malformed
+from smsd.twilio.delivery import DELIVERY_STATUSES, Delivery
+from smsd.twilio.media import Media
 from smsd.twilio.message import (
     ADDRESS_LIMIT,
-    DELIVERY_STATUSES,
     OPT_OUT_WORDS,
-    Delivery,
+    Button,
     Geography,
-    Media,
+    Location,
     Message,
     address_without_channel,
 )
@@ -175,6 +176,55 @@ def test_media_are_read_in_order_and_end_at_the_first_gap() -> None:
     assert len(message(**{f"MediaUrl{n}": "https://x" for n in range(990)}).media) == 100
 
 
+@pytest.mark.parametrize(
+    ("sent", "button"),
+    [
+        ({"ButtonText": "Yes", "ButtonPayload": "y-7"}, Button("Yes", "y-7")),
+        ({"ButtonText": "Yes"}, Button("Yes", "")),
+        ({"ButtonPayload": "y-7"}, Button("", "y-7")),
+        ({"ButtonText": "", "ButtonPayload": ""}, None),
+        ({"ButtonType": "REPLY"}, None),
+        ({}, None),
+    ],
+)
+def test_button_has_text_and_payload_or_is_none(
+    sent: dict[str, str], button: Button | None
+) -> None:
+    assert message(**sent).button == button
+
+
+@pytest.mark.parametrize(
+    ("sent", "location"),
+    [
+        (
+            {"Latitude": "52.5", "Longitude": "-13.25", "Address": "Am Zoo", "Label": "Zoo"},
+            Location(52.5, -13.25, "Am Zoo", "Zoo"),
+        ),
+        ({"Latitude": "0", "Longitude": "0"}, Location(0, 0, "", "")),
+        ({"Latitude": "52.5"}, None),
+        ({"Latitude": "x", "Longitude": "7"}, None),
+        ({"Latitude": "nan", "Longitude": "7"}, None),
+        ({"Latitude": "7", "Longitude": "inf"}, None),
+        ({"Latitude": "", "Longitude": ""}, None),
+        ({"Label": "Zoo"}, None),
+    ],
+)
+def test_location_has_degrees_or_is_none(sent: dict[str, str], location: Location | None) -> None:
+    assert message(**sent).location == location
+
+
+def test_whatsapp_identity_and_replied_message_are_exposed() -> None:
+    got = message(
+        From="whatsapp:US.13491208655302741918",
+        ExternalUserId="US.13491208655302741918",
+        OriginalRepliedMessageSid=SID,
+    )
+    assert (got.channel, got.external_user_id) == ("whatsapp", "US.13491208655302741918")
+    assert got.reply_to == SID
+    assert (message().external_user_id, message().reply_to) == ("", None)
+    assert message(OriginalRepliedMessageSid="").reply_to is None
+
+
 def test_geography_is_blank_where_twilio_is_silent() -> None:
     got = message(FromCity="OAKLAND", FromCountry="US", ToZip="94107", ToState="")
     assert got.geography == Geography("OAKLAND", "", "", "US", "", "", "94107", "")
@@ -202,6 +252,31 @@ def test_an_opt_out_word_alone_is_twilios_to_answer(word: str) -> None:
 )
 def test_other_texts_are_no_opt_out(body: str) -> None:
     assert not message(Body=body).is_opt_out
+
+
+@pytest.mark.parametrize(
+    ("from_", "to", "is_opt_out"),
+    [
+        ("+14158675309", "+14155550100", True),
+        ("+14158675309", "+18005550100", True),  # toll-free
+        ("12345", "+14155550100", True),
+        ("rcs:+14158675309", "rcs:acme_agent", True),
+        ("RCS:+14158675309", "+14155550100", True),
+        ("+14158675309", "12345", False),
+        ("+14158675309", "123456", False),
+        ("rcs:+14158675309", "rcs:12345", False),
+        ("whatsapp:+14158675309", "whatsapp:+14155550100", False),
+        ("messenger:123456789012345", "messenger:234567890123456", False),
+        ("instagram:1", "instagram:2", False),
+    ],
+)
+@pytest.mark.parametrize("word", ["Stop", "help", "END"])
+def test_opt_out_words_count_only_where_twilio_answers_them(
+    from_: str, to: str, is_opt_out: bool, word: str
+) -> None:
+    assert message(From=from_, To=to, Body=word).is_opt_out is is_opt_out
+    assert message(From=from_, To=to, Body=word, OptOutType="STOP").is_opt_out
+    assert not message(From=from_, To=to, Body=f"{word} it").is_opt_out
 
 
 def test_advanced_opt_out_marks_any_text() -> None:
@@ -269,6 +344,8 @@ def test_any_form_is_read_whole_or_refused(form: Params) -> None:
     assert got.channel == "sms"
     assert len(got.media) <= 1
     assert got.is_opt_out in (True, False)
+    assert got.button is None
+    assert got.location is None
     assert got.error_code in (None, "other")
 
 
