@@ -22,7 +22,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from smsd.conversation.merging import DIGEST_BYTES, MAX_LINEAGES, folded_to, trimmed
+from smsd.conversation.identity import DIGEST_BYTES
+from smsd.conversation.merging import MAX_LINEAGES, folded_to, trimmed
 from smsd.conversation.record import NOTHING, UNWRITTEN, Entry, Lineage, Record
 from smsd.errors import CookieExpired, CookieForeign, CookieForged
 
@@ -53,13 +54,14 @@ _SIZES = [
 _NO_DIGEST = bytes(DIGEST_BYTES)
 
 
-class _Lineage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class PackedLineage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id: int
     top: int
     redundant: tuple[int, ...]
     digests: bytes  # DIGEST_BYTES each; the last one stands at `top`
     number: int  # of the message at `top`
     numbers: tuple[int, ...]  # of all; empty if they are consecutive
+    moved: int = 0
 
 
 class PackedCopy(msgspec.Struct, frozen=True, array_like=True):
@@ -73,7 +75,7 @@ class PackedCopy(msgspec.Struct, frozen=True, array_like=True):
     stamp: tuple[int, int, int]
     data: bytes | None
     """None: too large to go along; the stamp is then UNWRITTEN."""
-    lineages: tuple[_Lineage, ...]
+    lineages: tuple[PackedLineage, ...]
 
     def record(self) -> Record:
         """All of it."""
@@ -196,17 +198,17 @@ def _copy(record: Record, conversation: bytes, digests: int, lineages: int) -> P
     )
 
 
-def _line(line: Lineage) -> _Lineage:
+def _line(line: Lineage) -> PackedLineage:
     digests = b"".join([entry.digest or _NO_DIGEST for entry in line.tail])
     numbers = tuple([entry.number for entry in line.tail])
     last = numbers[-1] if numbers else 0
     consecutive = numbers == tuple(range(last - len(numbers) + 1, last + 1))
-    return _Lineage(
+    return PackedLineage(
         line.id, line.top, line.redundant, digests, last, () if consecutive else numbers
     )
 
 
-def _tail(line: _Lineage, at_s: int) -> tuple[Entry, ...]:
+def _tail(line: PackedLineage, at_s: int) -> tuple[Entry, ...]:
     chunks = [line.digests[i : i + DIGEST_BYTES] for i in range(0, len(line.digests), DIGEST_BYTES)]
     numbers = line.numbers or range(line.number - len(chunks) + 1, line.number + 1)
     return tuple(

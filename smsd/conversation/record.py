@@ -1,6 +1,11 @@
-"""The record: what is kept of a conversation, and its bytes in the store. What it means is told in `conversation`.
+"""The record: what smsd keeps of a conversation, and its bytes in the store.
 
-No network, no clock, no environment, no randomness.
+No network, no clock, no environment, no randomness. What the fields mean when two
+versions of a record meet is explained in `merging`; what a turn is, in `turns`.
+
+The bytes are a format byte and MessagePack arrays. New fields go to the end of an
+array: an older replica ignores them, and an older record reads as if they had their
+defaults. So both versions can run side by side during an upgrade.
 """
 
 from collections.abc import Sequence
@@ -19,36 +24,67 @@ MAX_RECORD_BYTES = 512 * 1024
 _FORMAT = b"\x01"
 
 
+class Turn(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where the dialogue of a message that has no answer yet stands. See `turns`."""
+
+    epoch: int
+    """Only grows. Even: waiting. Odd: running. ANSWERED: done."""
+    until_ms: int
+    """Running: end of the lease. Waiting: how long the message keeps its place."""
+    holder: int = 0
+    """Running: the random number of the process that runs the dialogue."""
+    lost_runs: int = 0
+    """Runs whose lease ran out, which means that their process died or froze."""
+
+
+ANSWERED = Turn(1 << 62, 0)
+"""The turn of a message that was answered with a reply that is not kept any more."""
+
+
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One slot: the message counted there and the answer it got."""
 
     digest: bytes
     """Of the MessageSid; empty where only the ordinal matters any more."""
     number: int = 0
-    """Of the message in the conversation, as it was told."""
+    """The message's number in the conversation, as the dialogue saw it."""
     at_s: int = 0
-    """Seconds since 1970 when it was counted; from a cookie, when the last of its messages was."""
+    """Seconds since 1970 when it was counted or answered, whichever came last; in a
+    cookie's copy, when the last of its messages was."""
     reply: bytes | None = None
-    """The TwiML verbs sent; None when not known any more."""
+    """The TwiML verbs sent; None while there is no answer, or when it is not known."""
+    turn: Turn | None = None
+    """None once it is answered, and where only a cookie remembers the message."""
+    one_moment: bool = False
+    """SMSD_ONE_MOMENT was sent for it, which counts as a reply for the loop limit."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its dialogue waits or runs: no answer yet."""
+        return self.turn is not None and self.reply is None and self.turn.epoch < ANSWERED.epoch
 
 
 NOTHING = Entry(b"")
 
 
 class Lineage(msgspec.Struct, frozen=True, array_like=True):
-    """A run of messages counted by one hand."""
+    """The messages counted by one writer: slots 1 to `top`."""
 
     id: int
-    """Milliseconds of its birth, then 22 random bits."""
+    """Milliseconds since 1970 when it was created, then 22 random bits."""
     top: int
     """Its last ordinal."""
     redundant: tuple[int, ...] = ()
-    """Ordinals of messages that a lower slot counts already, ascending."""
+    """Ordinals of messages that a lower lineage counts already, ascending."""
     tail: tuple[Entry, ...] = ()
     """Its last slots; the last entry stands at `top`."""
+    moved: int = 0
+    """Its first slots that hold messages which waited when `session.end()` closed the
+    conversation before. They are never redundant."""
 
     @property
     def size(self) -> int:
+        """Messages that it adds to the count."""
         return self.top - len(self.redundant)
 
 
@@ -57,34 +93,34 @@ UNWRITTEN = (0, 0, 0)
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
-    """A conversation as one hand knows it."""
+    """One replica's view of a conversation."""
 
     last_ms: int
-    """Time of the last message, milliseconds since 1970."""
+    """Time of the last message or reply, milliseconds since 1970."""
     floor: int = 0
     """Lineages up to this id are closed."""
     base: int = 0
     """Messages that closed lineages stand for."""
     lineages: tuple[Lineage, ...] = ()
-    """By id, ascending. Closed ones stay while their tails hold ids, so that a late retry is known."""
+    """By id, ascending. Closed ones stay while their tails hold ids, so that a late
+    retry is recognized."""
     data: bytes = b""
     """The dialogue's JSON object; empty for {}."""
     stamp: tuple[int, int, int] = UNWRITTEN
-    """(floor, count, last_ms) when `data` was written; in a join the larger one wins."""
+    """(floor, count, milliseconds) when `data` was written; in a join the larger wins."""
     own: int = 0
-    """The lineage that this very copy may add to; 0: to none, as every cookie's copy and every join."""
+    """The lineage that this very copy may add to; 0 for none, as in every cookie's copy
+    and after every join."""
 
     def record(self) -> "Record":
-        """Itself: a `Copy` that is wholly read."""
+        """Itself: a `Copy` that needs no further decoding."""
         return self
 
     @property
     def count(self) -> int:
         """Messages counted."""
         count = self.base
-        for lineage in (
-            self.lineages
-        ):  # a loop takes half as long as a generator, and every message asks thrice
+        for lineage in self.lineages:  # a generator takes twice as long, and this is hot
             if lineage.id > self.floor:
                 count += lineage.size
         return count
@@ -94,9 +130,19 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
         """The id of the newest lineage, or the floor when all are closed."""
         return max(self.lineages[-1].id, self.floor) if self.lineages else self.floor
 
+    @property
+    def open_until_ms(self) -> int:
+        """How long a message keeps its place or its lease; 0 if all are answered."""
+        until_ms = 0
+        for lineage in self.lineages:
+            for entry in lineage.tail:
+                if entry.turn is not None and entry.is_open:
+                    until_ms = max(until_ms, entry.turn.until_ms)
+        return until_ms
 
-class Run(Protocol):
-    """What `covers` asks of a lineage."""
+
+class CopiedLineage(Protocol):
+    """What `merging.covers` asks of a lineage."""
 
     @property
     def id(self) -> int: ...
@@ -107,7 +153,9 @@ class Run(Protocol):
 
 
 class Copy(Protocol):
-    """A version of a conversation that is perhaps not wholly read yet, such as a cookie's: most know nothing new."""
+    """A version of a conversation that may not be fully decoded yet, such as a cookie's:
+    most of them bring nothing new.
+    """
 
     @property
     def last_ms(self) -> int: ...
@@ -118,10 +166,10 @@ class Copy(Protocol):
     @property
     def stamp(self) -> tuple[int, int, int]: ...
     @property
-    def lineages(self) -> Sequence[Run]: ...
+    def lineages(self) -> Sequence[CopiedLineage]: ...
 
     def record(self) -> "Record":
-        """All of it."""
+        """All of it, decoded."""
         ...
 
 
@@ -130,34 +178,36 @@ _decoder = msgspec.msgpack.Decoder(Record)
 
 
 def encode(record: Record) -> bytes:
-    """The record's bytes in the store: a version byte, then MessagePack."""
+    """The record's bytes in the store: a format byte, then MessagePack."""
     packed = _FORMAT + _encoder.encode(record)
-    return (
-        packed if len(packed) <= MAX_RECORD_BYTES else _FORMAT + _encoder.encode(_lightened(record))
-    )
+    if len(packed) <= MAX_RECORD_BYTES:
+        return packed
+    return _FORMAT + _encoder.encode(_without_old_replies(record))
 
 
 def decode(packed: bytes) -> Record:
     """The record of `encode`. RecordError for anything else."""
     if packed[:1] != _FORMAT:
-        raise RecordError("a record of another version")
+        raise RecordError("a record in another format")
     try:
         return _decoder.decode(memoryview(packed)[1:])
     except msgspec.MsgspecError as error:
         raise RecordError("not a record") from error
 
 
-def _lightened(record: Record) -> Record:
-    """The record with the newest replies that fit; the older ones are forgotten, their ids stay."""
+def _without_old_replies(record: Record) -> Record:
+    """The record with the newest replies that fit. The older ones are forgotten; that
+    their messages were answered is not.
+    """
     room = MAX_RECORD_BYTES - len(_encoder.encode(record.data)) - WINDOW * 64
-    kept: set[tuple[int, int]] = set()
     slots = [
-        (entry, line.id, place) for line in record.lineages for place, entry in enumerate(line.tail)
+        (entry.at_s, line.id, place, len(entry.reply or b""))
+        for line in record.lineages
+        for place, entry in enumerate(line.tail)
     ]
-    for entry, id_, place in sorted(
-        slots, key=lambda slot: (slot[0].at_s, *slot[1:]), reverse=True
-    ):
-        room -= len(entry.reply or b"")
+    kept: set[tuple[int, int]] = set()
+    for _, id_, place, size in sorted(slots, reverse=True):
+        room -= size
         if room < 0:
             break
         kept.add((id_, place))
@@ -165,7 +215,9 @@ def _lightened(record: Record) -> Record:
         msgspec.structs.replace(
             line,
             tail=tuple(
-                entry if (line.id, place) in kept else Entry(entry.digest, entry.number, entry.at_s)
+                entry
+                if entry.reply is None or (line.id, place) in kept
+                else msgspec.structs.replace(entry, reply=None, turn=ANSWERED)
                 for place, entry in enumerate(line.tail)
             ),
         )

@@ -1,76 +1,54 @@
-"""One webhook from message to answer: find the conversation, count once, ask the dialogue, write by
-compare-and-swap.
+"""One webhook from message to answer: find the conversation, count once, run the dialogue
+in its turn, write by compare-and-swap.
 
-It awaits the store and the dialogue and nothing else: no sockets, no metrics, no logs, no HTTP. What happened
-is told in the `Answer`.
+No sockets, no metrics, no logs, no HTTP: it awaits the store and the dialogue and
+nothing else. What happened is told to the `Observer`.
+
+What happens to a message:
+
+1. `answer` opens the cookie and lets messages of one conversation in one by one.
+2. `_arrive` reads the record. A message that it knows gets the reply that it got before;
+   if it has none yet, the request waits. Opt-out words and loops are answered at once.
+3. If an earlier message is still open, the new one is written as waiting.
+4. Otherwise its dialogue starts. If it answers before its first wait, message and reply
+   are written together: two operations of memcached, no turn. If it waits, the message is
+   written as running, and `turns.TurnKeeper` takes over.
+5. `_wait` holds the request until there is a reply, or until SMSD_ANSWER_WITHIN: then
+   Twilio is asked to come again, and the next request, a *hop*, waits in the same way.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
-from functools import partial
-from types import coroutine
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
 
-from smsd.conversation import merging as conversation
+from smsd.conversation import merging, turns
 from smsd.conversation.cookie import CookieCodec
-from smsd.conversation.merging import Counted, Opened
-from smsd.conversation.record import Copy, Record
+from smsd.conversation.identity import conversation_id, hashing_key, message_digest
+from smsd.conversation.merging import Found
+from smsd.conversation.record import Record
 from smsd.conversation.session import Session
-from smsd.errors import CookieError, DialogueTimeout
-from smsd.exchange.turns import Turns
-from smsd.store import Store, View
+from smsd.errors import CookieError, DialogueKilledProcess, TooManyHops, TooManyWaiting
+from smsd.exchange.answer import Answer, Counted, Observer
+from smsd.exchange.arrival import Arrival
+from smsd.exchange.conversations import Conversation, Conversations
+from smsd.exchange.keeper import Keeper
+from smsd.exchange.ledger import Ledger, Page
+from smsd.exchange.queue import LocalQueue
+from smsd.exchange.running import NOT_ASKED, Dialogue, Result, Run
+from smsd.exchange.waiting import WaitingRoom
+from smsd.store import Store
 from smsd.twilio import reply
 from smsd.twilio.message import Message
-from smsd.twilio.reply import Reply
-
-Dialogue = Callable[[Message, Session], Coroutine[Any, Any, Reply | str | None]]
-
-OUTCOMES = ("counted", "duplicate", "degraded", "opted_out", "looped", "failed")
-"""Every `outcome` of smsd_messages_total."""
 
 LOOP_WINDOW_S = 30
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What to send, and what happened."""
-
-    twiml: bytes
-    set_cookie: str
-    outcome: str
-    number: int
-    conversation: bytes
-    """18 bytes that stand for AccountSid, To and From."""
-    cookie_state: str
-    """absent, valid, expired, foreign or forged."""
-    started: bool = False
-    restored: bool = False
-    """The store had lost the conversation, and the cookie alone brought it back."""
-    error: Exception | None = None
-    """Why the dialogue failed."""
-    dialogue_s: float | None = None
-    """How long it took, if it ran."""
-    texts: tuple[str, ...] = ()
-    """What is sent as SMS, for the first time."""
-
-
-class _Said(msgspec.Struct, frozen=True):
-    """What the dialogue answered, and to which question: number and data."""
-
-    number: int
-    data_before: bytes
-    reply: Reply
-    data: bytes
-    ended: bool
-    outcome: str
-    error: Exception | None
-    took_s: float | None
+MOST_HOPS = 40
+"""Twilio follows 50 documents for a message; smsd stops before."""
 
 
 class Exchange:
-    """`cookies`, `dialogue` and `apology` may be replaced at any time; a message under way keeps what it
-    began with.
+    """`cookies`, `dialogue` and `apology` may be replaced at any time; a message that is
+    being answered keeps what it began with.
     """
 
     def __init__(
@@ -82,205 +60,281 @@ class Exchange:
         hash_key: bytes,
         ttl_s: int,
         dialogue_timeout_s: float,
+        answer_within_s: float,
         apology: str,
+        one_moment: str,
         loop_limit: int,
         opt_out: bool,
         now_ms: Callable[[], int],
         random_bits: Callable[[], int],
+        observer: Observer,
     ) -> None:
         self.store = store
         self.cookies = cookies
         self.dialogue = dialogue
         self.apology = apology
-        self._hash_key = conversation.hashing_key(hash_key)
-        self._ttl_ms = ttl_s * 1000
+        self.one_moment = one_moment
+        self._hash_key = hashing_key(hash_key)
         self._dialogue_timeout_s = dialogue_timeout_s
+        self._answer_within_s = answer_within_s
         self._loop_limit = loop_limit
         self._opt_out = opt_out
-        self._now_ms = now_ms
-        self._random_bits = random_bits
-        self._turns = Turns()
+        self._observer = observer
+        self._ledger = Ledger(store, ttl_s=ttl_s, now_ms=now_ms, random_bits=random_bits)
+        self._queue = LocalQueue()
+        self._conversations = Conversations()
+        self._keeper = Keeper(self._ledger, self._conversations, observer, random_bits())
+        self._room = WaitingRoom(
+            self._ledger, self._conversations, self._keeper, observer, answer_within_s
+        )
 
     def conversation_of(self, account_sid: str, to: str, from_: str) -> bytes:
         """The id of the conversation between two numbers."""
-        return conversation.conversation_id(self._hash_key, account_sid, to, from_)
+        return conversation_id(self._hash_key, account_sid, to, from_)
 
-    async def answer(self, message: Message, cookie: str | None) -> Answer:
-        """The answer to a message whose signature was checked; `cookie` is the value received, if any."""
+    @property
+    def is_busy(self) -> bool:
+        """Whether a dialogue runs here."""
+        return self._keeper.is_busy
+
+    def stop_waiting(self) -> None:
+        """The process is about to stop: requests that wait for another message's turn are
+        asked to come again, and no turn is claimed any more.
+        """
+        self._keeper.is_claiming = False
+        for conversation in self._conversations:
+            conversation.notify()
+
+    async def give_back(self) -> None:
+        """Let other replicas run the dialogues that have not finished here."""
+        await self._keeper.give_back()
+
+    async def answer(self, message: Message, cookie: str | None, hop: int = 0) -> Answer:
+        """The answer to a message whose signature was checked.
+
+        cookie  the value received, if any
+        hop     how often Twilio was asked to come again for this message
+        """
+        arrival = self._arrival(message, hop, cookie)
+        async with self._queue.place(arrival.conversation):
+            reached = await self._arrive(arrival)
+        if isinstance(reached, Answer):
+            return reached
+        return await self._wait(arrival, reached)
+
+    def _arrival(self, message: Message, hop: int, cookie: str | None) -> Arrival:
         whose = self.conversation_of(message.account_sid, message.to, message.from_)
-        now_ms = self._now_ms()
-        state, copy = self._open_cookie(cookie, whose, now_ms)
-        mine = await self._turns.take(whose)
-        try:
-            return await self._count(_Arrival(message, whose, now_ms, state), copy)
-        finally:
-            if mine:
-                self._turns.give(whose)
-
-    def _open_cookie(
-        self, cookie: str | None, whose: bytes, now_ms: int
-    ) -> tuple[str, Copy | None]:
-        if cookie is None:
-            return "absent", None
-        try:
-            return "valid", self.cookies.open(cookie, whose, now_ms)
-        except CookieError as error:
-            return error.state, None
-
-    async def _count(self, arrival: "_Arrival", copy: Copy | None) -> Answer:
-        """Until it is written: open, look whether the message is known, ask, add, write."""
-        digest = conversation.message_digest(arrival.message.sid)
-        key = storage_key(arrival.conversation)
-        deadline_s: float | None = None
-        said: _Said | None = None
-        view = await self.store.load(key, copy)
-        while True:
-            found = self._opened(view, arrival.now_ms)
-            known = conversation.find(found.record, digest)
-            if known:
-                return await self._repeat(arrival, found, known)
-            if said is None or (said.number, said.data_before) != (
-                found.record.count + 1,
-                found.record.data,
-            ):
-                deadline_s = deadline_s or _clock_s() + self._dialogue_timeout_s
-                said = await self._ask(arrival, found, deadline_s)
-            record = self._with_message(found.record, digest, said, arrival.now_ms)
-            again = await self.store.commit(key, record, view)
-            if again is None:
-                return self._answer(arrival, found, record, said, view)
-            view = again
-
-    def _opened(self, view: View, now_ms: int) -> Opened:
-        return conversation.opened(
-            view.stored,
-            view.copies,
-            now_ms=now_ms,
-            ttl_ms=self._ttl_ms,
-            random_bits=self._random_bits(),
+        state, copy = "absent", None
+        if cookie is not None:
+            try:
+                state, copy = "valid", self.cookies.open(cookie, whose, self._ledger.now_ms())
+            except CookieError as error:
+                state = error.state
+        return Arrival(
+            message,
+            message_digest(message.sid),
+            whose,
+            storage_key(whose),
+            hop,
+            state,
+            copy,
+            _clock_s(),
         )
 
-    def _with_message(self, record: Record, digest: bytes, said: _Said, now_ms: int) -> Record:
-        verbs = reply.verbs(said.reply.twiml)
-        grown = conversation.added(record, digest, verbs, now_ms=now_ms, data=said.data)
-        if said.ended:
-            return conversation.ended(grown, now_ms=now_ms, random_bits=self._random_bits())
-        return grown
+    # --- arrival
+
+    async def _arrive(self, arrival: Arrival) -> Answer | Conversation:
+        """Count the message. Its answer, or the conversation in which it has to wait.
+
+        The loop ends: it goes around when another writer was faster, and the store
+        gives up after a while and counts on the overlay, where nobody else writes.
+        """
+        conversation = self._conversations.get(arrival.key)
+        page = await self._ledger.read(arrival.key, arrival.copy, conversation)
+        while True:
+            found = merging.find(page.record, arrival.digest)
+            if found is not None:
+                return await self._known(arrival, page, found)
+            plan = await self._plan(arrival, page, conversation)
+            again = await self._ledger.write(arrival.key, plan.record, page, conversation)
+            if again is None:
+                return plan.then()
+            if plan.run is not None:
+                plan.run.stop()
+                arrival.begun_in_vain = True
+            page = again
+
+    async def _plan(
+        self, arrival: Arrival, page: Page, conversation: Conversation | None
+    ) -> "_Plan":
+        """What to write for a new message, and what follows when it is written."""
+        record, digest = page.record, arrival.digest
+        outcome = self._outcome_without_dialogue(arrival.message, page)
+        if outcome:
+            return self._plan_reply(arrival, page, NOT_ASKED, outcome)
+        only = None
+        if page.is_degraded:
+            only = conversation.local if conversation else ()
+        if turns.is_held_up(record, None, now_ms=page.now_ms, only=only):
+            if turns.waiting(record) >= turns.MOST_WAITING:
+                too_many = self._apologize(TooManyWaiting("too many messages wait"))
+                return self._plan_reply(arrival, page, too_many, "failed")
+            waiting = turns.registered(record, digest, now_ms=page.now_ms)
+            return _Plan(waiting, lambda: self._enter(arrival, waiting, page))
+        run = None
+        if not (arrival.begun_in_vain or getattr(self.dialogue, "runs_in_thread", False)):
+            if arrival.asked_for != (record.count + 1, record.data):
+                run = self._run(arrival, page, record.count + 1, is_announced=False)
+                arrival.result = await run.first_step()
+                arrival.asked_for = record.count + 1, record.data
+            if arrival.result is not None:
+                outcome = "failed" if arrival.result.error else "counted"
+                return self._plan_reply(arrival, page, arrival.result, outcome)
+            arrival.asked_for = None
+        running = turns.announced(record, digest, self._keeper.holder, now_ms=page.now_ms)
+        return _Plan(running, lambda: self._start(arrival, running, page, run), run)
+
+    def _plan_reply(
+        self, arrival: Arrival, page: Page, result: Result, outcome: str
+    ) -> "_Plan":
+        written = self._ledger.added(page, arrival.digest, result)
+
+        def then() -> Answer:
+            number = page.record.count + 1
+            event = arrival.counted(page, number, outcome, result, now_s=_clock_s())
+            self._observer.counted(event)
+            return self._answer(arrival, written, number, result.reply.twiml, result.error)
+
+        return _Plan(written, then)
+
+    def _outcome_without_dialogue(self, message: Message, page: Page) -> str:
+        """Why the dialogue is not run for a message: opted_out or looped, else ""."""
+        if self._opt_out and message.is_opt_out:
+            return "opted_out"
+        if self._loop_limit:
+            sent = merging.replies_within(page.record, page.now_ms // 1000, LOOP_WINDOW_S)
+            if sent >= self._loop_limit:
+                return "looped"
+        return ""
+
+    def _enter(self, arrival: Arrival, record: Record, page: Page) -> Conversation:
+        """The conversation, known to this process from now on."""
+        conversation = self._conversations.of(arrival.key, arrival.conversation)
+        conversation.saw(record, is_degraded=page.is_degraded)
+        return conversation
+
+    def _start(
+        self, arrival: Arrival, record: Record, page: Page, run: Run | None
+    ) -> Conversation:
+        """The message is announced: its dialogue goes on, or starts."""
+        conversation = self._enter(arrival, record, page)
+        if run is None:
+            run = self._run(arrival, page, page.record.count + 1, is_announced=True)
+        self._keeper.keep(conversation, arrival, run, epoch=1)
+        return conversation
+
+    def _run(self, arrival: Arrival, page: Page, number: int, *, is_announced: bool) -> Run:
+        session = Session(number, restored=page.opened.restored, packed_data=page.record.data)
+        return Run(
+            self.dialogue,
+            arrival.message,
+            session,
+            data_limit=self.store.data_limit,
+            apology=reply.to_reply(self.apology or None),
+            timeout_s=self._dialogue_timeout_s,
+            is_announced=is_announced,
+        )
+
+    def _apologize(self, error: Exception) -> Result:
+        return Result(reply.to_reply(self.apology or None), None, error=error)
+
+    # --- a message that is known
+
+    async def _known(self, arrival: Arrival, page: Page, found: Found) -> Answer | Conversation:
+        """A message that was counted before: a duplicate, or a hop."""
+        arrival.is_duplicate = not arrival.hop
+        if found.reply is not None:
+            return self._deliver(arrival, page.record, found)
+        if found.entry.is_open or (arrival.hop and not turns.is_answered(found.entry)):
+            return self._enter(arrival, page.record, page)
+        return await self._ask_again(arrival, page, found)
+
+    async def _ask_again(self, arrival: Arrival, page: Page, found: Found) -> Answer:
+        """The message is counted and its reply is not known any more: run the dialogue
+        again for this request, and change nothing.
+        """
+        run = self._run(arrival, page, found.number, is_announced=True)
+        await asyncio.wait([run.task], timeout=min(self._dialogue_timeout_s, self._answer_within_s))
+        result = run.task.result() if run.task.done() else run.late()
+        self._tell_duplicate(arrival, found)
+        return self._answer(arrival, page.record, found.number, result.reply.twiml, result.error)
+
+    async def _wait(self, arrival: Arrival, conversation: Conversation) -> Answer:
+        """The reply, once it is there, or the request to come again."""
+        if arrival.hop >= MOST_HOPS:
+            error = TooManyHops("no reply after the last hop")
+            await self._keeper.answer(conversation, arrival, self._apologize(error))
+
+        def start(page: Page, found: Found) -> Run:
+            return self._run(arrival, page, found.number, is_announced=True)
+
+        error = DialogueKilledProcess("its process died each time the dialogue ran")
+        found = await self._room.wait(arrival, conversation, start, self._apologize(error))
+        if found is None:
+            return await self._come_again(arrival, conversation)
+        if found.reply is None:
+            page = await self._ledger.read(arrival.key, arrival.copy, conversation)
+            return await self._ask_again(arrival, page, found)
+        return self._deliver(arrival, conversation.record or Record(0), found)
+
+    async def _come_again(self, arrival: Arrival, conversation: Conversation) -> Answer:
+        """Ask Twilio to send the message again; the first time with SMSD_ONE_MOMENT."""
+        say = ""
+        if self.one_moment and not (arrival.hop or arrival.is_duplicate):
+            say = self.one_moment
+            await self._ledger.change(conversation, lambda page: _with_one_moment(page, arrival))
+        record = conversation.record or Record(0)
+        found = merging.find(record, arrival.digest)
+        if found is not None and found.reply is not None:
+            return self._deliver(arrival, record, found)
+        if found is not None:
+            self._tell_duplicate(arrival, found)
+        number = found.number if found else 0
+        return msgspec.structs.replace(
+            self._answer(arrival, record, number, b""), come_again=True, say=say
+        )
+
+    # --- answers
+
+    def _deliver(self, arrival: Arrival, record: Record, found: Found) -> Answer:
+        """The reply that the message got."""
+        self._tell_duplicate(arrival, found)
+        return self._answer(arrival, record, found.number, reply.document(found.reply or b""))
+
+    def _tell_duplicate(self, arrival: Arrival, found: Found) -> None:
+        if arrival.is_duplicate:
+            self._observer.counted(arrival.duplicate(found.number, now_s=_clock_s()))
 
     def _answer(
-        self, arrival: "_Arrival", found: Opened, record: Record, said: _Said, view: View
+        self,
+        arrival: Arrival,
+        record: Record,
+        number: int,
+        twiml: bytes,
+        error: BaseException | None = None,
     ) -> Answer:
-        outcome = "degraded" if view.degraded and said.outcome == "counted" else said.outcome
-        return Answer(
-            said.reply.twiml,
-            self.cookies.set_cookie(record, arrival.conversation, arrival.now_ms),
-            outcome,
-            said.number,
-            arrival.conversation,
-            arrival.cookie_state,
-            started=said.number == 1,
-            restored=found.restored and not view.degraded and _by_cookie_alone(view, arrival),
-            error=said.error,
-            dialogue_s=said.took_s,
-            texts=said.reply.texts,
-        )
-
-    async def _repeat(self, arrival: "_Arrival", found: Opened, known: Counted) -> Answer:
-        """What was answered before. Where only the id is known, the dialogue is asked again and changes
-        nothing.
-        """
-        error = None
-        if known.reply is None:
-            said = await self._ask(
-                arrival, found, _clock_s() + self._dialogue_timeout_s, known.number
-            )
-            twiml, error = said.reply.twiml, said.error
-        else:
-            twiml = reply.document(known.reply)
-        return Answer(
-            twiml,
-            self.cookies.set_cookie(found.record, arrival.conversation, arrival.now_ms),
-            "duplicate",
-            known.number,
-            arrival.conversation,
-            arrival.cookie_state,
-            error=error,
-        )
-
-    async def _ask(
-        self, arrival: "_Arrival", found: Opened, deadline_s: float, number: int | None = None
-    ) -> _Said:
-        """What the dialogue says to message `number`, or why it is not asked."""
-        record = found.record
-        number = number or record.count + 1
-        silent = _Said(number, record.data, reply.SILENCE, record.data, False, "", None, None)
-        if self._opt_out and arrival.message.is_opt_out:
-            return msgspec.structs.replace(silent, outcome="opted_out")
-        if self._loops(record, arrival.now_ms):
-            return msgspec.structs.replace(silent, outcome="looped")
-        session = Session(number, restored=found.restored, packed_data=record.data)
-        started_s = _clock_s()
-        try:
-            said = reply.to_reply(await self._within(deadline_s, arrival.message, session))
-            data = session.packed_data(self.store.data_limit)
-        except Exception as error:  # noqa: BLE001 - a dialogue is the user's code and may raise anything
-            sorry, took_s = reply.to_reply(self.apology or None), _clock_s() - started_s
-            return msgspec.structs.replace(
-                silent, reply=sorry, outcome="failed", error=error, took_s=took_s
-            )
-        took_s = _clock_s() - started_s
-        return _Said(number, record.data, said, data, session.ended, "counted", None, took_s)
-
-    async def _within(
-        self, deadline_s: float, message: Message, session: Session
-    ) -> Reply | str | None:
-        asked = self.dialogue(message, session)
-        try:
-            waits_for = asked.send(None)
-        except (
-            StopIteration
-        ) as answered:  # at once, as most do: a time-out costs 12 of 508 microseconds
-            return answered.value  # type: ignore[no-any-return]
-        late = asyncio.timeout_at(deadline_s)
-        try:
-            async with late:
-                return await _rest(asked, waits_for)
-        except TimeoutError as error:
-            if late.expired():
-                raise DialogueTimeout("the dialogue did not return in time") from error
-            raise
-
-    def _loops(self, record: Record, now_ms: int) -> bool:
-        if not self._loop_limit:
-            return False
-        return (
-            conversation.replies_since(record, now_ms // 1000 - LOOP_WINDOW_S) >= self._loop_limit
-        )
+        set_cookie = self.cookies.set_cookie(record, arrival.conversation, self._ledger.now_ms())
+        return Answer(twiml, set_cookie, number, arrival.conversation, error=error)
 
 
-@coroutine
-def _rest(
-    begun: Coroutine[Any, Any, Reply | str | None], waits_for: Any
-) -> Generator[Any, Any, Reply | str | None]:
-    """What a coroutine returns that has run to its first wait."""
-    while True:
-        try:
-            sent = yield waits_for
-        except BaseException as thrown:  # noqa: BLE001 - a cancellation, above all: the coroutine's to handle
-            go_on = partial(begun.throw, thrown)
-        else:
-            go_on = partial(begun.send, sent)
-        try:
-            waits_for = go_on()
-        except StopIteration as answered:
-            return answered.value  # type: ignore[no-any-return]
+class _Plan(msgspec.Struct, frozen=True):
+    """A record to write, what follows when it is written, and the run that is stopped
+    if it is not.
+    """
 
-
-class _Arrival(msgspec.Struct, frozen=True):
-    message: Message
-    conversation: bytes
-    now_ms: int
-    cookie_state: str
+    record: Record
+    then: Callable[[], Answer | Conversation]
+    run: Run | None = None
 
 
 def storage_key(conversation_id: bytes) -> bytes:
@@ -288,8 +342,11 @@ def storage_key(conversation_id: bytes) -> bytes:
     return b"smsd:" + conversation_id.hex().encode()
 
 
-def _by_cookie_alone(view: View, arrival: _Arrival) -> bool:
-    return arrival.cookie_state == "valid" and len(view.copies) == 1
+def _with_one_moment(page: Page, arrival: Arrival) -> Record | None:
+    found = merging.find(page.record, arrival.digest)
+    if found is None or not found.entry.is_open:
+        return None
+    return turns.told_one_moment(page.record, found)
 
 
 def _clock_s() -> float:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from smsd.conversation import merging as c
 from smsd.conversation.cookie import CookieCodec, pack, unpack
+from smsd.conversation.identity import conversation_id, hashing_key
 from smsd.conversation.record import Entry, Lineage, Record, decode, encode
 from smsd.errors import CookieError, CookieForged, RecordError
 from smsd.exchange.exchange import storage_key
@@ -106,13 +107,13 @@ def test_whatever_stands_in_memcached_messages_are_answered(kind: str) -> None:
 
     with world(replicas=1) as made:
         client = made.nodes[0].client()
-        hash_key = c.hashing_key(SETTINGS["SMSD_HASH_KEY"].encode())
+        hash_key = hashing_key(SETTINGS["SMSD_HASH_KEY"].encode())
 
         async def run() -> None:
             async with Recorder(made.replicas) as twilio:
                 for _ in range(1 if kind != "flipped bits" else 60):
                     from_ = number()
-                    key = storage_key(c.conversation_id(hash_key, ACCOUNT, TO, from_)).decode()
+                    key = storage_key(conversation_id(hash_key, ACCOUNT, TO, from_)).decode()
                     await twilio.text(from_)
                     client.set(key, damaged(client.get(key)))
                     await twilio.text(from_)

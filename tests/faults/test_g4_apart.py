@@ -10,6 +10,7 @@ import pytest
 
 from smsd.conversation import merging as c
 from smsd.conversation.cookie import pack, unpack
+from smsd.conversation.identity import message_digest
 from smsd.conversation.record import Record
 
 TTL_MS = 14_400_000
@@ -48,7 +49,7 @@ class Cluster:
             ttl_ms=TTL_MS,
             random_bits=self.random.getrandbits(32),
         ).record
-        digest = c.message_digest(f"SM{message}")
+        digest = message_digest(f"SM{message}")
         known = c.find(record, digest)
         if known:
             return known.number, record

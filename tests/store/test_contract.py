@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from smsd.conversation import merging as c
+from smsd.conversation.identity import message_digest
 from smsd.conversation.record import Record
 from smsd.dev.switch import Switch
 from smsd.store.memcached import Memcached
@@ -29,7 +30,7 @@ def record(*sids: str) -> Record:
     for sid in sids:
         opened = c.opened(made, (), now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=hash(sid))
         made = c.added(
-            opened.record, c.message_digest(sid), b"re " + sid.encode(), now_ms=now_ms(), data=b""
+            opened.record, message_digest(sid), b"re " + sid.encode(), now_ms=now_ms(), data=b""
         )
     assert made
     return made
@@ -80,7 +81,7 @@ def test_what_is_saved_is_loaded(make: Remotes, nodes: list[processes.Memcached]
             assert await remote.save(key, record(key.decode()), token)
             found, _ = await remote.load(key)
             assert found.count == 1
-            assert c.find(found, c.message_digest(key.decode())).reply == b"re " + key  # type: ignore[union-attr]
+            assert c.find(found, message_digest(key.decode())).reply == b"re " + key  # type: ignore[union-attr]
 
     run(test, make, nodes)
 
@@ -97,7 +98,7 @@ def test_of_two_writers_one_wins(make: Remotes, nodes: list[processes.Memcached]
         assert await remote.save(b"smsd:k", record("1", "2"), other)
         assert not await remote.save(b"smsd:k", record("1", "3"), mine)
         found, _ = await remote.load(b"smsd:k")
-        assert c.find(found, c.message_digest("2"))
+        assert c.find(found, message_digest("2"))
 
     run(test, make, nodes)
 
@@ -127,7 +128,7 @@ def test_many_operations_at_once_do_not_mix(
             _, token = await remote.load(key)
             assert await remote.save(key, record(f"first {i}"), token)
             found, token = await remote.load(key)
-            assert c.find(found, c.message_digest(f"first {i}"))
+            assert c.find(found, message_digest(f"first {i}"))
             assert await remote.save(key, record(f"first {i}", "x" * i), token)
             found, _ = await remote.load(key)
             assert found.count == 2
@@ -181,7 +182,7 @@ def test_every_store_gives_a_view_and_takes_it_back(
                 view.stored, view.copies, now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=9
             ).record
             assert opened.count == 1
-            grown = c.added(opened, c.message_digest("2"), b"", now_ms=now_ms(), data=b"")
+            grown = c.added(opened, message_digest("2"), b"", now_ms=now_ms(), data=b"")
             assert await made.commit(b"smsd:k", grown, view) is None
             assert made.pending == 0
             assert made.data_limit == (400 if kind == "cookie" else 100_000)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from smsd.conversation import merging as c
+from smsd.conversation.identity import message_digest
 from smsd.conversation.record import Record
 from smsd.dev.switch import Switch
 from smsd.errors import StoreUnavailable
@@ -65,7 +66,7 @@ class Bench:
         self.elapse(1)
         self.sent += 1
         store = store or self.store
-        digest = c.message_digest(sid or f"SM{self.sent}")
+        digest = message_digest(sid or f"SM{self.sent}")
         view: View | None = await store.load(key, copy)
         while view is not None:
             record = c.opened(

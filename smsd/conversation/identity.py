@@ -1,0 +1,40 @@
+"""Names: of conversations, of messages and of lineages.
+
+No network, no clock, no environment, no randomness: the caller brings time and bits.
+"""
+
+import hashlib
+
+DIGEST_BYTES = 6
+"""Of a message digest. A new message has a chance of one in ten million million to be
+taken for one of 32 others."""
+
+_RANDOM_BITS = 22
+
+
+def conversation_id(hash_key: bytes, account_sid: str, to: str, from_: str) -> bytes:
+    """The 18 bytes that stand for (AccountSid, To, From) in the store, cookies and logs.
+
+    The hash is keyed: there are few enough phone numbers to try them all. Lengths come
+    before the parts, so no two triples produce the same text.
+    """
+    text = f"{len(account_sid)},{len(to)},{account_sid}{to}{from_}"
+    packed = text.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(packed, key=hash_key, digest_size=18).digest()
+
+
+def hashing_key(secret: bytes) -> bytes:
+    """The key of `conversation_id` from a secret of any length."""
+    return hashlib.blake2b(secret, digest_size=32).digest()
+
+
+def message_digest(message_sid: str) -> bytes:
+    """The short id of a message in records and cookies."""
+    packed = message_sid.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(packed, digest_size=DIGEST_BYTES).digest()
+
+
+def lineage_id(now_ms: int, random_bits: int, above: int = 0) -> int:
+    """The id of a new lineage: by time, and larger than `above` even if clocks disagree."""
+    drawn = random_bits & ((1 << _RANDOM_BITS) - 1)
+    return max(now_ms << _RANDOM_BITS | drawn, above + 1 + drawn)

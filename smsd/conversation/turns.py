@@ -1,0 +1,288 @@
+"""Turns: in one conversation dialogues run one at a time, in the order of the numbers.
+
+No network, no clock, no environment, no randomness: the caller brings time and names.
+
+A message gets its number when it is written to the record. If its dialogue does not
+answer at once, its entry also carries a `Turn`, so that one compare-and-swap decides
+number, turn and reply together, and the loss of a record loses the turns with it:
+
+    arrival ──> answered at once (no turn)
+       │
+       ├──> waiting, epoch 0 ──claim──> running, epoch 1 ──answer──> answered
+       │                                   │  ▲
+       └──> running, epoch 1               │  └── lease ran out: claim, epoch + 2
+                                           └── given back: waiting, epoch + 1
+
+An epoch is even while the message waits and odd while its dialogue runs. Epochs only
+grow, and the join of two versions keeps the one that has come further (`merging`): an
+answer beats any turn, then the later epoch wins, then the later lease. Who runs a
+dialogue may write its answer only while the record still shows its own epoch and holder;
+so a process that was frozen and replaced cannot answer a second time.
+
+A running message has a lease of LEASE_MS that its process renews. When it runs out,
+anybody who holds a request for that message may claim the turn and run the dialogue
+again. A waiting message keeps its place for PLACE_MS and renews it with each request.
+A message holds up those behind it until BLOCK_MS after its last sign of life; when it
+comes back later it is still answered, as soon as nobody runs.
+
+>>> record = registered(Record(0, lineages=(Lineage(1, 0),), own=1), b"first", now_ms=0)
+>>> record = registered(record, b"second", now_ms=0)
+>>> may_run(record, find(record, b"first"), now_ms=0), may_run(record, find(record, b"second"), now_ms=0)
+(True, False)
+"""
+
+from collections.abc import Collection
+
+import msgspec
+
+from smsd.conversation.identity import lineage_id
+from smsd.conversation.merging import (
+    Found,
+    closed,
+    compacted,
+    grow,
+    is_small,
+    next_stamp,
+)
+from smsd.conversation.record import ANSWERED, NOTHING, Entry, Lineage, Record, Turn
+
+LEASE_MS = 3_000
+"""A running dialogue's process must renew its lease within this time."""
+
+CLOCK_SKEW_MS = 1_000
+"""How far the clocks of two replicas may be apart."""
+
+BLOCK_MS = 20_000
+"""A message holds up later ones at most this long after its last sign of life."""
+
+PLACE_MS = BLOCK_MS
+"""A waiting message keeps its place this long after its last request arrived."""
+
+MOST_WAITING = 32
+MOST_LOST_RUNS = 3
+"""A message whose dialogue took its process down this many times gets the apology."""
+
+
+def registered(record: Record, digest: bytes, *, now_ms: int) -> Record:
+    """The record with one more message, which waits for its turn."""
+    return _appended(record, digest, Turn(0, now_ms + PLACE_MS), now_ms)
+
+
+def announced(record: Record, digest: bytes, holder: int, *, now_ms: int) -> Record:
+    """The record with one more message, whose dialogue starts in the process `holder`."""
+    return _appended(record, digest, Turn(1, now_ms + LEASE_MS, holder), now_ms)
+
+
+def _appended(record: Record, digest: bytes, turn: Turn, now_ms: int) -> Record:
+    entry = Entry(digest, record.count + 1, now_ms // 1000, turn=turn)
+    grown = msgspec.structs.replace(
+        record, last_ms=max(record.last_ms, now_ms), lineages=grow(record, entry)
+    )
+    return grown if is_small(grown) else compacted(grown, now_ms)
+
+
+# --- who may run
+
+
+def open_messages(record: Record) -> list[Found]:
+    """Messages without an answer, in the order of their turns."""
+    found = [
+        Found(line.id, line.top - len(line.tail) + 1 + place, entry)
+        for line in record.lineages
+        if line.id > record.floor
+        for place, entry in enumerate(line.tail)
+        if entry.turn is not None and entry.is_open
+    ]
+    if len(found) > 1:
+        found.sort(key=_order)
+    return found
+
+
+def _order(found: Found) -> tuple[int, int, int]:
+    return found.entry.number, found.lineage, found.ordinal
+
+
+def is_running(entry: Entry, now_ms: int) -> bool:
+    """Whether its dialogue runs somewhere, as far as its lease tells."""
+    turn = entry.turn
+    return turn is not None and shows_running(entry) and now_ms <= turn.until_ms + CLOCK_SKEW_MS
+
+
+def holds_up(entry: Entry, now_ms: int) -> bool:
+    """Whether others have to wait for it: it gave a sign of life within BLOCK_MS."""
+    turn = entry.turn
+    if turn is None or not entry.is_open:
+        return False
+    signed_ms = turn.until_ms - (LEASE_MS if turn.epoch % 2 else PLACE_MS)
+    return now_ms < signed_ms + BLOCK_MS
+
+
+def is_held_up(
+    record: Record,
+    found: Found | None,
+    *,
+    now_ms: int,
+    only: Collection[bytes] | None = None,
+) -> bool:
+    """Whether a message has to wait for another one: an earlier one is open, or any runs.
+
+    found  where the message stands; None if it is new, and later than all others
+    only   during an outage: the messages of this process, the only ones that count then
+    """
+    for other in open_messages(record):
+        digest = other.entry.digest
+        if (only is not None and digest not in only) or (found and digest == found.entry.digest):
+            continue
+        comes_first = found is None or _order(other) < _order(found) or shows_running(other.entry)
+        if comes_first and holds_up(other.entry, now_ms):
+            return True
+    return False
+
+
+def may_run(
+    record: Record, found: Found, *, now_ms: int, only: Collection[bytes] | None = None
+) -> bool:
+    """Whether the dialogue of this message may start now: it has no answer, nobody runs
+    it, and no other message holds it up. During an outage (`only`, as in `is_held_up`) a
+    message that runs elsewhere is not taken over.
+    """
+    if is_answered(found.entry):
+        return False
+    if shows_running(found.entry) and (only is not None or is_running(found.entry, now_ms)):
+        return False
+    return not is_held_up(record, found, now_ms=now_ms, only=only)
+
+
+def is_answered(entry: Entry) -> bool:
+    """Whether its reply was sent or is ready to be sent, known or not."""
+    return entry.reply is not None or entry.turn == ANSWERED
+
+
+def shows_running(entry: Entry) -> bool:
+    """Whether its dialogue was started and has not answered, however old its lease is."""
+    return entry.turn is not None and entry.is_open and entry.turn.epoch % 2 == 1
+
+
+def waiting(record: Record) -> int:
+    """How many messages wait for their turn."""
+    return sum(not shows_running(found.entry) for found in open_messages(record))
+
+
+def is_poison(found: Found) -> bool:
+    """Whether one more run is one too many: it took its process down each time."""
+    turn = found.entry.turn
+    return turn is not None and turn.epoch % 2 == 1 and turn.lost_runs + 1 >= MOST_LOST_RUNS
+
+
+# --- what may happen to a turn
+
+
+def claimed(record: Record, found: Found, holder: int, *, now_ms: int) -> Record:
+    """The message's dialogue starts in the process `holder`. A lease that ran out counts
+    as a lost run; a message that only a cookie remembers begins at epoch 1.
+    """
+    before = found.entry.turn or Turn(0, 0)
+    is_takeover = before.epoch % 2 == 1
+    turn = Turn(
+        before.epoch + (2 if is_takeover else 1),
+        now_ms + LEASE_MS,
+        holder,
+        before.lost_runs + is_takeover,
+    )
+    return _replaced(record, found, turn=turn)
+
+
+def renewed(record: Record, found: Found, *, now_ms: int) -> Record:
+    """A sign of life: the lease or the place lasts from now on. A message that only a
+    cookie remembers gets a place.
+    """
+    turn = found.entry.turn or Turn(0, 0)
+    lasts_ms = LEASE_MS if turn.epoch % 2 else PLACE_MS
+    return _replaced(
+        record, found, turn=msgspec.structs.replace(turn, until_ms=now_ms + lasts_ms)
+    )
+
+
+def given_back(record: Record, found: Found, *, now_ms: int) -> Record:
+    """The process stops: the message waits again, and another replica may claim it."""
+    before = found.entry.turn or Turn(1, 0)
+    turn = Turn(before.epoch + 1, now_ms + PLACE_MS, 0, before.lost_runs)
+    return _replaced(record, found, turn=turn)
+
+
+def told_one_moment(record: Record, found: Found) -> Record:
+    """SMSD_ONE_MOMENT goes out for it."""
+    return _replaced(record, found, one_moment=True)
+
+
+def answered(
+    record: Record, found: Found, reply: bytes, *, now_ms: int, data: bytes | None = None
+) -> Record:
+    """The record with the message's reply (TwiML verbs); `data` as in `merging.added`,
+    None if the dialogue failed and data stays as it was.
+    """
+    last_ms = max(record.last_ms, now_ms)
+    written = _replaced(record, found, reply=reply, turn=None, at_s=now_ms // 1000)
+    if data is None:
+        return compacted(msgspec.structs.replace(written, last_ms=last_ms), now_ms)
+    stamp = next_stamp(record, record.count, last_ms, data)
+    return compacted(
+        msgspec.structs.replace(written, last_ms=last_ms, data=data, stamp=stamp), now_ms
+    )
+
+
+def _replaced(record: Record, found: Found, **changes: object) -> Record:
+    lineages = tuple(
+        [
+            _with_entry(line, found.ordinal, changes) if line.id == found.lineage else line
+            for line in record.lineages
+        ]
+    )
+    return msgspec.structs.replace(record, lineages=lineages)
+
+
+def _with_entry(line: Lineage, ordinal: int, changes: dict[str, object]) -> Lineage:
+    place = ordinal - (line.top - len(line.tail)) - 1
+    entry = msgspec.structs.replace(line.tail[place], **changes)
+    return msgspec.structs.replace(line, tail=(*line.tail[:place], entry, *line.tail[place + 1 :]))
+
+
+# --- the end of a conversation
+
+
+def ended(record: Record, *, now_ms: int, random_bits: int) -> Record:
+    """The record after `session.end()`: nothing counts any more, and no older cookie
+    brings it back. Messages that already wait become the first of the next conversation.
+
+    They move to a lineage of their own, above the floor. Their epochs rise, so that the
+    places which an older version still shows for them lose every join.
+    """
+    floor = lineage_id(now_ms, random_bits, record.newest)
+    moving = open_messages(record)
+    over = closed(_without_open(record) if moving else record, floor)
+    if not moving:
+        return over
+    own = lineage_id(now_ms, random_bits, floor)
+    tail = tuple([_moved(found.entry, number) for number, found in enumerate(moving, 1)])
+    line = Lineage(own, len(tail), (), tail, len(tail))
+    return msgspec.structs.replace(over, lineages=(*over.lineages, line), own=own)
+
+
+def _moved(entry: Entry, number: int) -> Entry:
+    before = entry.turn or Turn(0, 0)
+    if shows_running(entry):
+        until_ms = before.until_ms - LEASE_MS + PLACE_MS
+        turn = Turn(before.epoch + 1, until_ms, 0, before.lost_runs)
+    else:
+        turn = Turn(before.epoch + 2, before.until_ms, 0, before.lost_runs)
+    return msgspec.structs.replace(entry, number=number, turn=turn)
+
+
+def _without_open(record: Record) -> Record:
+    lineages = [
+        msgspec.structs.replace(
+            line, tail=tuple([NOTHING if entry.is_open else entry for entry in line.tail])
+        )
+        for line in record.lineages
+    ]
+    return msgspec.structs.replace(record, lineages=tuple(lineages))

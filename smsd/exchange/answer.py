@@ -1,0 +1,75 @@
+"""What the exchange tells: an `Answer` to each request, an event for each message.
+
+Values only: no network, no store, no clock.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+from smsd.twilio.message import Message
+
+OUTCOMES = ("counted", "duplicate", "degraded", "opted_out", "looped", "failed")
+"""Every `outcome` of smsd_messages_total."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What to send to one request."""
+
+    twiml: bytes
+    """Empty if `come_again`."""
+    set_cookie: str
+    number: int
+    """The message's number in the conversation."""
+    conversation: bytes
+    """18 bytes that stand for AccountSid, To and From."""
+    come_again: bool = False
+    """There is no reply yet: ask Twilio to send the same message again."""
+    say: str = ""
+    """With `come_again`: a text that is sent before (SMSD_ONE_MOMENT)."""
+    error: BaseException | None = None
+    """Why the dialogue failed, if it ran for this request."""
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """A message has its reply in the record, or was delivered again."""
+
+    message: Message
+    conversation: bytes
+    outcome: str
+    """One of OUTCOMES."""
+    number: int
+    cookie_state: str
+    """absent, valid, expired, foreign or forged."""
+    took_s: float
+    """Seconds from the arrival of the request that led to the reply."""
+    is_first: bool = False
+    """It begins a conversation."""
+    is_restored: bool = False
+    """The store had lost the conversation, and the cookie alone brought it back."""
+    error: BaseException | None = None
+    """Why the dialogue failed."""
+    dialogue_s: float | None = None
+    """How long the dialogue took, if it ran."""
+    texts: tuple[str, ...] = ()
+    """What is sent as SMS, for the first time."""
+
+
+class Observer(Protocol):
+    """Told what happens in an exchange, so that it depends on neither metrics nor logs."""
+
+    def counted(self, event: Counted) -> None:
+        """Exactly once for each message, and once for each delivery that was a duplicate."""
+        ...
+
+    def turns_waiting(self, requests: int) -> None:
+        """So many requests wait here for a turn or a reply."""
+        ...
+
+    def taken_over(self) -> None:
+        """A dialogue runs again here, since its replica is gone."""
+        ...
+
+    def dialogues_abandoned(self, dialogues: int) -> None:
+        """So many dialogues go on although their time was up."""
+        ...
