@@ -16,6 +16,7 @@ from smsd.store import Remote, Store
 from smsd.store.memcached import Memcached
 from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore
+from smsd.telemetry.messages import MessageReporter
 from smsd.telemetry.metrics import Metrics
 from smsd.twilio.signature import KeyRing
 from smsd.version import VERSION
@@ -60,11 +61,14 @@ class Service:
             hash_key=settings.hash_key.reveal(),
             ttl_s=settings.session_ttl_s,
             dialogue_timeout_s=settings.dialogue_timeout_s,
+            answer_within_s=settings.answer_within_s,
             apology=settings.apology,
+            one_moment=settings.one_moment,
             loop_limit=settings.loop_limit,
             opt_out=settings.opt_out,
             now_ms=now_ms,
             random_bits=self._random_bits,
+            observer=MessageReporter(self.metrics),
         )
         self.gate = Gate(
             _ring(settings),
@@ -110,6 +114,7 @@ class Service:
         self.settings = settings
         self.exchange.cookies = _codec(settings)
         self.exchange.apology = settings.apology
+        self.exchange.one_moment = settings.one_moment
         self.gate.ring = _ring(settings)
         self.gate.accounts = _accounts(settings)
 

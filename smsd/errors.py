@@ -141,3 +141,19 @@ class MediaError(SmsdError):
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
         self.status = status
+
+
+class TooManyWaiting(SmsdError):
+    """As many messages of the conversation wait as smsd lets wait. The apology is sent."""
+
+
+class TooManyHops(SmsdError):
+    """There was no reply when Twilio had been asked to come again as often as it does.
+    The apology is sent.
+    """
+
+
+class DialogueKilledProcess(SmsdError):
+    """Each process that ran the dialogue for this message stopped giving signs of life.
+    The apology is sent.
+    """

@@ -30,7 +30,11 @@ BACKLOG = 4096
 """Connections that may wait to be accepted: enough for a rush of some thousand."""
 
 FINISH_S = 20.0
-"""After the listener is closed, requests that are being served may take this long."""
+"""After the listener is closed, requests and dialogues may take this long to finish."""
+
+GIVE_BACK_S = 1.0
+"""What has not finished by then is given back to other replicas, and the requests that
+waited for it are asked to come again, within this time."""
 
 IDLE_GRACE_S = 1.0
 """And connections without a request this long: one may be on its way, or an answer may not
@@ -136,10 +140,12 @@ class Server:
         )
         await asyncio.sleep(settings.drain_delay_s)
         self._public.stop()
+        exchange = self.service.exchange
+        exchange.stop_waiting()
         await self._until(lambda: not self._public.connections, IDLE_GRACE_S)
-        await self._until(
-            lambda: not (self._listener.is_busy or self.service.metrics.under_way), FINISH_S
-        )
+        await self._until(lambda: not (self._is_serving or exchange.is_busy), FINISH_S)
+        await exchange.give_back()
+        await self._until(lambda: not self._is_serving, GIVE_BACK_S)
         await self._public.close_all_connections()
         await self.service.close()
         self._admin.stop()
@@ -149,6 +155,10 @@ class Server:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         logs.event(log, logging.INFO, "stopped")
+
+    @property
+    def _is_serving(self) -> bool:
+        return bool(self._listener.is_busy or self.service.metrics.under_way)
 
     async def _until(self, done: Callable[[], bool], at_most_s: float) -> None:
         give_up_s = time.monotonic() + at_most_s

@@ -16,7 +16,7 @@ from smsd.conversation.session import Session
 from smsd.dialogues import loading as dialogue
 from smsd.dialogues.loading import LoadedDialogue
 from smsd.errors import SettingsError, SignatureMismatch, WrongAccount
-from smsd.exchange.exchange import Answer
+from smsd.exchange.answer import Answer
 from smsd.settings import table as settings
 from smsd.settings.table import Settings
 from smsd.store import Remote
@@ -121,7 +121,7 @@ def test_a_small_store_limits_the_dialogues_data() -> None:
 
     async def test(service: Service) -> None:
         done = await answer(service)
-        assert (done.outcome, type(done.error).__name__) == ("failed", "DataError")
+        assert type(done.error).__name__ == "DataError"
 
     run(test, load(SMSD_STORE="cookie://"), LoadedDialogue(hoard))
 
@@ -170,11 +170,11 @@ def test_cookies_of_the_old_key_are_good_as_long_as_it_is_in_the_list() -> None:
         before = await answer(service)
         await service.apply(load(SMSD_COOKIE_KEYS=f"{new},{old}", SMSD_STORE="cookie://"))
         after = await answer(service, value(before.set_cookie))
-        assert (after.cookie_state, after.number) == ("valid", 2)
+        assert after.number == 2
         assert value(before.set_cookie).startswith("2|1:1|")
         assert value(after.set_cookie).startswith("2|1:2|"), "the new one signs"
         await service.apply(load(SMSD_COOKIE_KEYS=new, SMSD_STORE="cookie://"))
-        assert (await answer(service, value(before.set_cookie))).cookie_state == "forged"
+        assert (await answer(service, value(before.set_cookie))).number == 1, "forged"
         assert (await answer(service, value(after.set_cookie))).number == 3
 
     run(test, load(SMSD_STORE="cookie://"))

@@ -27,8 +27,8 @@ comes back later it is still answered, as soon as nobody runs.
 
 >>> record = registered(Record(0, lineages=(Lineage(1, 0),), own=1), b"first", now_ms=0)
 >>> record = registered(record, b"second", now_ms=0)
->>> may_run(record, find(record, b"first"), now_ms=0), may_run(record, find(record, b"second"), now_ms=0)
-(True, False)
+>>> [may_run(record, find(record, sid), 7, now_ms=0) for sid in (b"first", b"second")]
+[True, False]
 """
 
 from collections.abc import Collection
@@ -140,15 +140,25 @@ def is_held_up(
 
 
 def may_run(
-    record: Record, found: Found, *, now_ms: int, only: Collection[bytes] | None = None
+    record: Record,
+    found: Found,
+    holder: int,
+    *,
+    now_ms: int,
+    only: Collection[bytes] | None = None,
 ) -> bool:
-    """Whether the dialogue of this message may start now: it has no answer, nobody runs
-    it, and no other message holds it up. During an outage (`only`, as in `is_held_up`) a
-    message that runs elsewhere is not taken over.
+    """Whether the process `holder`, which does not run the dialogue of this message, may
+    start it now: it has no answer, nobody runs it, and no other message holds it up.
+
+    During an outage (`only`, as in `is_held_up`) a message that runs elsewhere is not
+    taken over. A turn that shows `holder` itself is left of a write whose outcome was
+    not known.
     """
     if is_answered(found.entry):
         return False
-    if shows_running(found.entry) and (only is not None or is_running(found.entry, now_ms)):
+    turn = found.entry.turn
+    runs_elsewhere = turn is not None and shows_running(found.entry) and turn.holder != holder
+    if runs_elsewhere and (only is not None or is_running(found.entry, now_ms)):
         return False
     return not is_held_up(record, found, now_ms=now_ms, only=only)
 
@@ -168,10 +178,17 @@ def waiting(record: Record) -> int:
     return sum(not shows_running(found.entry) for found in open_messages(record))
 
 
-def is_poison(found: Found) -> bool:
+def is_takeover(found: Found, holder: int) -> bool:
+    """Whether a claim by `holder` means that another process is gone."""
+    turn = found.entry.turn
+    return turn is not None and shows_running(found.entry) and turn.holder != holder
+
+
+def is_poison(found: Found, holder: int) -> bool:
     """Whether one more run is one too many: it took its process down each time."""
     turn = found.entry.turn
-    return turn is not None and turn.epoch % 2 == 1 and turn.lost_runs + 1 >= MOST_LOST_RUNS
+    lost_runs = turn.lost_runs if turn is not None else 0
+    return is_takeover(found, holder) and lost_runs + 1 >= MOST_LOST_RUNS
 
 
 # --- what may happen to a turn
@@ -182,13 +199,9 @@ def claimed(record: Record, found: Found, holder: int, *, now_ms: int) -> Record
     as a lost run; a message that only a cookie remembers begins at epoch 1.
     """
     before = found.entry.turn or Turn(0, 0)
-    is_takeover = before.epoch % 2 == 1
-    turn = Turn(
-        before.epoch + (2 if is_takeover else 1),
-        now_ms + LEASE_MS,
-        holder,
-        before.lost_runs + is_takeover,
-    )
+    epoch = before.epoch + (2 if before.epoch % 2 else 1)
+    lost_runs = before.lost_runs + is_takeover(found, holder)
+    turn = Turn(epoch, now_ms + LEASE_MS, holder, lost_runs)
     return _replaced(record, found, turn=turn)
 
 
@@ -198,9 +211,7 @@ def renewed(record: Record, found: Found, *, now_ms: int) -> Record:
     """
     turn = found.entry.turn or Turn(0, 0)
     lasts_ms = LEASE_MS if turn.epoch % 2 else PLACE_MS
-    return _replaced(
-        record, found, turn=msgspec.structs.replace(turn, until_ms=now_ms + lasts_ms)
-    )
+    return _replaced(record, found, turn=msgspec.structs.replace(turn, until_ms=now_ms + lasts_ms))
 
 
 def given_back(record: Record, found: Found, *, now_ms: int) -> Record:

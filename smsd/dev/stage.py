@@ -25,7 +25,8 @@ from smsd.dev.switch import Switch
 from smsd.dev.virtual_time import VirtualTimeLoop
 from smsd.dialogues import loading
 from smsd.errors import SettingsError
-from smsd.exchange.exchange import Dialogue, Exchange
+from smsd.exchange.exchange import Exchange
+from smsd.exchange.running import Dialogue
 from smsd.settings import table
 from smsd.simulator.client import DEFAULT_SID, DEFAULT_TOKEN, BlockingClient
 from smsd.simulator.twilio import Clock, Twilio

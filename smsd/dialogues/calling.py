@@ -33,7 +33,15 @@ def is_async(function: Any) -> bool:
 
 
 async def call_in_thread(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
-    """The result of a plain function. An awaitable result is awaited on the event loop."""
+    """The result of a plain function. An awaitable result is awaited on the event loop.
+
+    Waits once before the thread starts: smsd holds a dialogue at its first wait until its
+    turn is certain (`smsd.exchange.running`), and a thread could not be stopped any more.
+    """
+    loop = asyncio.get_running_loop()
+    first_wait = loop.create_future()
+    loop.call_soon(first_wait.set_result, None)
+    await asyncio.shield(first_wait)
     result = await asyncio.wrap_future(_threads.run(lambda: function(*args, **named)))
     return await result if inspect.isawaitable(result) else result
 

@@ -47,9 +47,7 @@ class Conversation:
         """Take in a version that was read or written; whether it brought anything new."""
         self.is_degraded = is_degraded
         before = self.record
-        if before is None:
-            self.record = record
-        elif merging.covers(record, before):
+        if before is None or merging.covers(record, before):
             self.record = record
         else:
             self.record = merging.join(before, record)

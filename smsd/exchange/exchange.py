@@ -29,7 +29,7 @@ from smsd.conversation.merging import Found
 from smsd.conversation.record import Record
 from smsd.conversation.session import Session
 from smsd.errors import CookieError, DialogueKilledProcess, TooManyHops, TooManyWaiting
-from smsd.exchange.answer import Answer, Counted, Observer
+from smsd.exchange.answer import Answer, Observer
 from smsd.exchange.arrival import Arrival
 from smsd.exchange.conversations import Conversation, Conversations
 from smsd.exchange.keeper import Keeper
@@ -38,8 +38,9 @@ from smsd.exchange.queue import LocalQueue
 from smsd.exchange.running import NOT_ASKED, Dialogue, Result, Run
 from smsd.exchange.waiting import WaitingRoom
 from smsd.store import Store
-from smsd.twilio import reply
+from smsd.twilio.markup import document
 from smsd.twilio.message import Message
+from smsd.twilio.reply import to_reply
 
 LOOP_WINDOW_S = 30
 MOST_HOPS = 40
@@ -92,6 +93,16 @@ class Exchange:
         """The id of the conversation between two numbers."""
         return conversation_id(self._hash_key, account_sid, to, from_)
 
+    def identify(self, message: Message) -> bytes:
+        """The id of the message's conversation: that of its two numbers, unless the
+        dialogue names conversations itself (`LoadedDialogue.conversation_key`).
+        """
+        name_of = getattr(self.dialogue, "conversation_key", None)
+        name = name_of(message) if name_of else None
+        if name:
+            return conversation_id(self._hash_key, message.account_sid, "key", name)
+        return self.conversation_of(message.account_sid, message.to, message.from_)
+
     @property
     def is_busy(self) -> bool:
         """Whether a dialogue runs here."""
@@ -109,21 +120,27 @@ class Exchange:
         """Let other replicas run the dialogues that have not finished here."""
         await self._keeper.give_back()
 
-    async def answer(self, message: Message, cookie: str | None, hop: int = 0) -> Answer:
+    async def answer(
+        self,
+        message: Message,
+        cookie: str | None,
+        hop: int = 0,
+        conversation: bytes | None = None,
+    ) -> Answer:
         """The answer to a message whose signature was checked.
 
-        cookie  the value received, if any
-        hop     how often Twilio was asked to come again for this message
+        cookie        the value received, if any
+        hop           how often Twilio was asked to come again for this message
+        conversation  what `identify` says, if it was asked already
         """
-        arrival = self._arrival(message, hop, cookie)
+        arrival = self._arrival(message, hop, cookie, conversation or self.identify(message))
         async with self._queue.place(arrival.conversation):
             reached = await self._arrive(arrival)
         if isinstance(reached, Answer):
             return reached
         return await self._wait(arrival, reached)
 
-    def _arrival(self, message: Message, hop: int, cookie: str | None) -> Arrival:
-        whose = self.conversation_of(message.account_sid, message.to, message.from_)
+    def _arrival(self, message: Message, hop: int, cookie: str | None, whose: bytes) -> Arrival:
         state, copy = "absent", None
         if cookie is not None:
             try:
@@ -182,7 +199,7 @@ class Exchange:
             waiting = turns.registered(record, digest, now_ms=page.now_ms)
             return _Plan(waiting, lambda: self._enter(arrival, waiting, page))
         run = None
-        if not (arrival.begun_in_vain or getattr(self.dialogue, "runs_in_thread", False)):
+        if not arrival.begun_in_vain:
             if arrival.asked_for != (record.count + 1, record.data):
                 run = self._run(arrival, page, record.count + 1, is_announced=False)
                 arrival.result = await run.first_step()
@@ -194,9 +211,7 @@ class Exchange:
         running = turns.announced(record, digest, self._keeper.holder, now_ms=page.now_ms)
         return _Plan(running, lambda: self._start(arrival, running, page, run), run)
 
-    def _plan_reply(
-        self, arrival: Arrival, page: Page, result: Result, outcome: str
-    ) -> "_Plan":
+    def _plan_reply(self, arrival: Arrival, page: Page, result: Result, outcome: str) -> "_Plan":
         written = self._ledger.added(page, arrival.digest, result)
 
         def then() -> Answer:
@@ -223,9 +238,7 @@ class Exchange:
         conversation.saw(record, is_degraded=page.is_degraded)
         return conversation
 
-    def _start(
-        self, arrival: Arrival, record: Record, page: Page, run: Run | None
-    ) -> Conversation:
+    def _start(self, arrival: Arrival, record: Record, page: Page, run: Run | None) -> Conversation:
         """The message is announced: its dialogue goes on, or starts."""
         conversation = self._enter(arrival, record, page)
         if run is None:
@@ -240,13 +253,13 @@ class Exchange:
             arrival.message,
             session,
             data_limit=self.store.data_limit,
-            apology=reply.to_reply(self.apology or None),
+            apology=to_reply(self.apology or None),
             timeout_s=self._dialogue_timeout_s,
             is_announced=is_announced,
         )
 
     def _apologize(self, error: Exception) -> Result:
-        return Result(reply.to_reply(self.apology or None), None, error=error)
+        return Result(to_reply(self.apology or None), None, error=error)
 
     # --- a message that is known
 
@@ -272,14 +285,14 @@ class Exchange:
     async def _wait(self, arrival: Arrival, conversation: Conversation) -> Answer:
         """The reply, once it is there, or the request to come again."""
         if arrival.hop >= MOST_HOPS:
-            error = TooManyHops("no reply after the last hop")
-            await self._keeper.answer(conversation, arrival, self._apologize(error))
+            too_late = self._apologize(TooManyHops("no reply after the last hop"))
+            await self._keeper.answer(conversation, arrival, too_late)
 
         def start(page: Page, found: Found) -> Run:
             return self._run(arrival, page, found.number, is_announced=True)
 
-        error = DialogueKilledProcess("its process died each time the dialogue ran")
-        found = await self._room.wait(arrival, conversation, start, self._apologize(error))
+        poison = self._apologize(DialogueKilledProcess("its process died in each run"))
+        found = await self._room.wait(arrival, conversation, start, poison)
         if found is None:
             return await self._come_again(arrival, conversation)
         if found.reply is None:
@@ -309,7 +322,7 @@ class Exchange:
     def _deliver(self, arrival: Arrival, record: Record, found: Found) -> Answer:
         """The reply that the message got."""
         self._tell_duplicate(arrival, found)
-        return self._answer(arrival, record, found.number, reply.document(found.reply or b""))
+        return self._answer(arrival, record, found.number, document(found.reply or b""))
 
     def _tell_duplicate(self, arrival: Arrival, found: Found) -> None:
         if arrival.is_duplicate:

@@ -10,6 +10,7 @@ has taken over, and the result is dropped.
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -107,9 +108,9 @@ class Keeper:
             only = conversation.local if page.is_degraded else None
             if found is None:
                 return None
-            if not turns.may_run(page.record, found, now_ms=page.now_ms, only=only):
+            if not turns.may_run(page.record, found, self.holder, now_ms=page.now_ms, only=only):
                 return None
-            if turns.is_poison(found):
+            if turns.is_poison(found, self.holder):
                 return self._ledger.answered(page, found, apology)
             return turns.claimed(page.record, found, self.holder, now_ms=page.now_ms)
 
@@ -125,7 +126,7 @@ class Keeper:
             if after.entry.turn is None:
                 self._tell(arrival, written, apology)
                 return
-            if turns.shows_running(before.entry):
+            if turns.is_takeover(before, self.holder):
                 self._observer.taken_over()
             self.keep(conversation, arrival, start(written.page, before), after.entry.turn.epoch)
 
@@ -180,8 +181,9 @@ class Keeper:
         renew_s = loop.time() + RENEW_EVERY_S
         while True:
             left_s = min(renew_s, run.deadline_s) - loop.time()
+            awaited: list[asyncio.Future[Any]] = [run.task, self._stop]
             await asyncio.wait(
-                [run.task, self._stop],
+                awaited,
                 timeout=max(0, left_s),
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -205,9 +207,7 @@ class Keeper:
         number = found.number if found else 0
         outcome = "failed" if result.error else "counted"
         now_s = asyncio.get_running_loop().time()
-        self._observer.counted(
-            arrival.counted(written.page, number, outcome, result, now_s=now_s)
-        )
+        self._observer.counted(arrival.counted(written.page, number, outcome, result, now_s=now_s))
 
     def _leave_behind(self, run: Run) -> None:
         """Whatever the dialogue still does, nobody waits for it. One that swallows its

@@ -15,7 +15,7 @@ from smsd.conversation.record import Copy, Record
 from smsd.exchange.conversations import Conversation
 from smsd.exchange.running import Result
 from smsd.store import Store, View
-from smsd.twilio import reply
+from smsd.twilio.markup import verbs
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -124,17 +124,15 @@ class Ledger:
     def added(self, page: Page, digest: bytes, result: Result) -> Record:
         """The record with one more message, answered at once."""
         record, now_ms = page.record, page.now_ms
-        verbs = reply.verbs(result.reply.twiml)
+        twiml = verbs(result.reply.twiml)
         data = record.data if result.data is None else result.data
-        grown = merging.added(record, digest, verbs, now_ms=now_ms, data=data)
+        grown = merging.added(record, digest, twiml, now_ms=now_ms, data=data)
         return self._ended(grown, now_ms) if result.has_ended else grown
 
     def answered(self, page: Page, found: Found, result: Result) -> Record:
         """The record with the answer of a message that it has already."""
-        verbs = reply.verbs(result.reply.twiml)
-        written = turns.answered(
-            page.record, found, verbs, now_ms=page.now_ms, data=result.data
-        )
+        twiml = verbs(result.reply.twiml)
+        written = turns.answered(page.record, found, twiml, now_ms=page.now_ms, data=result.data)
         return self._ended(written, page.now_ms) if result.has_ended else written
 
     def _ended(self, record: Record, now_ms: int) -> Record:

@@ -42,7 +42,8 @@ class Result(msgspec.Struct, frozen=True):
     has_ended: bool = False
     """The dialogue called `session.end()`."""
     error: BaseException | None = None
-    took_s: float = 0.0
+    took_s: float | None = None
+    """Seconds; None if the dialogue did not run."""
 
 
 class Run:

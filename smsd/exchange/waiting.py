@@ -101,7 +101,7 @@ class WaitingRoom:
         record = conversation.record
         only = conversation.local if conversation.is_degraded else None
         return record is not None and turns.may_run(
-            record, found, now_ms=self._ledger.now_ms(), only=only
+            record, found, self._keeper.holder, now_ms=self._ledger.now_ms(), only=only
         )
 
     async def _poll(self, conversation: Conversation) -> None:

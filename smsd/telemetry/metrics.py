@@ -23,7 +23,7 @@ from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from smsd.exchange.exchange import OUTCOMES, Answer
+from smsd.exchange.answer import OUTCOMES, Counted
 from smsd.store.node import KINDS
 from smsd.telemetry.logs import event
 from smsd.twilio.delivery import DELIVERY_STATUSES
@@ -267,16 +267,16 @@ class Metrics:
             encoder, content_type = choose_encoder("")
         return encoder(self.registry), content_type
 
-    def answered(self, answer: Answer) -> None:
+    def counted(self, event: Counted) -> None:
         """One accepted message."""
-        self._messages(answer.outcome).inc()
-        self._cookies(answer.cookie_state).inc()
-        if answer.started:
+        self._messages(event.outcome).inc()
+        self._cookies(event.cookie_state).inc()
+        if event.is_first:
             self.started.inc()
-        if answer.restored:
+        if event.is_restored:
             self.restored.labels("cookie").inc()
-        if answer.dialogue_s is not None:
-            self.dialogue_duration.observe(answer.dialogue_s)
+        if event.dialogue_s is not None:
+            self.dialogue_duration.observe(event.dialogue_s)
 
     def texted(self, texts: Iterable[str]) -> None:
         """Messages that go out as SMS."""

@@ -2,6 +2,7 @@
 no socket.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 
 from smsd.errors import SignatureMismatch, SignatureMissing, TooLarge, WrongAccount
@@ -12,6 +13,19 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_FIELDS = 1000
 EXPLAIN_EVERY_S = 1.0
 """A mismatch is examined at most so often: it costs milliseconds, and anybody can cause it."""
+
+_TURN = re.compile(r"turn=")
+_HOP = re.compile(r"[?&]turn=([0-9]{1,3})(?:&|$)")
+
+
+def hop_of(uri: str) -> int:
+    """How often Twilio was asked to come again, as the request's `turn=N` says; else 0.
+
+    >>> hop_of("/sms?shop=1&turn=3"), hop_of("/sms"), hop_of("/sms?turn=x")
+    (3, 0, 0)
+    """
+    found = _HOP.search(uri)
+    return int(found[1]) if found else 0
 
 
 class Gate:
@@ -66,6 +80,12 @@ class Gate:
             return None
         self._explain_after_s = now_s + EXPLAIN_EVERY_S
         return explain(self.ring, self._public_url, self._target(uri), params, headers)
+
+    def hop_url(self, uri: str, hop: int) -> str:
+        """The public URL of the same webhook with `turn=hop`; the rest of the query stays."""
+        path, _, query = self._target(uri).partition("?")
+        fields = [field for field in query.split("&") if field and not _TURN.match(field)]
+        return f"{self._public_url}{path}?{'&'.join([*fields, f'turn={hop}'])}"
 
     def _target(self, uri: str) -> str:
         """The path below the public URL's, which an ingress may have stripped or not."""

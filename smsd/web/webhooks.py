@@ -19,14 +19,16 @@ from smsd.errors import (
     TooLarge,
     WrongAccount,
 )
-from smsd.exchange.exchange import Answer, Exchange
+from smsd.exchange.exchange import Exchange
 from smsd.telemetry import logs
 from smsd.telemetry.metrics import Metrics
 from smsd.twilio.delivery import Delivery
 from smsd.twilio.diagnosis import ADVICE
+from smsd.twilio.markup import Part, Redirect, twiml_of
 from smsd.twilio.message import Message
+from smsd.twilio.reply import Reply
 from smsd.web import cookies, pages, refusals
-from smsd.web.gate import Gate
+from smsd.web.gate import Gate, hop_of
 from smsd.web.listener import Listener, WebhookRequest, WebhookResponse
 from smsd.web.refusals import Refusals
 
@@ -124,40 +126,27 @@ class MessageWebhook(_SignedWebhook):
     async def post(self, request: WebhookRequest) -> WebhookResponse:
         message = Message.from_params(request.form)
         self.gate.check_account(message.account_sid)
-        answer = await self.exchange.answer(message, self._cookie(request, message))
-        self._report(message, answer, request.age_s())
+        if message.error_code:
+            self.metrics.fallbacks.labels(message.error_code).inc()
+        conversation = self.exchange.identify(message)
+        cookie = self._cookie(request, conversation)
+        hop = hop_of(request.target)
+        answer = await self.exchange.answer(message, cookie, hop, conversation)
+        twiml = answer.twiml
+        if answer.come_again:
+            self.metrics.redirected()
+            url = self.gate.hop_url(request.target, hop + 1)
+            parts = [Part(text) for text in Reply(answer.say).messages]
+            twiml = twiml_of(parts, Redirect(url, {"method": "POST"}))
         headers = {"Content-Type": "text/xml; charset=utf-8", "Set-Cookie": answer.set_cookie}
-        return WebhookResponse(200, headers, answer.twiml)
+        return WebhookResponse(200, headers, twiml)
 
     def kind_of(self, request: WebhookRequest) -> str:
         return refusals.kind_of_form(request.form, request.media_type)
 
-    def _cookie(self, request: WebhookRequest, message: Message) -> str | None:
+    def _cookie(self, request: WebhookRequest, conversation: bytes) -> str | None:
         header = request.header("Cookie", "; ")
-        if not header:
-            return None
-        exchange = self.exchange
-        conversation = exchange.conversation_of(message.account_sid, message.to, message.from_)
-        return cookies.choose(header, exchange.cookies, conversation)
-
-    def _report(self, message: Message, answer: Answer, seconds: float) -> None:
-        self.metrics.answered(answer)
-        if message.channel == "sms":  # Twilio charges by segments only there
-            self.metrics.texted(answer.texts)
-        if message.error_code:
-            self.metrics.fallbacks.labels(message.error_code).inc()
-        if answer.error:
-            logs.event(log, logging.ERROR, "dialogue failed", sid=message.sid, error=answer.error)
-        logs.event(
-            log,
-            logging.INFO,
-            "message",
-            conversation=answer.conversation.hex(),
-            sid=message.sid,
-            outcome=answer.outcome,
-            count=answer.number,
-            ms=round(seconds * 1000, 1),
-        )
+        return cookies.choose(header, self.exchange.cookies, conversation) if header else None
 
 
 class StatusWebhook(_SignedWebhook):

@@ -18,6 +18,7 @@ from random import Random
 from statistics import median
 
 from smsd.conversation import merging as conversation
+from smsd.conversation.identity import conversation_id, hashing_key
 from smsd.conversation.record import encode
 from smsd.exchange.exchange import storage_key
 from tests.bench import measure, servers, traffic
@@ -110,7 +111,7 @@ def by_conversations(file: Path) -> None:
 
 def filled(store: Memcached, live: int) -> None:
     """So many conversations of LIVE_TURNS messages each, put straight into memcached."""
-    key = conversation.hashing_key(SETTINGS["SMSD_HASH_KEY"].encode())
+    key = hashing_key(SETTINGS["SMSD_HASH_KEY"].encode())
     now_ms = time.time_ns() // 1_000_000
     record = None
     for turn in range(LIVE_TURNS):
@@ -124,7 +125,7 @@ def filled(store: Memcached, live: int) -> None:
     client = store.client()
     for start in range(0, live, 1000):
         names = (traffic.number(0, place) for place in range(start, min(live, start + 1000)))
-        ids = (conversation.conversation_id(key, ACCOUNT, to, traffic.SENDER) for to in names)
+        ids = (conversation_id(key, ACCOUNT, to, traffic.SENDER) for to in names)
         assert not client.set_many(
             {storage_key(each): packed for each in ids}, expire=14402, noreply=False
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -10,8 +10,9 @@ from smsd import Message, Reply, Session
 from smsd.conversation.cookie import CookieCodec
 from smsd.conversation.record import Record
 from smsd.errors import DataError, DialogueTimeout, ReplyError, StoreUnavailable
-from smsd.exchange.exchange import Answer, Exchange
-from smsd.exchange.turns import Turns
+from smsd.exchange.answer import Answer, Counted
+from smsd.exchange.exchange import Exchange
+from smsd.exchange.queue import LocalQueue
 from smsd.store import View
 from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore
@@ -24,6 +25,63 @@ TTL_S = 14_400
 
 async def counting(message: Message, session: Session) -> str:
     return f"{message.body} is number {session.count}"
+
+
+class Events:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.counted_events: list[Counted] = []
+        self.waiting: list[int] = []
+        self.takeovers = 0
+        self.abandoned = 0
+
+    def counted(self, event: Counted) -> None:
+        self.counted_events.append(event)
+
+    def turns_waiting(self, requests: int) -> None:
+        self.waiting.append(requests)
+
+    def taken_over(self) -> None:
+        self.takeovers += 1
+
+    def dialogues_abandoned(self, dialogues: int) -> None:
+        self.abandoned = dialogues
+
+
+class Texted(NamedTuple):
+    """What one delivery led to: the answer, and the last event."""
+
+    answer: Answer
+    event: Counted
+
+    @property
+    def twiml(self) -> bytes:
+        return self.answer.twiml
+
+    @property
+    def number(self) -> int:
+        return self.answer.number
+
+    @property
+    def outcome(self) -> str:
+        return self.event.outcome
+
+    @property
+    def error(self) -> BaseException | None:
+        return self.event.error
+
+    @property
+    def cookie_state(self) -> str:
+        return self.event.cookie_state
+
+    @property
+    def started(self) -> bool:
+        return self.event.is_first
+
+    @property
+    def restored(self) -> bool:
+        return self.event.is_restored
 
 
 class Desk:
@@ -42,7 +100,11 @@ class Desk:
             random_bits=self._random_bits,
             observer=self.told,
         )
+        self.events = Events()
         given = {
+            "observer": self.events,
+            "answer_within_s": 12.0,
+            "one_moment": "",
             "dialogue_timeout_s": 5.0,
             "apology": "Sorry",
             "loop_limit": 20,
@@ -87,13 +149,13 @@ class Desk:
         cookie: str | None = "kept",
         sid: int | None = None,
         **params: str,
-    ) -> Answer:
+    ) -> Texted:
         """Deliver; `cookie`: "kept" for the one Twilio holds."""
         self.now_ms += 1000
         sent = self.cookie if cookie == "kept" else cookie
         answer = await self.exchange.answer(self.message(body, sid, **params), sent)
         self.cookie = answer.set_cookie.partition(";")[0].partition("=")[2]
-        return answer
+        return Texted(answer, self.events.counted_events[-1])
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -103,7 +165,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(with_store())
 
 
-def said(answer: Answer) -> str:
+def said(answer: Answer | Texted) -> str:
     text = answer.twiml.decode()
     return text.partition("<Message>")[2].partition("</Message>")[0]
 
@@ -151,7 +213,8 @@ def test_the_same_message_twice_at_the_same_time_asks_the_dialogue_once() -> Non
         message = desk.message()
         answers = await asyncio.gather(*(desk.exchange.answer(message, None) for _ in range(5)))
         assert {answer.twiml for answer in answers} == {answers[0].twiml}
-        assert sorted(answer.outcome for answer in answers) == ["counted", *["duplicate"] * 4]
+        outcomes = [event.outcome for event in desk.events.counted_events]
+        assert sorted(outcomes) == ["counted", *["duplicate"] * 4]
         assert asked == [1]
 
     run(test)
@@ -448,7 +511,7 @@ def test_a_conflict_asks_the_dialogue_again_with_the_new_number() -> None:
     async def test() -> None:
         desk = Desk()
         other = Desk(store=desk.store)
-        desk.exchange.store = Contended(desk.store, 3, other.text)  # type: ignore[assignment]
+        desk.exchange._ledger.store = Contended(desk.store, 3, other.text)  # type: ignore[assignment]
         answer = await desk.text("mine", sid=999)
         assert said(answer) == "mine is number 4"
         assert desk.told.conflicts == 3
@@ -484,19 +547,19 @@ def test_a_store_that_fails_between_read_and_write_costs_no_second_question() ->
 
 def test_turns_are_taken_in_order_and_leave_nothing_behind() -> None:
     async def test() -> None:
-        turns = Turns()
+        queue = LocalQueue()
         order = []
 
         async def one(number: int) -> None:
-            held = await turns.take(b"key")
+            held = await queue.enter(b"key")
             order.append(number)
             await asyncio.sleep(0)
             if held:
-                turns.give(b"key")
+                queue.leave(b"key")
 
         await asyncio.gather(*map(one, range(10)))
         assert order == list(range(10))
-        assert len(turns) == 0
+        assert len(queue) == 0
 
     run(test)
 
@@ -504,30 +567,30 @@ def test_turns_are_taken_in_order_and_leave_nothing_behind() -> None:
 def test_a_turn_that_does_not_come_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("smsd.exchange.turns.TURN_WAIT_S", 0.01)
+    monkeypatch.setattr("smsd.exchange.queue.WAIT_S", 0.01)
 
     async def test() -> None:
-        turns = Turns()
-        assert await turns.take(b"key")
-        assert not await turns.take(b"key")
-        turns.give(b"key")
-        assert len(turns) == 0
+        queue = LocalQueue()
+        assert await queue.enter(b"key")
+        assert not await queue.enter(b"key")
+        queue.leave(b"key")
+        assert len(queue) == 0
 
     run(test)
 
 
 def test_a_client_that_goes_away_while_waiting_leaves_the_turn_to_the_next() -> None:
     async def test() -> None:
-        turns = Turns()
-        assert await turns.take(b"key")
-        gone = asyncio.ensure_future(turns.take(b"key"))
-        following = asyncio.ensure_future(turns.take(b"key"))
+        queue = LocalQueue()
+        assert await queue.enter(b"key")
+        gone = asyncio.ensure_future(queue.enter(b"key"))
+        following = asyncio.ensure_future(queue.enter(b"key"))
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.sleep(0)
-        turns.give(b"key")
+        queue.leave(b"key")
         assert await following
-        turns.give(b"key")
-        assert len(turns) == 0
+        queue.leave(b"key")
+        assert len(queue) == 0
 
     run(test)

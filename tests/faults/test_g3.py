@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from smsd.conversation.merging import conversation_id, hashing_key
+from smsd.conversation.identity import conversation_id, hashing_key
 from smsd.exchange.exchange import storage_key
 from smsd.simulator import JAR, LOST, Cookies
 from tests.faults.history import TO, Recorder
