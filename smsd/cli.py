@@ -118,6 +118,11 @@ def _add_doctor(commands: _Commands) -> None:
         description="Check everything that `serve` needs, and print what to enter at Twilio. "
         "Exit 1 if anything is wrong.",
     )
+    parser.add_argument(
+        "--call",
+        action="store_true",
+        help="also request SMSD_PUBLIC_URL as Twilio would: does this smsd answer there?",
+    )
     parser.set_defaults(command=_doctor)
 
 
@@ -194,10 +199,10 @@ def _phone(arguments: argparse.Namespace) -> int:
     )
 
 
-def _doctor(_arguments: argparse.Namespace) -> int:
+def _doctor(arguments: argparse.Namespace) -> int:
     from smsd.commands import doctor
 
-    return EXIT_PROBLEM if doctor.main(os.environ, sys.stdout) else 0
+    return EXIT_PROBLEM if doctor.main(os.environ, sys.stdout, call=arguments.call) else 0
 
 
 def _routes(arguments: argparse.Namespace) -> int:

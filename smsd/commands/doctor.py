@@ -1,117 +1,109 @@
-"""`smsd doctor`: are the settings good, do the memcached nodes answer, what belongs into Twilio's console.
+"""`smsd doctor`: check what `serve` needs, and print what to enter at Twilio.
 
-Prints what it finds, never a secret. It writes and deletes one key of its own on each node, nothing else.
+It must never print a secret. On each memcached node it writes and deletes one key of its
+own; it changes nothing else.
 """
 
-import os
-import secrets
-import time
+import json
+import ssl
 from collections.abc import Iterator, Mapping
 from typing import TextIO
 
-from pymemcache.client.base import Client
-from pymemcache.exceptions import MemcacheError
 from twilio.request_validator import RequestValidator
 
 from smsd.commands import checks
-from smsd.dialogues import loading as dialogue
+from smsd.commands.call import check_public_url
+from smsd.commands.findings import Finding, ok, report, warning, wrong
+from smsd.commands.nodes import check_node
+from smsd.dialogues import loading
 from smsd.errors import SettingsError
 from smsd.settings.table import Settings, load
-from smsd.store.lookup import split_name
 from smsd.twilio.signature import Key, sign
 
 RETRIES = "#rc=2&rp=ct,5xx&ct=2000"
-"""Twilio asks again after a failed connection or a 5xx; smsd counts once all the same."""
+"""Twilio retries a failed connection or a 5xx twice, and waits 2 s for a connection.
 
-Finding = tuple[bool, str]
-"""Whether it is well, and what it is."""
+Retries are safe because smsd counts a message once. See `RETRY_SETTING` for the other form.
+"""
+
+RETRY_SETTING = {
+    "connectTimeoutMs": 2000,
+    "retryPolicy": {"retryCount": 2, "retryOn": ["CONNECTION_TIMEOUT", "HTTP_5XX"]},
+}
+"""The same for Twilio's webhook configuration API (public beta since 2026)."""
 
 
-def main(environ: Mapping[str, str], out: TextIO) -> int:
-    """Check everything and print it; the number of things that are wrong."""
+def main(environ: Mapping[str, str], out: TextIO, *, call: bool = False) -> int:
+    """Check everything and print it; the number of things that are wrong.
+
+    call  also request SMSD_PUBLIC_URL
+    """
     try:
         settings = load(environ)
     except SettingsError as error:
         problems = *error.problems, *checks.dialogue_problems(environ)
-        return _tell(((False, problem) for problem in problems), out)
-    wrong = _tell(_findings(settings), out)
+        failures = report(map(wrong, problems), out)
+        if error.hint:
+            out.write(f"\n{error.hint}\n")
+        return failures
+    failures = report(_findings(settings, call=call), out)
     out.write(console(settings))
-    return wrong
+    out.write(webhook_rule(settings))
+    return failures
 
 
 def console(settings: Settings) -> str:
-    """What to paste into Twilio's console."""
-    base = settings.public_url
+    """What to enter in Twilio's console."""
+    rows = (
+        ("A message comes in", f"{settings.public_url}/sms{RETRIES}", "HTTP POST"),
+        ("Primary handler fails", f"{settings.public_url}/sms", "HTTP POST"),
+        ("Status callback", f"{settings.public_url}/sms/status", ""),
+    )
+    label_width = max(len(label) for label, _, _ in rows)
+    url_width = max(len(url) for _, url, _ in rows)
+    lines = (
+        f"  {label:<{label_width}}  {url:<{url_width}}  {method}" for label, url, method in rows
+    )
+    return "\nFor Twilio's console:\n" + "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def webhook_rule(settings: Settings) -> str:
+    """The same retries for Twilio's webhook configuration API."""
+    rule = {"matchType": "PREFIX_MATCH", "prefix": f"{settings.public_url}/sms"}
     return (
-        "\nFor Twilio's console:\n"
-        f"  A message comes in   {base}/sms{RETRIES}   HTTP POST\n"
-        f"  Primary handler fails  {base}/sms   HTTP POST\n"
-        f"  Status callback      {base}/sms/status\n"
+        "\nIf your account has rules of Twilio's webhook configuration API, a rule that matches\n"
+        "overrides what stands after # in the URL. The same retries as a Setting, and a Rule:\n"
+        f'  Setting  "connection": {json.dumps(RETRY_SETTING)}\n'
+        f"  Rule     {json.dumps(rule)}\n"
     )
 
 
-def _tell(findings: Iterator[Finding], out: TextIO) -> int:
-    wrong = 0
-    for well, text in findings:
-        out.write(f"{'ok   ' if well else 'WRONG'} {text}\n")
-        out.flush()
-        wrong += not well
-    return wrong
-
-
-def _findings(settings: Settings) -> Iterator[Finding]:
-    yield True, "settings"
-    for warning in settings.warnings:
-        yield True, f"note: {warning}"
+def _findings(settings: Settings, *, call: bool) -> Iterator[Finding]:
+    yield ok("settings")
+    yield from map(warning, settings.warnings)
     yield _signature(settings)
     yield _dialogue(settings)
-    yield (
-        True,
-        f"cookie keys: {len(settings.cookie_keys)}, version {next(iter(settings.cookie_keys))} signs",
-    )
+    signing = next(iter(settings.cookie_keys))
+    yield ok(f"cookie keys: {len(settings.cookie_keys)}, version {signing} signs")
+    tls = ssl.create_default_context(cadata=settings.store_ca) if settings.store.tls else None
     for node in settings.store.nodes:
-        yield _node(node, settings.store_timeout_s)
+        yield from check_node(node, settings.store_timeout_s, tls)
+    if call:
+        yield from check_public_url(settings)
 
 
 def _signature(settings: Settings) -> Finding:
-    """Ours against Twilio's own."""
+    """Compare smsd's signature with the SDK's."""
     token, url, form = settings.auth_token.reveal(), f"{settings.public_url}/sms", {"Body": "hello"}
-    ours = sign(Key(token, "primary"), url, {"Body": [b"hello"]})
-    same = RequestValidator(token.decode()).validate(url, form, ours)
-    return (
-        same,
-        "signature: agrees with Twilio's SDK" if same else "signature: differs from Twilio's SDK",
-    )
+    signature = sign(Key(token, "primary"), url, {"Body": [b"hello"]})
+    if RequestValidator(token.decode()).validate(url, form, signature):
+        return ok("signature: agrees with Twilio's SDK")
+    return wrong("signature: differs from Twilio's SDK; please report this")
 
 
 def _dialogue(settings: Settings) -> Finding:
     try:
-        dialogue.load(settings.dialogue, settings)
+        loading.load(settings.dialogue, settings)
     except SettingsError as error:
-        return False, "; ".join(error.problems)
-    return True, f"dialogue: {settings.dialogue}"
-
-
-def _node(name: str, timeout_s: float) -> Finding:
-    """Version, a write, a read, a delete, and how long it took."""
-    client = Client(split_name(name), connect_timeout=timeout_s, timeout=timeout_s)
-    key, value = f"smsd:doctor:{os.getpid()}", secrets.token_hex(8).encode()
-    started_s = time.perf_counter()
-    try:
-        version = client.version().decode("ascii", "replace")
-        client.set(key, value, expire=10, noreply=False)
-        read = client.get(key)
-        client.delete(key, noreply=False)
-    except TimeoutError:
-        return False, f"memcached {name}: no answer within {timeout_s} s"
-    except (OSError, MemcacheError) as error:
-        return (
-            False,
-            f"memcached {name}: {getattr(error, 'strerror', None) or type(error).__name__}",
-        )
-    finally:
-        client.close()
-    if read != value:
-        return False, f"memcached {name}: did not give back what was written"
-    took_ms = (time.perf_counter() - started_s) * 1000
-    return True, f"memcached {name}: version {version}, written and read back in {took_ms:.1f} ms"
+        return wrong("; ".join(error.problems))
+    return ok(f"dialogue: {settings.dialogue}")

@@ -1,0 +1,102 @@
+"""Checks one memcached node for `smsd doctor`: its name, a connection, a write and a read.
+
+It writes and deletes one key of its own and changes nothing else on the node.
+"""
+
+import os
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from pymemcache.client.base import Client
+from pymemcache.exceptions import MemcacheError, MemcacheServerError, MemcacheUnexpectedCloseError
+
+from smsd.commands.findings import Finding, ok, warning, wrong
+
+Resolver = Callable[..., Sequence[tuple[Any, ...]]]
+"""Called as `socket.getaddrinfo` is."""
+
+
+def check_node(
+    name: str,
+    timeout_s: float,
+    tls: ssl.SSLContext | None,
+    resolve: Resolver = socket.getaddrinfo,
+) -> Iterator[Finding]:
+    """Look the name up, then write, read and delete a key.
+
+    name       "host:port", with an IPv6 address in brackets
+    timeout_s  seconds for connecting, and for each operation
+    tls        how to connect over TLS; None for plain TCP
+    """
+    parts = urlsplit(f"//{name}")
+    host, port = parts.hostname or "", parts.port or 0
+    try:
+        found = resolve(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        yield wrong(f"memcached {name}: there is no host of that name; check SMSD_STORE and DNS")
+        return
+    several = _several_addresses(name, found)
+    if several:
+        yield several
+    client = Client((host, port), connect_timeout=timeout_s, timeout=timeout_s, tls_context=tls)
+    yield _round_trip(name, client, timeout_s)
+
+
+def _several_addresses(name: str, found: Sequence[tuple[Any, ...]]) -> Finding | None:
+    """Whether the name stands for several nodes. IPv4 and IPv6 may both name the same one."""
+    by_family: dict[int, set[str]] = {}
+    for family, _, _, _, address in found:
+        by_family.setdefault(family, set()).add(address[0])
+    most = max(map(len, by_family.values()))
+    if most < 2:
+        return None
+    return warning(
+        f"memcached {name}: this name has {most} addresses. If they are different nodes, replicas "
+        "of smsd count on different ones. List every node by its own name, such as "
+        "memcached-0.memcached:11211,memcached-1.memcached:11211"
+    )
+
+
+def _round_trip(name: str, client: Client, timeout_s: float) -> Finding:
+    key, value = f"smsd:doctor:{os.getpid()}", secrets.token_hex(8).encode()
+    started_s = time.perf_counter()
+    try:
+        version = client.version().decode("ascii", "replace")
+        client.set(key, value, expire=10, noreply=False)
+        read = client.get(key)
+        client.delete(key, noreply=False)
+    except (OSError, MemcacheError) as error:
+        return wrong(f"memcached {name}: {_explained(error, timeout_s)}")
+    finally:
+        client.close()
+    if read != value:
+        return wrong(f"memcached {name}: did not return what was written")
+    took_ms = (time.perf_counter() - started_s) * 1000
+    return ok(f"memcached {name}: version {version}, written and read back in {took_ms:.1f} ms")
+
+
+def _explained(error: Exception, timeout_s: float) -> str:
+    """What went wrong, and what to look at."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timeout_s} s (SMSD_STORE_TIMEOUT). Is a firewall in between?"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}. SMSD_STORE_CA names who is trusted"
+    if isinstance(error, ssl.SSLError):
+        return "TLS failed. Does this port speak TLS? If not, use memcached:// in SMSD_STORE"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there (connection refused). Is memcached running, and is the port right?"
+    if isinstance(error, (MemcacheUnexpectedCloseError, ConnectionResetError)):
+        return (
+            "closed the connection. It is not memcached, "
+            "or it expects TLS: then use memcacheds:// in SMSD_STORE"
+        )
+    if isinstance(error, MemcacheServerError):
+        return "refuses to store. Is it full? Its log or `stats` says why"
+    if isinstance(error, MemcacheError):
+        return "something answers there that is not memcached. Is the port right?"
+    return f"cannot be reached: {getattr(error, 'strerror', None) or type(error).__name__}"
