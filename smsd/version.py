@@ -1,3 +1,3 @@
 """The version, in one place: package, image label, metrics and `--version` read it here."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
