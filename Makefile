@@ -55,15 +55,20 @@ screenshots: $(DEV) ## take the pictures of the documentation
 	@.ci/need chromium npm
 	@$(BIN)/python -m tests.docs.pictures
 
-lock: $(DEV) ## resolve the dependencies anew
+release: $(DEV) ## build sdist, wheel and bill of materials into dist/; publish nothing
+	@.ci/release dist
+
+lock: $(DEV) ## resolve the dependencies again
 	@$(BIN)/python -m pip install -q uv
 	@$(BIN)/uv pip compile -q -U --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q -U --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@echo 'hatchling>=1.27,<2' | $(BIN)/uv pip compile -q -U --universal --generate-hashes --no-header --no-annotate \
+	  --python-version 3.11 - -o deploy/build.lock
 
 clean: ## remove what the verbs made
-	@rm -rf $(VENV) .artefacts .hypothesis .mypy_cache .pytest_cache .ruff_cache build ./*.egg-info
+	@rm -rf $(VENV) .artefacts .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist ./*.egg-info
 
 $(VENV)/bin/python:
 	@.ci/need $(PYTHON)
