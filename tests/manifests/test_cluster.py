@@ -11,7 +11,6 @@ import yaml
 from smsd.version import VERSION
 
 from .cluster import (
-    CHECKOUT,
     K8S,
     SETS,
     config_map,
@@ -25,17 +24,10 @@ from .cluster import (
 PRODUCTION = "production"
 
 
-def test_the_version_is_written_once_and_is_the_packages() -> None:
-    kustomization = yaml.safe_load((K8S / "kustomization.yaml").read_text())
-    assert kustomization["images"] == [{"name": "smsd", "newTag": VERSION}]
+def test_the_image_tag_is_set_in_the_kustomization_alone() -> None:
     elsewhere = [f for f in K8S.rglob("*") if f.is_file() and re.search(r"smsd:\d", f.read_text())]
     assert elsewhere == []
     assert container(PRODUCTION, "smsd", "smsd")["image"] == f"smsd:{VERSION}"
-
-
-def test_the_dockerfile_labels_the_same_version() -> None:
-    stages = re.findall(r"^ARG VERSION=(.+)$", (CHECKOUT / "Dockerfile").read_text(), re.MULTILINE)
-    assert stages == [VERSION, VERSION]
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -31,11 +31,18 @@ SDIST = f"smsd_twilio-{VERSION}.tar.gz"
 BILL = f"smsd-{VERSION}.cdx.json"
 
 
-def run(*command: object, **environ: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    *command: object, cwd: Path = CHECKOUT, **environ: str
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        list(map(str, command)), check=False, capture_output=True, text=True, timeout=300,
-        cwd=CHECKOUT, env={**os.environ, **environ},
-    )  # fmt: skip
+        list(map(str, command)),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=cwd,
+        env={**os.environ, **environ},
+    )
 
 
 def release(*arguments: object, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -118,19 +125,16 @@ def test_the_installed_wheel_runs_and_brings_its_files(built: Path, tmp_path: Pa
         built / WHEEL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    environ = {"PYTHONPATH": sysconfig.get_path("purelib")}
-    smsd = tmp_path / "venv/bin/smsd"
-    version = run(smsd, "--version", **environ).stdout
-    assert VERSION in version
-    where = run(python, "-c", "import smsd; print(smsd.__file__)", **environ).stdout
-    assert where.startswith(str(tmp_path))
-    made = run(smsd, "new", "pizza-bot", "--directory", tmp_path / "pizza-bot", **environ)
-    if made.returncode == 2:  # the option has another name
-        made = subprocess.run(
-            [smsd, "new", "pizza-bot"], check=False, capture_output=True, text=True,
-            cwd=tmp_path, env={**os.environ, **environ}, timeout=60,
-        )  # fmt: skip
-    assert made.returncode == 0, made.stderr
+    packages = sysconfig.get_path("purelib")
+
+    def installed(command: str, *arguments: str) -> str:
+        done = run(tmp_path / "venv/bin" / command, *arguments, cwd=tmp_path, PYTHONPATH=packages)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert installed("python", "-c", "import smsd; print(smsd.__file__)").startswith(str(tmp_path))
+    assert VERSION in installed("smsd", "--version")
+    installed("smsd", "new", "pizza-bot")
     assert (tmp_path / "pizza-bot/pizza_bot.py").exists()
 
 
