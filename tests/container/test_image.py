@@ -59,7 +59,14 @@ def test_its_settings_are_those_that_operators_rely_on(image: str) -> None:
     assert config["User"] == "10001:10001"
     assert config["StopSignal"] == "SIGTERM"
     assert set(config["ExposedPorts"]) == {"8080/tcp", "9090/tcp"}
-    assert config["Labels"]["org.opencontainers.image.version"] == VERSION
+    labels = {
+        key.removeprefix("org.opencontainers.image."): value
+        for key, value in config["Labels"].items()
+        if key.startswith("org.opencontainers.image.")
+    }
+    assert labels.keys() >= {"title", "description", "licenses", "version", "revision"}
+    assert labels["version"] == VERSION
+    assert re.fullmatch("[0-9a-f]{40}", labels["revision"])
     assert found["Healthcheck"]["Test"][0] == "CMD"
 
 
@@ -135,6 +142,18 @@ def test_time_to_the_first_answer_and_memory_at_rest(image: str, figures: dict[s
         assert resident < 96 * 1024, "the manifests request 96Mi"
 
 
+def test_it_runs_under_any_user_id(image: str) -> None:
+    """OpenShift picks one, with group 0."""
+    options = (*HARDENED, "--user", "1000650000:0")
+    with container(image, options=options, environ=SETTINGS) as started:
+        wait_until(started.is_ready, "smsd is ready")
+        assert phone(started).text("hi").text
+
+
+def test_it_answers_load_balancers_on_the_public_port(smsd: Container) -> None:
+    assert status(f"http://{smsd.address}/healthz") == 200
+
+
 def test_without_settings_it_exits_with_2_and_names_each(image: str) -> None:
     done = run("run", "--rm", image)
     assert done.returncode == 2
@@ -173,6 +192,13 @@ def test_the_health_check_follows_the_admin_port_and_no_proxy(image: str) -> Non
     with container(image, environ=environ) as moved:
         wait_until(lambda: status(f"http://{moved.ip}:9191/livez") == 200, "smsd lives")
         assert run("healthcheck", "run", moved.name).returncode == 0
+
+
+@pytest.mark.parametrize("host", ["*", "0.0.0.0", "127.0.0.1", "::1", "::", ""])  # noqa: S104
+def test_the_health_check_follows_the_address(image: str, host: str) -> None:
+    with container(image, environ={**SETTINGS, "SMSD_HOST": host}) as one:
+        healthy = ("healthcheck", "run", one.name)
+        wait_until(lambda: run(*healthy).returncode == 0, f"it is healthy: {one.logs()}")
 
 
 def test_the_health_check_sees_a_process_that_does_not_answer(image: str) -> None:

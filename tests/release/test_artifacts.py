@@ -46,7 +46,7 @@ def run(
 
 
 def release(*arguments: object, **environ: str) -> "subprocess.CompletedProcess[str]":
-    return run(CHECKOUT / ".ci/release", *arguments, **environ)
+    return run(CHECKOUT / ".ci/release", *arguments, cwd=CHECKOUT, **environ)
 
 
 @pytest.fixture(scope="module")
