@@ -17,7 +17,7 @@ run: $(RUN) ## set up everything and serve at a desk, with a phone page
 	@$(BIN)/smsd serve --dev
 
 test: $(DEV) ## set up everything and pass all tests
-	@.ci/need memcached chromium
+	@.ci/need memcached chromium openssl
 	@$(BIN)/python -m pytest
 
 soak: $(DEV) ## ten minutes of faults; SOAK_SECONDS and SOAK_SEED change them

@@ -18,11 +18,13 @@ from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore
 from smsd.telemetry.messages import MessageReporter
 from smsd.telemetry.metrics import Metrics
+from smsd.twilio.message import FetchMedia
 from smsd.twilio.signature import KeyRing
 from smsd.version import VERSION
 from smsd.web import pages
 from smsd.web.gate import Gate
 from smsd.web.listener import Listener
+from smsd.web.media import MediaFetcher
 from smsd.web.refusals import Refusals
 from smsd.web.webhooks import public_listener
 
@@ -35,6 +37,7 @@ class Service:
     now_ms     the time in milliseconds since 1970
     clock_s    a monotonic clock in seconds
     wrap       put around the remote store; the development server takes it down and up
+    fetch_media  downloads the files that come with messages; a test brings its own
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class Service:
         now_ms: Callable[[], int],
         clock_s: Callable[[], float],
         wrap: Callable[[Remote], Remote] = lambda remote: remote,
+        fetch_media: FetchMedia | None = None,
     ) -> None:
         self.settings = settings
         self.dialogue = dialogue
         self.draining = False
+        self._fetch_media = fetch_media or MediaFetcher(lambda: self.settings)
         self.metrics = Metrics(nodes=settings.store.nodes)
         self.refusals = Refusals(self.metrics, clock_s)
         self._now_ms = now_ms
@@ -85,6 +90,7 @@ class Service:
             self.metrics,
             prefix=self.settings.prefix,
             refused=self.refusals,
+            fetch_media=self._fetch_media,
             extra=[*extra],
             is_ready=lambda: not self.draining,
         )

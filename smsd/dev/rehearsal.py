@@ -35,7 +35,7 @@ class Phone:
         self,
         body: str = "",
         *,
-        media: Sequence[tuple[str, str]] = (),
+        media: Sequence[tuple[str, str] | tuple[str, str, bytes]] = (),
         deliveries: int = 1,
         cookies: Cookies = JAR,
         failing: bool = False,
@@ -47,7 +47,8 @@ class Phone:
         Each text lets half a minute pass beforehand, as if somebody had typed it.
 
         body        the text of the message
-        media       (URL, content type) of each attachment
+        media       (URL, content type) of each attachment, and its content as a third value
+                    if the dialogue reads it; without it `media.read` raises MediaError 404
         deliveries  how often Twilio delivers this one message
         cookies     which cookie it carries: `smsd.simulator.LOST` for none,
                     `smsd.simulator.STALE` for an old one
@@ -62,7 +63,9 @@ class Phone:
         """
         client = self._stage.client
         self._stage.clock.advance(TYPING_S)
-        message = client.compose(body, from_=self.number, to=self.to, media=media, extra=extra)
+        self._stage.files.update({url: content for url, _, *rest in media for content in rest})
+        links = [(url, content_type) for url, content_type, *_ in media]
+        message = client.compose(body, from_=self.number, to=self.to, media=links, extra=extra)
         outcomes = [client.deliver(message, cookies=cookies) for _ in range(deliveries)]
         self.last = outcomes[-1]
         self._stage.judge(outcomes, may_fail=failing)

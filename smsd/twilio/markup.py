@@ -58,6 +58,7 @@ def is_http_url(link: Any) -> bool:
     """Whether it is an absolute http or https URL without blanks."""
     try:
         parts = urlsplit(link)
+        _ = parts.port  # ValueError if it is none
         has_host = parts.scheme in ("http", "https") and bool(parts.hostname)
         return has_host and link.isprintable() and not _NOT_IN_URL.search(link)
     except (ValueError, TypeError, AttributeError):

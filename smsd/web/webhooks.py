@@ -25,7 +25,7 @@ from smsd.telemetry.metrics import Metrics
 from smsd.twilio.delivery import Delivery
 from smsd.twilio.diagnosis import ADVICE
 from smsd.twilio.markup import Part, Redirect, twiml_of
-from smsd.twilio.message import Message
+from smsd.twilio.message import FetchMedia, Message
 from smsd.twilio.reply import Reply
 from smsd.web import cookies, pages, refusals
 from smsd.web.gate import Gate, hop_of
@@ -123,8 +123,19 @@ class MessageWebhook(_SignedWebhook):
 
     handler = "sms"
 
+    def __init__(
+        self,
+        gate: Gate,
+        exchange: Exchange,
+        metrics: Metrics,
+        refusals: Refusals,
+        fetch_media: FetchMedia,
+    ) -> None:
+        super().__init__(gate, exchange, metrics, refusals)
+        self._fetch_media = fetch_media
+
     async def post(self, request: WebhookRequest) -> WebhookResponse:
-        message = Message.from_params(request.form)
+        message = Message.from_params(request.form, self._fetch_media)
         self.gate.check_account(message.account_sid)
         if message.error_code:
             self.metrics.fallbacks.labels(message.error_code).inc()
@@ -184,11 +195,15 @@ def public_listener(
     *,
     prefix: str,
     refused: Refusals,
+    fetch_media: FetchMedia,
     extra: list[Rule | tuple[Any, ...]],
     is_ready: Callable[[], bool],
 ) -> Listener:
-    """The public listener. `extra` are the development server's pages."""
-    message = MessageWebhook(gate, exchange, metrics, refused)
+    """The public listener.
+
+    `fetch_media` downloads what came with a message; `extra` are the development server's pages.
+    """
+    message = MessageWebhook(gate, exchange, metrics, refused, fetch_media)
     status = StatusWebhook(gate, exchange, metrics, refused)
     webhooks: dict[str, _SignedWebhook] = {}
     health: dict[str, pages.Page] = {}

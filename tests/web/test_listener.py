@@ -136,7 +136,8 @@ def test_a_mistake_of_ours_is_a_silent_500_and_one_line_in_the_log(
     )
     request._began_s = 0.0
     with caplog.at_level(logging.ERROR):
-        response = asyncio.run(MessageWebhook(Broken(), Broken(), metrics, refused).serve(request))  # type: ignore[arg-type]
+        webhook = MessageWebhook(Broken(), Broken(), metrics, refused, Broken())  # type: ignore[arg-type]
+        response = asyncio.run(webhook.serve(request))
     assert response == WebhookResponse(500)
     assert [record.getMessage() for record in caplog.records] == ["request failed"]
     samples = metrics.expose("")[0].decode()
