@@ -152,6 +152,7 @@ class Smsd:
     """One `smsd serve` process. `env` is added to SETTINGS; None takes a setting away.
 
     It runs in the checkout, or as the installed program in another working directory `cwd`.
+    `limits` are commands of the shell for its limits, such as `ulimit -n 128`.
     """
 
     def __init__(
@@ -160,6 +161,7 @@ class Smsd:
         *,
         args: tuple[str, ...] = (),
         cwd: Path | None = None,
+        limits: str = "",
     ) -> None:
         given = {**SETTINGS, **(env or {})}
         self._env = {
@@ -168,7 +170,8 @@ class Smsd:
         }
         script = str(Path(sys.executable).with_name("smsd"))
         program = (script,) if cwd else (sys.executable, "-m", "smsd")
-        self._command = (*program, "serve", *args)
+        command = (*program, "serve", *args)
+        self._command = ("bash", "-c", f'{limits}; exec "$@"', "-", *command) if limits else command
         self._cwd = cwd or Path(__file__).parent.parent
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by __exit__
         self.process: subprocess.Popen[bytes] | None = None

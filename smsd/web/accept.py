@@ -67,6 +67,7 @@ class BoundedServer(HTTPServer):
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections from these."""
+        self._pause()
         self._listening += sockets
         self._resume()
 
@@ -143,7 +144,7 @@ class BoundedServer(HTTPServer):
             self._make_room()
 
     def _make_room(self) -> None:
-        self._listener.connections.make_room(max(1, min(32, self._max_connections // 8)))
+        self._listener.connections.make_room(max(32, self._max_connections // 4))
 
     def _report(self, event: str, *, error: OSError | None = None, **fields: object) -> None:
         now_s = time.monotonic()

@@ -81,7 +81,7 @@ class Listener(HTTPServerConnectionDelegate):
     ) -> None:
         self.webhooks = webhooks
         self.others = others
-        self.connections = connections or Connections()
+        self.connections = Connections() if connections is None else connections
         self.tasks: set[asyncio.Task[None]] = set()
         """A task for each request being served."""
         self._patience_s = patience_s
