@@ -17,6 +17,7 @@ class Told:
     pending: int = 0
     merged: int = 0
     dropped: int = 0
+    lost: int = 0
     operations: Counter[str] = field(default_factory=Counter)
 
     def store_error(self, node: str, kind: str) -> None:
@@ -45,3 +46,6 @@ class Told:
 
     def overlay_dropped(self) -> None:
         self.dropped += 1
+
+    def overlay_lost(self, conversations: int) -> None:
+        self.lost += conversations

@@ -153,6 +153,7 @@ class Smsd:
 
     It runs in the checkout, or as the installed program in another working directory `cwd`.
     `limits` are commands of the shell for its limits, such as `ulimit -n 128`.
+    `module` is run instead of smsd itself, and runs smsd in its turn.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class Smsd:
         args: tuple[str, ...] = (),
         cwd: Path | None = None,
         limits: str = "",
+        module: str = "smsd",
     ) -> None:
         given = {**SETTINGS, **(env or {})}
         self._env = {
@@ -169,7 +171,7 @@ class Smsd:
             **{key: value for key, value in given.items() if value is not None},
         }
         script = str(Path(sys.executable).with_name("smsd"))
-        program = (script,) if cwd else (sys.executable, "-m", "smsd")
+        program = (script,) if cwd else (sys.executable, "-m", module)
         command = (*program, "serve", *args)
         self._command = ("bash", "-c", f'{limits}; exec "$@"', "-", *command) if limits else command
         self._cwd = cwd or Path(__file__).parent.parent

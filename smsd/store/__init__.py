@@ -163,3 +163,7 @@ class Observer(Protocol):
     def overlay_dropped(self) -> None:
         """One of them was dropped for lack of memory."""
         ...
+
+    def overlay_lost(self, conversations: int) -> None:
+        """The store closes, and so many of them could not be merged."""
+        ...

@@ -55,8 +55,7 @@ class Connection(asyncio.Protocol):
         self.answers = Answers()
         self.has_answered = False
         """At least one command was answered."""
-        self.closed = asyncio.get_running_loop().create_future()
-        """Done when the connection is."""
+        self.closed = asyncio.Event()
         self._owner = owner
 
     @property
@@ -75,7 +74,7 @@ class Connection(asyncio.Protocol):
         self._owner.received(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.closed.set_result(None)
+        self.closed.set()
         self._owner.lost(self, error)
 
 

@@ -240,13 +240,13 @@ class Node:
                     self._fail(failed.kind)
                     await asyncio.sleep(RETRY_EVERY_S)
                 continue
-            if connection.closed.done():
+            if connection.closed.is_set():
                 self._fail("closed")
             else:
                 self._pipeline.use(connection)
-            while not connection.closed.done() and not await self._probe(connection):
+            while not connection.closed.is_set() and not await self._probe(connection):
                 await asyncio.sleep(RETRY_EVERY_S)
-            await connection.closed
+            await connection.closed.wait()
             worked_until_s = self._loop.time()
             await asyncio.sleep(RECONNECT_AFTER_S if self.is_up else RETRY_EVERY_S)
 

@@ -197,6 +197,8 @@ class OverlayStore:
         while len(self._pending) and time.monotonic() < deadline_s:
             await self.reconcile()
             await asyncio.sleep(0.05)
+        if len(self._pending):
+            self._observer.overlay_lost(len(self._pending))
         await self.remote.close()
 
 

@@ -349,3 +349,6 @@ class Metrics:
 
     def overlay_dropped(self) -> None:
         self.overlay_dropped_counter.inc()
+
+    def overlay_lost(self, conversations: int) -> None:
+        event(log, logging.WARNING, "overlay lost at shutdown", conversations=conversations)

@@ -1,13 +1,16 @@
 """G9: a hash ring that grows or shrinks loses no count (cookie)."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from smsd.simulator import LOST
 from tests.faults.history import Recorder
+from tests.faults.names import Names
 from tests.faults.world import number, store_of
-from tests.processes import Memcached, Smsd
+from tests.processes import PATIENCE_S, Memcached, Smsd
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +85,59 @@ def test_g9_messages_at_the_same_time_on_two_rings_add_up(nodes: list[str]) -> N
                     assert twilio.history[-1].count == 8
 
     asyncio.run(run())
+
+
+@pytest.fixture
+def names() -> Iterator[Names]:
+    with Names() as made:
+        yield made
+
+
+def test_g9_moved_name_is_followed_though_the_old_address_answers(names: Names) -> None:
+    """Two replicas, messages all the while. The name's address changes; both addresses keep
+    answering; smsd looks every fifth of a second instead of every 30 s.
+    """
+
+    async def run(old: Memcached, new: Memcached, replicas: list[Smsd]) -> None:
+        async with Recorder(replicas) as twilio:
+            numbers = [number() for _ in range(6)]
+            for from_ in numbers * 3:
+                await twilio.text(from_)
+            assert items(old) >= len(numbers)
+            assert not items(new)
+            names.set("memcached-0.test", "127.0.0.2")
+            give_up_s = time.monotonic() + PATIENCE_S
+            while connected(new) < len(replicas) or connected(old):
+                assert time.monotonic() < give_up_s
+                for from_ in numbers:
+                    await twilio.text(from_)
+            for from_ in numbers * 3:
+                await twilio.text(from_)
+            assert items(new) >= len(numbers)
+            for from_ in numbers:  # the record at the new address is whole: no cookie is needed
+                await twilio.text(from_, cookies=LOST)
+            assert twilio.violations() == []
+
+    names.set("memcached-0.test", "127.0.0.1")
+    with Memcached() as old, Memcached(host="127.0.0.2", port=old.port) as new:
+        env = store_of([f"memcached-0.test:{old.port}"])
+        with names.smsd(env) as one, names.smsd(env) as two:
+            asyncio.run(run(old, new, [one, two]))
+            for replica in (one, two):
+                assert '"memcached node down"' not in replica.log()
+
+
+def connected(memcached: Memcached) -> int:
+    """Connections of others than the asking client."""
+    return stat(memcached, b"curr_connections") - 1
+
+
+def items(memcached: Memcached) -> int:
+    return stat(memcached, b"curr_items")
+
+
+def stat(memcached: Memcached, name: bytes) -> int:
+    client = memcached.client()
+    value = int(client.stats()[name])
+    client.close()
+    return value

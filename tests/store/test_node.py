@@ -19,14 +19,18 @@ KEY = b"smsd:key"
 
 def run(name: str, test: Callable[[Node, Told], Awaitable[None]], timeout_s: float = 0.25) -> None:
     async def whole() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
         told = Told()
         node = Node(name, timeout_s, told)
         try:
             await test(node, told)
         finally:
             await node.close()
+        await asyncio.sleep(0.01)  # the connection's end is reported
 
+    raised: list[object] = []
     asyncio.run(whole())
+    assert not raised
 
 
 async def until(condition: Callable[[], object]) -> None:
