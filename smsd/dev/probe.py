@@ -1,6 +1,7 @@
-"""Why a service answers 403: tries other signed URLs with a form that is no message, so nothing is ever counted.
+"""Finds out why a service answers 403, by trying other signed URLs.
 
-A good signature over such a form is answered with 400, a bad one with 403.
+It must not have anything counted: the form it sends is not a message. smsd answers such a
+form with 400 if the signature is good, and with 403 if it is not.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,17 +12,17 @@ from smsd.simulator.values import Answer, Failure, Request
 from smsd.simulator.webhook import Account, signature_headers
 
 UNKNOWN = (
-    "403: the service refused the signature. The likely causes:",
+    "403: the service refused the signature. Likely causes:",
     "  - another token: TWILIO_AUTH_TOKEN here must be the service's own",
-    "  - another URL: {url} was signed; SMSD_PUBLIC_URL must fit it, or give --public-url",
-    "The service's log names the cause, in the line with: signature mismatch",
+    "  - another URL: {url} was signed; give the service's SMSD_PUBLIC_URL as --public-url",
+    "The service's log line `signature mismatch` names the cause.",
 )
 
 
 def explain_403(
     account: Account, refused: Request, perform: Callable[[Request], Answer | Failure]
 ) -> list[str]:
-    """Lines that say what to change."""
+    """Say what to change, in one or more lines."""
     for url in _candidates(refused.url):
         if _accepted(account, url, refused, perform):
             return [_cause(account, url, refused.url)]
@@ -31,11 +32,14 @@ def explain_403(
 def _cause(account: Account, accepted: str, asked: str) -> str:
     if accepted == asked:
         return (
-            f"403: the signature is good, but the service serves another account than {account.sid}: "
-            "its TWILIO_ACCOUNT_SID says which (give --account)"
+            f"403: the signature is good, but the service does not serve the account {account.sid}. "
+            "Its TWILIO_ACCOUNT_SID says which it serves: give that as --account"
         )
     base = accepted.removesuffix("/sms")
-    return f"403: the service's SMSD_PUBLIC_URL is {base}, and {asked} was signed (give --public-url {base})"
+    return (
+        f"403: {asked} was signed, but the service's SMSD_PUBLIC_URL is {base}. "
+        f"Use --public-url {base}"
+    )
 
 
 def _accepted(
@@ -51,7 +55,7 @@ def _accepted(
 
 
 def _candidates(url: str) -> Iterator[str]:
-    """The URL, and what it is often mistaken for: another scheme, another name of this machine, no port."""
+    """The URL, and its usual variants: another scheme, another name of this machine, no port."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     here = ("127.0.0.1", "localhost")

@@ -1,25 +1,25 @@
-"""`smsd phone`: a phone in the terminal, acting as Twilio does. Reads lines, texts the service, shows what came back.
+"""`smsd phone`: a phone in the terminal that acts as Twilio does.
 
-It holds no rule of Twilio's: those are the engine's. The token is never taken from the command line.
+Reads lines, texts the service, shows what came back. It holds no rule of Twilio's: those
+are the simulator's.
 """
 
-import json
 import sys
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from getpass import getpass
-from urllib.parse import urlsplit
+from dataclasses import replace
 
-from smsd.dev.console import Ink, duration_s, explain, prompt_lines, shown_raw
+from smsd.dev.console import Ink, Progress, duration_s, explain, prompt_lines, shown_raw
 from smsd.dev.probe import explain_403
-from smsd.simulator.client import DEFAULT_SID, BlockingClient
+from smsd.dev.target import Target, find
+from smsd.simulator.client import BlockingClient
 from smsd.simulator.twilio import JAR, LOST, STALE, Clock, Twilio
-from smsd.simulator.values import Outcome
-from smsd.simulator.webhook import Account
+from smsd.simulator.values import Answer, Failure, Outcome, Reply, Request
+from smsd.simulator.webhook import Webhook
 
 EXIT_NO_REPLY = 1
 EXIT_USAGE = 2
+WRONG_TOKEN = "a-wrong-token"  # noqa: S105 - to be refused
+ONLY_DEV = "only `smsd serve --dev` can do that"
 
 
 def main(
@@ -32,14 +32,18 @@ def main(
     public_url: str | None,
     environ: Mapping[str, str],
 ) -> int:
-    """Text the service at `url`. The exit code: 0, 1 if (the last) message got no reply, 2 if it cannot start."""
+    """Text the service at `url`.
+
+    The exit code is 0 if the last message got a reply, 1 if not, 2 if the phone cannot start.
+    """
     ink = Ink(sys.stdout.isatty() and "NO_COLOR" not in environ)
     try:
-        service = find(url, environ.get("TWILIO_AUTH_TOKEN"), account, public_url)
+        target = find(url, environ.get("TWILIO_AUTH_TOKEN"), account, public_url)
     except ValueError as error:
         sys.stderr.write(f"smsd phone: {error}\n")
         return EXIT_USAGE
-    phone = Terminal(service, from_, to, say=lambda text: print(text, flush=True), ink=ink)
+    progress = Progress(ink, sys.stdout if send is None else None)
+    phone = Terminal(target, from_, to, say=_say, ink=ink, progress=progress)
     if send is not None:
         phone.text(send)
     else:
@@ -47,110 +51,61 @@ def main(
     return 0 if phone.answered else EXIT_NO_REPLY
 
 
-@dataclass
-class Service:
-    """What the phone must know: what is signed and with what, and where to connect."""
-
-    account: Account
-    connect_to: str | None = None
-    people: Mapping[str, str] = field(default_factory=dict)
-    advance: Callable[[float], None] | None = (
-        None  # moves the service's own clock: a development server's
-    )
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
-def find(url: str, token: str | None, account: str | None, public_url: str | None) -> Service:
-    """Put together what is given and what a development server tells. ValueError says what is missing."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url}: a URL such as http://127.0.0.1:8080 is expected")
-    told = (
-        _ask_development_server(url) if parts.hostname in ("127.0.0.1", "localhost", "::1") else {}
-    )
-    webhook = _webhook(public_url) if public_url else str(told.get("webhook") or _webhook(url))
-    token = str(told.get("token") or token or _ask_for_token())
-    sid = account or str(told.get("account") or DEFAULT_SID)
-    elsewhere = urlsplit(webhook).netloc != parts.netloc
-    if elsewhere and parts.scheme == "https":
-        raise ValueError("with another public URL, the service itself must be reached with http://")
-    people = told.get("people")
+class _Client(BlockingClient):
+    """Tells the progress line what is being waited for."""
 
-    def advance(seconds: float) -> None:
-        body = json.dumps({"seconds": seconds}).encode()
-        _ask(url, "/phone/api/clock", {"Content-Type": "application/json"}, body)
+    progress: Progress
 
-    return Service(
-        Account(sid, token, webhook),
-        parts.netloc if elsewhere else None,
-        people if isinstance(people, dict) else {},
-        advance if told else None,
-    )
-
-
-def _webhook(url: str) -> str:
-    """The webhook of a base URL; a URL that has it already stays."""
-    base = url.rstrip("/")
-    return base if urlsplit(base).path.endswith("/sms") else f"{base}/sms"
-
-
-def _ask_development_server(url: str) -> dict[str, object]:
-    """Token, account, people of `serve --dev`; nothing from any other server."""
-    try:
-        told = json.loads(_ask(url, "/phone/dev.json", {"X-Smsd-Phone": "1"}))
-    except (OSError, ValueError):
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def _ask(url: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
-    parts = urlsplit(url)
-    request = urllib.request.Request(f"{parts.scheme}://{parts.netloc}{path}", body, dict(headers))  # noqa: S310 - http(s)
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({})
-    )  # this machine is asked directly
-    with opener.open(request, timeout=5) as response:
-        answer: bytes = response.read()
-    return answer
-
-
-def _ask_for_token() -> str:
-    if not sys.stdin.isatty():
-        raise ValueError(
-            "TWILIO_AUTH_TOKEN is not set; it signs the messages, and must be the service's own"
-        )
-    token = getpass("Auth token of the service (TWILIO_AUTH_TOKEN, not shown): ").strip()
-    if not token:
-        raise ValueError("an auth token is needed to sign the messages")
-    return token
+    def perform(self, request: Request, *, connect_to: str | None = None) -> Answer | Failure:
+        """Perform one request; every URL but the webhook's own is one hop further."""
+        hop = request.url != Webhook.parse(self.sender.url).url
+        with self.progress.waiting(hop=hop):
+            return super().perform(request, connect_to=connect_to)
 
 
 class Terminal:
-    """The phone: what is set, what is armed for the next message, and the commands."""
+    """The phone: its settings, what is armed for the next message, and its commands."""
 
     def __init__(
-        self, service: Service, from_: str, to: str, *, say: Callable[[str], None], ink: Ink
+        self,
+        target: Target,
+        from_: str,
+        to: str,
+        *,
+        say: Callable[[str], None],
+        ink: Ink,
+        progress: Progress | None = None,
     ) -> None:
-        self.service = service
+        self.target = target
         self.from_ = self._number(from_)
         self.to = to
         self.say = say
         self.ink = ink
         self.clock = Clock()
-        self.client = BlockingClient(
-            account=service.account, connect_to=service.connect_to, twilio=Twilio(self.clock)
+        self.client = _Client(
+            account=target.account, connect_to=target.connect_to, twilio=Twilio(self.clock)
         )
+        self.client.progress = progress or Progress(ink, None)
         self.last: Outcome | None = None
         self.answered = True
         self.stopped = False
         self._deliveries = 1
         self._cookies = JAR
+        self._account = target.account
         self.commands: dict[str, Callable[[str], None]] = {
             "/from": self.set_from,
             "/to": self.set_to,
             "/twice": self.twice,
             "/lose-cookie": self.lose_cookie,
-            "/stale-cookie": self.stale_cookie,
+            "/old-cookie": self.old_cookie,
+            "/wrong-token": self.wrong_token,
             "/wait": self.wait,
+            "/store": self.set_store,
+            "/flush": self.flush,
             "/raw": self.raw,
             "/help": self.help,
             "/quit": self.quit,
@@ -158,8 +113,8 @@ class Terminal:
 
     @property
     def name(self) -> str:
-        """Who texts, by name if known."""
-        return self.service.people.get(self.from_, self.from_)
+        """Who texts, by name if it is known."""
+        return self.target.people.get(self.from_, self.from_)
 
     def run(self, lines: Iterable[str]) -> None:
         """Take lines until they end or /quit."""
@@ -169,30 +124,31 @@ class Terminal:
                 return
 
     def line(self, line: str) -> None:
-        """A command, or a message."""
+        """Take a command or a message."""
         word, _, rest = line.partition(" ")
         if word in self.commands:
             self.commands[word](rest.strip())
         elif word.startswith("/"):
-            self.say(self.ink.bad(f"{word} is no command; /help lists them"))
+            self.say(self.ink.bad(f"{word} is not a command; /help lists them"))
         elif line.strip():
             self.text(line)
 
     def text(self, body: str) -> None:
-        """Text the service, as often and with the cookie that is armed."""
+        """Text the service, as often and with the cookie and token that are armed."""
         message = self.client.compose(body, from_=self.from_, to=self.to)
-        deliveries, cookies = self._deliveries, self._cookies
-        self._deliveries, self._cookies = 1, JAR
+        deliveries, cookies, self.client.account = self._deliveries, self._cookies, self._account
+        self._deliveries, self._cookies, self._account = 1, JAR, self.target.account
         for _ in range(deliveries):
-            self.last = self.client.deliver(message, cookies=cookies)
+            self.last = self.client.deliver(message, cookies=cookies, on_reply=self._show_reply)
             self.answered = bool(self.last.replies)
-            self._show(self.last)
+            self._show_outcome(self.last)
 
-    def _show(self, outcome: Outcome) -> None:
-        for reply in outcome.replies:
-            self.say(reply.body)
-            for link in reply.media:
-                self.say(self.ink.dim(f"media: {link}"))
+    def _show_reply(self, reply: Reply) -> None:
+        self.say(reply.body)
+        for link in reply.media:
+            self.say(self.ink.dim(f"media: {link}"))
+
+    def _show_outcome(self, outcome: Outcome) -> None:
         if outcome.automatic:
             self.say(self.ink.dim(f"Twilio itself answers: {outcome.automatic}"))
         for line in self._explain(outcome):
@@ -200,23 +156,24 @@ class Terminal:
         if not outcome.replies and not outcome.errors:
             self.say(self.ink.dim("no reply"))
         if self.ink.on:
-            self.say(self.ink.dim(f"{outcome.status or '-'} · {outcome.elapsed_s * 1000:.1f} ms"))
+            self.say(self.ink.dim(_facts(outcome)))
 
     def _explain(self, outcome: Outcome) -> list[str]:
+        sender = self.client.sender
         if outcome.status != 403:
             return explain(outcome)
-        return explain_403(self.service.account, outcome.attempts[-1].request, self.client.perform)
+        if sender.token == WRONG_TOKEN:
+            return ["403: refused, as it should be, because the token was wrong"]
+        refused = outcome.attempts[-1].request
+        return explain_403(
+            sender, refused, lambda probe: BlockingClient.perform(self.client, probe)
+        )
 
     def set_from(self, given: str) -> None:
         """NUMBER or NAME: who texts."""
         self.from_ = self._number(given) if given else self.from_
-        self.say(
-            self.ink.dim(
-                f"from {self.name} {self.from_}"
-                if self.name != self.from_
-                else f"from {self.from_}"
-            )
-        )
+        known = self.name != self.from_
+        self.say(self.ink.dim(f"from {self.name} {self.from_}" if known else f"from {self.from_}"))
 
     def set_to(self, given: str) -> None:
         """NUMBER: which number is texted."""
@@ -233,10 +190,15 @@ class Terminal:
         self._cookies = LOST
         self._armed("sent without a cookie", given)
 
-    def stale_cookie(self, given: str) -> None:
+    def old_cookie(self, given: str) -> None:
         """[TEXT]: send this message, or the next one, with the cookie before the last."""
         self._cookies = STALE
         self._armed("sent with an old cookie", given)
+
+    def wrong_token(self, given: str) -> None:
+        """[TEXT]: sign this message, or the next one, with a wrong token."""
+        self._account = replace(self.target.account, token=WRONG_TOKEN)
+        self._armed("signed with a wrong token", given)
 
     def _armed(self, how: str, body: str) -> None:
         if body:
@@ -245,50 +207,82 @@ class Terminal:
             self.say(self.ink.dim(f"the next message is {how}"))
 
     def wait(self, given: str) -> None:
-        """[4h]: let time pass; s, m, h, d."""
+        """[4h]: let time pass; s, m, h or d."""
         seconds = duration_s(given or "4h")
         if seconds is None:
-            self.say(self.ink.bad("a time such as 90s, 30m, 4h is expected"))
+            self.say(self.ink.bad("/wait takes a time such as 90s, 30m or 4h"))
             return
         self.clock.advance(seconds)
-        if self.service.advance is None:
+        if self.target.order is None:
             self.say(
-                self.ink.dim(
-                    "the cookie jar is older now; the clock of that service cannot be moved"
-                )
+                self.ink.dim(f"the phone's cookies are older now; the service's clock: {ONLY_DEV}")
             )
+        else:
+            self._order(
+                "clock", {"seconds": seconds}, f"{given or '4h'} later, also in the service"
+            )
+
+    def set_store(self, given: str) -> None:
+        """down or up: take the service's store away, or bring it back."""
+        if given in ("down", "up"):
+            self._order("store", {"action": given}, f"the store is {given}")
+        else:
+            self.say(self.ink.bad("/store takes down or up"))
+
+    def flush(self, _: str) -> None:
+        """Empty the service's store, as a restart of memcached does."""
+        self._order("store", {"action": "flush"}, "the store is empty")
+
+    def _order(self, path: str, body: Mapping[str, object], done: str) -> None:
+        """Have the development server do something, and say so."""
+        if self.target.order is None:
+            self.say(self.ink.bad(ONLY_DEV))
             return
         try:
-            self.service.advance(seconds)
+            self.target.order(path, body)
         except OSError as error:
-            self.say(self.ink.bad(f"the service's clock was not moved: {error}"))
+            self.say(self.ink.bad(f"the service did not do it: {error}"))
         else:
-            self.say(self.ink.dim(f"{given or '4h'} later, here and in the service"))
+            self.say(self.ink.dim(done))
 
     def raw(self, _: str) -> None:
         """Show the last request and its answer as they were."""
         self.say(shown_raw(self.last) if self.last else self.ink.dim("nothing was sent yet"))
 
     def help(self, _: str) -> None:
-        """This list."""
-        self.say("Any line is a message. Commands:")
+        """Show this list."""
+        self.say("Every line is a text message. Commands:")
         for name, command in self.commands.items():
             self.say(f"  {name:<14}{command.__doc__}")
 
     def quit(self, _: str) -> None:
-        """Leave; so does the end of input."""
+        """Leave, as Ctrl-D does, and Ctrl-C on an empty line."""
         self.stopped = True
 
     def _number(self, given: str) -> str:
-        """A name of the people file becomes its number."""
+        """The number of a person who is named; anything else stays."""
         found: Iterator[str] = (
             number
-            for number, name in self.service.people.items()
+            for number, name in self.target.people.items()
             if name.casefold() == given.casefold()
         )
         return next(found, given)
 
     def choices(self, command: str) -> list[str]:
-        """What may stand after a command."""
-        people = [*self.service.people.values(), *self.service.people]
-        return {"/from": people, "/wait": ["30s", "30m", "4h"]}.get(command, [])
+        """The words that may follow a command."""
+        people = [*self.target.people.values(), *self.target.people]
+        words = {"/from": people, "/wait": ["30s", "30m", "4h"], "/store": ["down", "up"]}
+        return words.get(command, [])
+
+
+def _facts(outcome: Outcome) -> str:
+    """Status, time, and how often Twilio was asked to come again."""
+    took_s = outcome.elapsed_s
+    facts = [
+        str(outcome.status or "-"),
+        f"{took_s * 1000:.1f} ms" if took_s < 1 else f"{took_s:.1f} s",
+    ]
+    if outcome.hops:
+        times = "once" if outcome.hops == 1 else f"{outcome.hops} times"
+        facts.append(f"Twilio was asked to come again {times}")
+    return " · ".join(facts)

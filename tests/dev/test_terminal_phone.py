@@ -1,25 +1,31 @@
 """`smsd phone` against a real development server: over a pipe, with --send, in a terminal, and when things go wrong."""
 
+import io
 import os
 import pty
 import re
 import select
-import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Self
 
 import pytest
 
-from smsd.dev.console import Ink, completion, duration_s, explain, shown_raw
+from smsd.dev.console import Ink, Progress, completion, duration_s, explain, shown_raw
 from smsd.dev.probe import explain_403
-from smsd.dev.terminal import Service, Terminal, find
+from smsd.dev.target import Target, _request, find
+from smsd.dev.terminal import Terminal
 from smsd.simulator import Account, Answer, Failure, Inbound, Notice, Outcome, Request
 from smsd.simulator.values import Attempt
 from tests.dev.processes import DevServer
-from tests.processes import ACCOUNT, TOKEN, Smsd, free_port
+from tests.processes import ACCOUNT, TOKEN, Smsd, free_port, wait_for
 
 TO = "+14158141829"
 THANKS = "Thanks for the new message!"
@@ -52,7 +58,7 @@ def test_it_knows_a_development_server_and_works_over_a_pipe(server: DevServer) 
         "/from finn",
         "hello",
         "/lose-cookie a",
-        "/stale-cookie b",
+        "/old-cookie b",
         "/to +15550001",
         "x",
         "",
@@ -91,7 +97,7 @@ def test_four_hours_pass_in_the_phone_and_in_the_service(server: DevServer) -> N
         "Friend",
         "4h",
         "Thanks",
-        "a",
+        "/wait",
     ]
 
 
@@ -103,39 +109,122 @@ def test_raw_help_and_quit(server: DevServer) -> None:
         "  Body = 'hi'",
         "<Response>",
         "Set-Cookie: smsd=",
-        "/stale-cookie",
+        "/old-cookie",
     ):
         assert text in done.stdout
-    assert "/nonsense is no command" in done.stdout
+    assert "/nonsense is not a command" in done.stdout
     assert "never sent" not in done.stdout
 
 
-def test_a_refused_connection_is_said_plainly() -> None:
+@pytest.mark.parametrize("env", [{}, {"TWILIO_AUTH_TOKEN": "x"}], ids=["no token", "token"])
+def test_it_says_first_that_nothing_listens(env: dict[str, str]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    done = phone(url, "--send", "hi", env={"TWILIO_AUTH_TOKEN": "x"})
-    assert (
-        done.stdout
-        == f"11202: nothing listens there. Is the service running, and is the port right? [{url}/sms]\n"
+    done = phone(url, "--send", "hi", env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"smsd phone: nothing listens at {url}. "
+        "Start the service (`smsd serve --dev`), or check the port\n"
     )
-    assert done.returncode == 1
+
+
+def test_a_service_that_goes_away_meanwhile_is_explained() -> None:
+    with DevServer() as own:
+        account = find(own.url, None, None, None).account
+    said: list[str] = []
+    Terminal(Target(account), "+1", "+2", say=said.append, ink=Ink(False)).text("hi")
+    assert said == [
+        (
+            "11202: nothing listens there. Is the service running, and is the port right? "
+            f"[{own.url}/sms]"
+        )
+    ]
+
+
+def test_the_switches_of_the_page_are_commands(server: DevServer) -> None:
+    lines = [
+        "a",
+        "/wrong-token b",
+        "c",
+        "/store down",
+        "d",
+        "/store up",
+        "/flush",
+        "e",
+        "/store no",
+    ]
+    done = phone(server.url, "--from", "+15550010", typed="\n".join(lines))
+    assert done.stdout.splitlines() == [
+        f"{THANKS} Friend has messaged {TO} 1 times",
+        "403: refused, as it should be, because the token was wrong",
+        f"Friend has messaged {TO} 2 times",
+        "the store is down",
+        f"Friend has messaged {TO} 3 times",
+        "the store is up",
+        "the store is empty",
+        f"Friend has messaged {TO} 4 times",
+        "/store takes down or up",
+    ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         (["127.0.0.1:8080"], "a URL such as"),
-        ([f"http://127.0.0.1:{free_port()}"], "TWILIO_AUTH_TOKEN is not set"),
-        (
-            ["https://service.example", "--public-url", "https://other.example"],
-            "must be reached with http://",
-        ),
+        (["http://no-such-host.invalid"], "there is no host named no-such-host.invalid"),
+        (["http://127.0.0.1:70000"], "Port out of range"),
     ],
 )
-def test_what_is_missing_is_said_and_exits_2(arguments: list[str], problem: str) -> None:
-    token = {"TWILIO_AUTH_TOKEN": "x"} if "--public-url" in arguments else None
-    done = phone(*arguments, "--send", "hi", env=token)
+def test_a_url_that_cannot_be_used_is_said_and_exits_2(arguments: list[str], problem: str) -> None:
+    done = phone(*arguments, "--send", "hi", env={"TWILIO_AUTH_TOKEN": "x"})
+    assert done.stderr.startswith("smsd phone: ")
     assert problem in done.stderr
     assert done.returncode == 2
+
+
+def test_a_production_service_needs_the_token() -> None:
+    with Smsd() as smsd:
+        done = phone(f"http://{smsd.address}", "--send", "hi")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "TWILIO_AUTH_TOKEN is not set" in done.stderr
+
+
+@pytest.mark.parametrize("typed", ["\x04", "\n"], ids=["Ctrl-D", "nothing"])
+def test_no_token_at_the_prompt_leaves_with_a_reason(typed: str) -> None:
+    with Smsd() as smsd, Screen(f"http://{smsd.address}") as screen:
+        screen.until("not shown): ")
+        screen.type(typed)
+        screen.until("without the service's auth token no message can be signed")
+        assert screen.process.wait(15) == 2
+
+
+def test_another_public_url_behind_tls_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+
+        def hang_up_twice() -> None:
+            for _ in range(2):
+                listener.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up_twice)
+        thread.start()
+        done = phone(url, "--public-url", "https://other.example", "--send", "hi")
+        thread.join()
+    assert done.returncode == 2
+    assert "must be reached with http://" in done.stderr
+
+
+def test_a_development_server_in_a_container_says_where_to_run_the_phone(
+    monkeypatch: pytest.MonkeyPatch, server: DevServer
+) -> None:
+    """Through a published port nobody is a loopback peer; here a proxy's header stands for that."""
+    monkeypatch.setattr("smsd.dev.target._request", _as_from_outside)
+    with pytest.raises(ValueError, match="docker exec -it CONTAINER smsd phone"):
+        find(server.url, None, None, None)
+    assert find(server.url, "t", None, None).order is None
+
+
+def _as_from_outside(url: str, path: str, headers: Mapping[str, str]) -> bytes:
+    return _request(url, path, {**headers, "X-Forwarded-For": "192.0.2.1"})
 
 
 def test_a_production_service_is_texted_with_the_token_of_the_environment() -> None:
@@ -168,13 +257,13 @@ def test_a_production_service_is_texted_with_the_token_of_the_environment() -> N
         waited = phone(
             base, "--public-url", "https://sms.example.com", typed="/wait 4h\n", env=token
         )
-        assert "cannot be moved" in waited.stdout
+        assert "only `smsd serve --dev` can do that" in waited.stdout
 
 
 def test_a_403_names_the_cause_and_counts_nothing(server: DevServer) -> None:
     localhost = server.url.replace("127.0.0.1", "localhost")
     done = phone(server.url, "--public-url", localhost, "--send", "hi", "--from", "+15550009")
-    assert f"SMSD_PUBLIC_URL is {server.url}" in done.stdout
+    assert f"SMSD_PUBLIC_URL is {server.url}. Use --public-url {server.url}" in done.stdout
     assert "1 times" in phone(server.url, "--send", "hi", "--from", "+15550009").stdout
 
 
@@ -185,7 +274,7 @@ def test_another_account_is_told_from_a_bad_signature() -> None:
             *("--public-url", "https://sms.example.com", "--send", "hi"),
             env={"TWILIO_AUTH_TOKEN": TOKEN},
         )
-        assert "the service serves another account" in done.stdout
+        assert "the service does not serve the account" in done.stdout
 
 
 def test_in_a_terminal_it_prompts_colours_and_completes(server: DevServer) -> None:
@@ -197,11 +286,32 @@ def test_in_a_terminal_it_prompts_colours_and_completes(server: DevServer) -> No
         assert "Chewy has messaged" in screen.until(f" ms\r\nChewy > {TO}: ")
         screen.type("half a line")
         screen.until("half a line")
-        screen.until(f"Chewy > {TO}: ", interrupt=True)
+        screen.type(CTRL_C)  # discards the line
+        screen.until(f"Chewy > {TO}: ")
         screen.type("\x1b[A\n")  # the line before comes back from history
         assert "2 times" in screen.until(f" ms\r\nChewy > {TO}: ")
         screen.type("\x04")
         assert screen.process.wait(15) == 0
+
+
+@pytest.mark.parametrize("keys", ["\x04", "\x03", "/quit\n"], ids=["Ctrl-D", "Ctrl-C", "/quit"])
+def test_the_opening_line_names_the_ways_out_and_they_work(server: DevServer, keys: str) -> None:
+    with Screen(server.url) as screen:
+        opening = screen.until(f"Rey > {TO}: ")
+        assert "/quit, Ctrl-D or Ctrl-C leaves" in opening
+        screen.type(keys)
+        assert screen.process.wait(15) == 0
+
+
+CTRL_C = "\x03"
+
+
+TAKE_TERMINAL = """
+import fcntl, runpy, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+runpy.run_module("smsd", run_name="__main__")
+"""
+"""Makes standard input the controlling terminal first, so that Ctrl-C becomes a signal."""
 
 
 class Screen:
@@ -211,11 +321,12 @@ class Screen:
         self._leader, follower = pty.openpty()
         self._seen = ""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "smsd", "phone", url],
+            [sys.executable, "-c", TAKE_TERMINAL, "phone", url],
             stdin=follower,
             stdout=follower,
             stderr=follower,
             env={"PATH": os.environ["PATH"], "TERM": "xterm"},
+            start_new_session=True,
         )
         os.close(follower)
 
@@ -228,10 +339,13 @@ class Screen:
         os.close(self._leader)
 
     def type(self, keys: str) -> None:
+        """Press keys, once the program waits for them: readline misses a Ctrl-C before."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", "it waits")
         os.write(self._leader, keys.encode())
 
-    def until(self, text: str, *, interrupt: bool = False) -> str:
-        """What is shown up to and with this text, escape sequences taken out; with Ctrl-C meanwhile if told so."""
+    def until(self, text: str) -> str:
+        """What is shown up to and with this text, escape sequences taken out."""
         give_up_s = time.monotonic() + 15
         while text not in self._seen:
             assert time.monotonic() < give_up_s, self._seen
@@ -239,10 +353,6 @@ class Screen:
                 self._seen += re.sub(
                     r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(self._leader, 65536).decode()
                 )
-            elif (
-                interrupt
-            ):  # again and again: a signal just before readline waits is seen only after it
-                self.process.send_signal(signal.SIGINT)
         shown, _, self._seen = self._seen.partition(text)
         return shown + text
 
@@ -263,13 +373,13 @@ def test_durations(given: str, seconds: float | None) -> None:
     assert duration_s(given) == seconds
 
 
-def _terminal(said: list[str], advance: Exception | None = None) -> Terminal:
-    def fail(_: float) -> None:
-        if advance:
-            raise advance
+def _terminal(said: list[str], failure: Exception | None = None) -> Terminal:
+    def order(_: str, __: object) -> None:
+        if failure:
+            raise failure
 
-    service = Service(Account("AC1", "t", "http://127.0.0.1:1/sms"), None, {"+1": "Rey"}, fail)
-    return Terminal(service, "+1", "+2", say=said.append, ink=Ink(False))
+    target = Target(Account("AC1", "t", "http://127.0.0.1:1/sms"), None, {"+1": "Rey"}, order)
+    return Terminal(target, "+1", "+2", say=said.append, ink=Ink(False))
 
 
 def test_completion_offers_commands_then_people() -> None:
@@ -283,7 +393,7 @@ def test_completion_offers_commands_then_people() -> None:
 def test_a_clock_that_cannot_be_moved_is_said() -> None:
     said: list[str] = []
     _terminal(said, OSError("gone")).line("/wait 4h")
-    assert said == ["the service's clock was not moved: gone"]
+    assert said == ["the service did not do it: gone"]
 
 
 def test_media_and_silence_are_shown() -> None:
@@ -312,7 +422,10 @@ def test_bad_twiml_is_explained_with_its_detail() -> None:
         message, (), (Notice(12100, "not well-formed: line 1"), Notice(21617, "too long")), attempts
     )
     assert explain(outcome) == [
-        "12100: the answer is not well-formed XML: Twilio would send nothing at all. (not well-formed: line 1)",
+        (
+            "12100: the answer is not well-formed XML, so Twilio would send nothing. "
+            "(not well-formed: line 1)"
+        ),
         "21617: too long",
     ]
     failed = Outcome(message, (), (), (Attempt(request, Failure("refused", "no"), 0, 1),))
@@ -326,10 +439,64 @@ def test_a_probe_that_gets_no_answer_names_the_usual_causes() -> None:
     assert "https://a.example/sms was signed" in lines[2]
 
 
-def test_a_full_webhook_url_is_kept() -> None:
-    service = find("https://a.example/texts/sms", "t", None, None)
-    assert (service.account.url, service.connect_to, service.advance) == (
+def test_a_full_webhook_url_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smsd.dev.target._check_listening", lambda _: None)
+    target = find("https://a.example/texts/sms", "t", None, None)
+    assert (target.account.url, target.connect_to, target.order) == (
         "https://a.example/texts/sms",
         None,
         None,
     )
+
+
+HOP = b"<Response><Message>one moment</Message><Redirect>?turn=1</Redirect></Response>"
+DONE = b"<Response><Message>done</Message></Response>"
+
+
+def test_it_shows_that_a_reply_is_on_its_way() -> None:
+    """Twilio is asked to come again: by a service that answers so, over a real socket."""
+    for ink in (Ink(False), Ink(True)):
+        shown = io.StringIO()
+        with in_turn(HOP, DONE) as address:
+            account = Account("AC1", "t", f"http://{address}/sms")
+            terminal = Terminal(
+                Target(account),
+                "+1",
+                "+2",
+                say=lambda text, shown=shown: print(text, file=shown),  # type: ignore[misc]
+                ink=ink,
+                progress=Progress(ink, shown),
+            )
+            terminal.line("hi")
+        steps = "one moment", "a reply is on its way; asked to come again (1)", "done"
+        places = [shown.getvalue().index(step) for step in steps]
+        assert places == sorted(places)
+        assert ("Twilio was asked to come again once" in shown.getvalue()) is ink.on
+
+
+@contextmanager
+def in_turn(*bodies: bytes) -> Iterator[str]:
+    """A server that gives these documents, one to each request; yields host:port."""
+    left = list(bodies)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = left.pop(0)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
