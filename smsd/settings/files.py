@@ -21,19 +21,19 @@ _ALGORITHMS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 
 
 @dataclass(frozen=True, slots=True)
-class SharedKey:
-    """A webhook key of an account. `algorithm`: "sha1" or "sha256", the only one it may be used with."""
+class WebhookKey:
+    """A shared key that signs webhooks, and its only hash function: "sha1" or "sha256"."""
 
     secret: Secret
     algorithm: str
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """What may sign for one account: auth tokens, and shared keys by their id."""
+class AccountKeys:
+    """What may sign for one account: auth tokens, and shared keys by id."""
 
     tokens: tuple[Secret, ...]
-    shared_keys: Mapping[str, SharedKey]
+    shared_keys: Mapping[str, WebhookKey]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def _person_problems(person: object) -> Iterator[str]:
         yield "has a picture that is not a URL"
 
 
-def accounts(content: str) -> dict[str, Account]:
+def accounts(content: str) -> dict[str, AccountKeys]:
     """AccountSid to what may sign for it, from TOML."""
     found = {}
     problems = []
@@ -151,25 +151,25 @@ def accounts(content: str) -> dict[str, Account]:
     return found
 
 
-def _account(entry: object) -> Account:
+def _account(entry: object) -> AccountKeys:
     if not isinstance(entry, dict) or not entry or set(entry) - {"tokens", "shared_keys"}:
         raise Invalid("must be a table with tokens, shared_keys or both")
     tokens, shared_keys = entry.get("tokens", []), entry.get("shared_keys", {})
     if not isinstance(tokens, list) or not isinstance(shared_keys, dict):
         raise Invalid("tokens must be a list of texts, shared_keys a table")
-    return Account(
+    return AccountKeys(
         tuple(_entry_secret(token) for token in tokens),
         {name: _shared_key(name, shared) for name, shared in shared_keys.items()},
     )
 
 
-def _shared_key(name: str, entry: object) -> SharedKey:
+def _shared_key(name: str, entry: object) -> WebhookKey:
     complete = isinstance(entry, dict) and set(entry) == {"secret", "algorithm"}
     if not isinstance(entry, dict) or not complete or not re.fullmatch(r"[^\s,=]+", name):
         raise Invalid("a shared key must be KEYID = { secret = …, algorithm = … }")
     if entry["algorithm"] not in _ALGORITHMS:
         raise Invalid("the algorithm of a shared key must be HMAC_SHA256 or HMAC_SHA1")
-    return SharedKey(_entry_secret(entry["secret"]), _ALGORITHMS[entry["algorithm"]])
+    return WebhookKey(_entry_secret(entry["secret"]), _ALGORITHMS[entry["algorithm"]])
 
 
 def _entry_secret(value: object) -> Secret:

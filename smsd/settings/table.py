@@ -18,16 +18,16 @@ from smsd.errors import SettingsError
 from smsd.settings import casts as cast
 from smsd.settings import checks, files
 from smsd.settings.casts import Invalid, Secret, StoreUrl
-from smsd.settings.files import Account, Person, SharedKey
+from smsd.settings.files import AccountKeys, Person, WebhookKey
 
 __all__ = [
     "SETTINGS",
-    "Account",
+    "AccountKeys",
     "Person",
     "Secret",
     "Settings",
-    "SharedKey",
     "StoreUrl",
+    "WebhookKey",
     "load",
     "paths",
 ]
@@ -147,7 +147,7 @@ class Settings:
     account_sid: str | None
     api_key: Secret | None
     api_secret: Secret | None
-    accounts: Mapping[str, Account] = field(repr=False)
+    accounts: Mapping[str, AccountKeys] = field(repr=False)
     public_url: str  # without a slash at the end
     cookie_keys: Mapping[int, Secret]  # the first signs
     hash_key: Secret

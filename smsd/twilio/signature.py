@@ -1,11 +1,11 @@
-"""X-Twilio-Signature: what is signed, with which keys, and whether it fits.
+"""X-Twilio-Signature: what is signed, with which keys, and whether a signature is good.
 
-Works on raw bytes as received: names and values are never decoded, stripped or dropped, since Twilio signed
-them as they are. No network, no clock, no environment. No key is ever tried with another hash function than
-its own.
+Must not decode, strip or drop anything: Twilio signed the raw bytes. Must not try a key
+with another hash function than its own. No network, no clock, no environment.
 
-The rule (twilio.com/docs/usage/security): the URL as requested, then every form field sorted by name, name
-and value with nothing between them; HMAC with the account's secret; base64.
+The rule (twilio.com/docs/usage/security): append every form field, sorted by name, to the
+URL as requested, name and value with nothing between them; take the HMAC with the
+account's secret; encode it in base64.
 """
 
 import hmac
@@ -30,13 +30,13 @@ _SETTINGS_HEADER = re.compile(r"\s*key=([^\s,=]{1,256})\s*,\s*algorithm=(HMAC_SH
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One secret that may sign. `label` is the value of `smsd_signatures_total{key}`."""
+    """One secret that may sign. `label` is a value of `smsd_signatures_total{key}`."""
 
     secret: bytes = field(repr=False)
     label: str  # primary | secondary | account | shared
     algorithm: str = "sha1"  # sha1 | sha256
     begun: hmac.HMAC = field(init=False, repr=False, compare=False)
-    """Nothing signed yet: a copy of it costs two thirds of setting the key up anew."""
+    """The HMAC before the first byte. Copying it is cheaper than setting up the key again."""
 
     def __post_init__(self) -> None:
         if not self.secret:
@@ -44,34 +44,34 @@ class Key:
         object.__setattr__(self, "begun", hmac.new(self.secret, digestmod=self.algorithm))
 
 
-class Secret(Protocol):
-    """A secret as the settings hold it."""
+class SecretLike(Protocol):
+    """A secret that shows itself only when asked."""
 
     def reveal(self) -> bytes: ...
 
 
-class SharedKey(Protocol):
-    """A secret made for webhooks alone; `algorithm` is sha1 or sha256."""
+class SharedKeyLike(Protocol):
+    """A secret for webhooks only; `algorithm` is sha1 or sha256."""
 
     @property
-    def secret(self) -> Secret: ...
+    def secret(self) -> SecretLike: ...
     @property
     def algorithm(self) -> str: ...
 
 
-class Account(Protocol):
-    """One table of the accounts file."""
+class AccountKeysLike(Protocol):
+    """What may sign for one account."""
 
     @property
-    def tokens(self) -> Sequence[Secret]: ...
+    def tokens(self) -> Sequence[SecretLike]: ...
     @property
-    def shared_keys(self) -> Mapping[str, SharedKey]: ...
+    def shared_keys(self) -> Mapping[str, SharedKeyLike]: ...
 
 
 def signed_string(url: bytes, params: Params) -> bytes:
     """The bytes that are signed: `url`, then the fields in byte order of their names.
 
-    A repeated name stands before each of its distinct values, in their byte order.
+    A repeated name is written before each of its distinct values, in their byte order.
     """
     names, template = _layout(tuple(params))
     pieces = list(template)
@@ -88,7 +88,7 @@ def signed_string(url: bytes, params: Params) -> bytes:
 
 
 def sign(key: Key, url: str, params: Params) -> str:
-    """The signature as it stands in X-Twilio-Signature."""
+    """The value of X-Twilio-Signature."""
     return mac(key, signed_string(octets(url), params)).decode("ascii")
 
 
@@ -105,9 +105,9 @@ def verify(keys: Sequence[Key], urls: Sequence[str], params: Params, signature: 
 
 @lru_cache(maxsize=64)
 def candidate_urls(public_url: str, target: str) -> tuple[str, ...]:
-    """What Twilio may have signed. `target` is "/sms?query" as received, below the path of the public URL.
+    """The URLs that Twilio may have signed.
 
-    Twilio is not consistent about ports, so the URL comes as configured, then with its port added or dropped.
+    `target` is "/sms?query" as received, below the path of the public URL.
     """
     if not target.isascii():
         target = from_wire(target)
@@ -115,15 +115,16 @@ def candidate_urls(public_url: str, target: str) -> tuple[str, ...]:
 
 
 def from_wire(text: str) -> str:
-    """Tornado reads request lines and headers as Latin-1; what was sent, and signed, most likely UTF-8."""
+    """Undo Tornado, which reads request lines as Latin-1: most likely UTF-8 was signed."""
     return text.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
 
 
 @lru_cache(maxsize=64)
 def origins(public_url: str) -> tuple[str, ...]:
-    """`public_url` as configured, and with its port added or dropped.
+    """`public_url` as configured, with its port added or dropped, and in lower case.
 
-    Twilio signs no `user:password@`. A slash at the end goes, since one begins the target.
+    Twilio is not consistent about ports, and signs the host as it is typed in the console.
+    It signs no `user:password@`. A slash at the end is dropped: the target begins with one.
     """
     url = urlsplit(public_url)
     netloc = url.netloc.rpartition("@")[2]
@@ -132,32 +133,33 @@ def origins(public_url: str) -> tuple[str, ...]:
     else:
         other = netloc.rpartition(":")[0]
     path = url.path.rstrip("/")
-    return f"{url.scheme}://{netloc}{path}", f"{url.scheme}://{other}{path}"
+    hosts = dict.fromkeys((netloc, other, netloc.lower(), other.lower()))
+    return tuple(f"{url.scheme}://{host}{path}" for host in hosts)
 
 
 def key_named(header: str) -> tuple[str, str] | None:
-    """Id and algorithm (sha1 | sha256) in X-Twilio-Webhooks-Signature-Settings; None for any other form.
+    """Id and algorithm (sha1 | sha256) in X-Twilio-Webhooks-Signature-Settings, or None.
 
-    Stricter than Twilio's SDK, which skips what it does not know: a header not understood names no key.
+    Twilio's SDK skips what it does not know. This is stricter: a header in another form
+    names no key.
     """
     match = _SETTINGS_HEADER.fullmatch(header)
     return (match[1], ALGORITHMS[match[2]]) if match else None
 
 
 class KeyRing:
-    """Every secret that may sign, and which of them may sign a given request. A reload makes a new one.
+    """All secrets that may sign. After a reload of the settings, a new one replaces it.
 
-    An account's tokens and shared keys are found in the table that the form's AccountSid names. That name
-    is not verified yet, and need not be: it is one of the signed fields, so whoever holds the keys of one
-    account cannot sign for another. A shared key counts for its own account, with the algorithm registered
-    for it.
+    The AccountSid of the form selects the account's tokens and shared keys. It need not be
+    verified first: it is one of the signed fields, so the keys of one account cannot sign
+    for another. A shared key signs for its own account only, and only with its algorithm.
     """
 
     def __init__(
         self,
-        primary: Secret,
-        secondary: Secret | None = None,
-        accounts: Mapping[str, Account] | None = None,
+        primary: SecretLike,
+        secondary: SecretLike | None = None,
+        accounts: Mapping[str, AccountKeysLike] | None = None,
     ) -> None:
         second = (Key(secondary.reveal(), "secondary"),) if secondary else ()
         self._general: tuple[Key, ...] = (Key(primary.reveal(), "primary"), *second)
@@ -176,9 +178,9 @@ class KeyRing:
     def keys_for(self, account_sid: str, settings_header: str | None) -> Sequence[Key]:
         """The keys that may have signed a form with this AccountSid.
 
-        Without the header: the account's own tokens, then primary and secondary, as a parent account's
-        token may sign for a sub-account. With it: exactly the shared key it names, if the algorithm is the
-        registered one; else none.
+        With the settings header: the shared key that it names, if the algorithm is the
+        registered one. Without it: the account's own tokens, then primary and secondary,
+        since the token of a parent account may sign for a sub-account.
         """
         if not settings_header:
             return self._tokens.get(account_sid, self._general)
@@ -189,7 +191,7 @@ class KeyRing:
         return (key,) if key is not None and key.algorithm == named[1] else ()
 
     def __iter__(self) -> Iterator[Key]:
-        """Every key. For the doctor, never to accept."""
+        """Every key, for the diagnosis. Never use this to accept a request."""
         yield from self._general
         for account_sid, own in self._own.items():
             yield from own
@@ -198,7 +200,10 @@ class KeyRing:
 
 @lru_cache(maxsize=32)
 def _layout(names: tuple[str, ...]) -> tuple[list[str], tuple[bytes, ...]]:
-    """The sorted names, and for each its bytes and room for a value: shapes are few, sorting is dear."""
+    """The sorted names, and the pieces of the signed string without the values.
+
+    Forms have few shapes, and sorting is expensive.
+    """
     ordered = sorted(names)
     return ordered, tuple(piece for name in ordered for piece in (_raw(name), b""))
 
@@ -215,5 +220,5 @@ def mac(key: Key, signed: bytes) -> bytes:
 
 
 def octets(url: str) -> bytes:
-    """The bytes of a URL, also of one that came `from_wire`."""
+    """The bytes of a URL, also of one from `from_wire`."""
     return url.encode("utf-8", "surrogateescape")

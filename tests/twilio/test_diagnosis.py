@@ -12,7 +12,7 @@ from tornado.escape import parse_qs_bytes
 from tornado.httputil import HTTPHeaders
 from twilio.request_validator import RequestValidator
 
-from smsd.settings.table import Account, Secret, SharedKey
+from smsd.settings.table import AccountKeys, Secret, WebhookKey
 from smsd.twilio import diagnosis as mismatch
 from smsd.twilio.diagnosis import ADVICE, CAUSES, explain
 from smsd.twilio.signature import Key, KeyRing, Params, candidate_urls, verify
@@ -46,14 +46,14 @@ def ring() -> KeyRing:
         Secret("token"),
         Secret("secondary"),
         {
-            ACCOUNT: Account(
+            ACCOUNT: AccountKeys(
                 (),
                 {
-                    "strong": SharedKey(Secret("s256"), "sha256"),
-                    "old": SharedKey(Secret("s1"), "sha1"),
+                    "strong": WebhookKey(Secret("s256"), "sha256"),
+                    "old": WebhookKey(Secret("s1"), "sha1"),
                 },
             ),
-            OTHER_ACCOUNT: Account((Secret("other"),), {}),
+            OTHER_ACCOUNT: AccountKeys((Secret("other"),), {}),
         },
     )
 
@@ -135,8 +135,21 @@ HTTPS = "https://sms.example.com"
         ),
         ("query", "https://sms.example.com/sms?a=1", HTTPS, "/sms", {"X-Original-URI": "/sms?a=1"}),
         ("query", "https://sms.example.com/sms", HTTPS, "/sms?added=1", {}),
-        ("query", "https://sms.example.com/sms?b=2&a=1&c=3", HTTPS, "/sms?a=1&b=2&c=3", {}),
-        ("query", "https://sms.example.com/sms?d=1&c=1&b=2&a=3", HTTPS, "/sms?a=3&b=2&c=1&d=1", {}),
+        ("query_order", f"{HTTPS}/sms?b=2&a=1&c=3", HTTPS, "/sms?a=1&b=2&c=3", {}),
+        ("query_order", f"{HTTPS}:443/t/sms?b=2&a=1", f"{HTTPS}/t", "/sms?a=1&b=2", {}),
+        ("query_order", f"{HTTPS}/sms?e=5&c=3&a=1&b=2&d=4", HTTPS, "/sms?a=1&b=2&c=3&d=4&e=5", {}),
+        ("query_order", f"{HTTPS}/sms?f&e&d&c&b&a", HTTPS, "/sms?a&b&c&d&e&f", {}),
+        ("host_case", "https://SMS.example.com/sms", HTTPS, "/sms", {}),
+        ("host_case", "https://Sms.Example.Com:443/sms?a=1", HTTPS, "/sms?a=1", {}),
+        ("host_case", "https://SMS.EXAMPLE.COM:8443/t/sms", f"{HTTPS}:8443/t", "/sms", {}),
+        ("host_case", "https://sMs.example.com/sms", HTTPS, "/sms", {"Host": "sMs.example.com"}),
+        (
+            "host_case",
+            "https://sms.eXample.com:443/sms",
+            "https://SMS.example.com",
+            "/sms",
+            {"X-Forwarded-Host": "sms.eXample.com"},
+        ),
         ("query", "https://sms.example.com/sms?a=b%20c", HTTPS, "/sms?a=b+c", {}),
         ("query", "https://sms.example.com/sms?a=b+c", HTTPS, "/sms?a=b%20c", {}),
         ("query", "https://sms.example.com/sms?a=%2F", HTTPS, "/sms?a=%2f", {}),
@@ -146,7 +159,7 @@ HTTPS = "https://sms.example.com"
         ("query", "https://sms.example.com/sms?a=%C3%A4", HTTPS, "/sms?a=\xc3\xa4", {}),
         ("query", "https://sms.example.com/sms?a", HTTPS, "/sms?a=", {}),
         ("query", "https://sms.example.com/sms?a=", HTTPS, "/sms?a", {}),
-        ("query", "https://sms.example.com/sms?a=1&b=2&c=3&d=4", HTTPS, "/sms?b=2&a=1&d=4&c=3", {}),
+        ("query_order", f"{HTTPS}/sms?a=1&b=2&c=3&d=4", HTTPS, "/sms?b=2&a=1&d=4&c=3", {}),
         ("query", "https://sms.example.com/sms?a=b:/%20", HTTPS, "/sms?a=b%3A%2F%20", {}),
         ("query", "https://sms.example.com/sms?a=b+c%2Fd", HTTPS, "/sms?a=b+c/d", {}),
         ("query", "https://sms.example.com/sms?", HTTPS, "/sms", {}),
@@ -218,6 +231,19 @@ def test_a_key_that_may_not_sign_is_named(
     assert diagnose(f"{HTTPS}/sms", token=token, algorithm=algorithm, headers=headers) == cause
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_second_signature_is_named(place: int) -> None:
+    good = RequestValidator("token").compute_signature(f"{HTTPS}/sms", FORM)
+    both = [good, good]
+    both[place] = "bm9ib2R5J3M="
+    sent = HTTPHeaders()
+    for value in both:
+        sent.add("X-Twilio-Signature", value)
+    assert explain(ring(), HTTPS, "/sms", raw(FORM), sent) == "signature_twice"
+    neither = {"X-Twilio-Signature": "bm9ib2R5J3M=,b3RoZXI="}
+    assert explain(ring(), HTTPS, "/sms", raw(FORM), neither) == "unknown"
+
+
 def test_a_secondary_token_is_tried_for_every_suspect() -> None:
     assert diagnose("http://sms.example.com/sms", token="secondary") == "scheme"
 
@@ -257,9 +283,9 @@ def test_the_work_is_bounded_by_tries_and_bytes(monkeypatch: pytest.MonkeyPatch)
         return b"another"
 
     monkeypatch.setattr(mismatch, "mac", mac)
-    many = Account(
+    many = AccountKeys(
         tuple(Secret(f"t{n}") for n in range(500)),
-        {str(n): SharedKey(Secret(f"s{n}"), "sha1") for n in range(500)},
+        {str(n): WebhookKey(Secret(f"s{n}"), "sha1") for n in range(500)},
     )
     crowd = KeyRing(Secret("t"), Secret("u"), {ACCOUNT: many})
     hosts = {"Host": "a.example:1", "X-Forwarded-Host": "b.example:2", "X-Original-URI": "/z"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tornado.escape import parse_qs_bytes
 from twilio.request_validator import RequestValidator
 
-from smsd.settings.table import Account, Secret, SharedKey
+from smsd.settings.table import AccountKeys, Secret, WebhookKey
 from smsd.twilio import signature
 from smsd.twilio.signature import (
     Key,
@@ -212,14 +212,14 @@ def ring() -> KeyRing:
         Secret("primary-token"),
         Secret("secondary-token"),
         {
-            ACCOUNT: Account(
+            ACCOUNT: AccountKeys(
                 (Secret("account-token"),),
                 {
-                    "strong": SharedKey(Secret("shared-256"), "sha256"),
-                    "old": SharedKey(Secret("shared-1"), "sha1"),
+                    "strong": WebhookKey(Secret("shared-256"), "sha256"),
+                    "old": WebhookKey(Secret("shared-1"), "sha1"),
                 },
             ),
-            OTHER_ACCOUNT: Account((Secret("other-token"),), {}),
+            OTHER_ACCOUNT: AccountKeys((Secret("other-token"),), {}),
         },
     )
 
