@@ -3,11 +3,11 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests.browser.pages import Browsing, Open
 from tests.dev.processes import DevServer
 
 ARTEFACTS = Path(__file__).parents[2] / ".artefacts"
@@ -21,11 +21,6 @@ ARGUMENTS = [
     "--disable-quic",
     "--no-first-run",
 ]
-SIZES: dict[str, ViewportSize] = {
-    "desk": {"width": 1280, "height": 800},
-    "tablet": {"width": 900, "height": 900},
-    "pocket": {"width": 390, "height": 844},
-}
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +43,9 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-class Watch:
-    """What a page must not do: complain on the console, or ask another host for anything."""
-
-    def __init__(self, page: Page, host: str) -> None:
-        self.complaints: list[str] = []
-        self.strangers: list[str] = []
-        page.on(
-            "console",
-            lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None,
-        )
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda r: self.strangers.append(r.url) if urlsplit(r.url).netloc != host else None,
-        )
+@pytest.fixture
+def open_page(browser: Browser, server: DevServer) -> Iterator[Open]:
+    """Opens pages, and fails the test if one of them complained or asked another host."""
+    browsing = Browsing(browser, server.url)
+    yield browsing.open
+    browsing.close()

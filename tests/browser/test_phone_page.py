@@ -1,66 +1,24 @@
 """The phone page in a browser, before a real `smsd serve --dev`: a conversation, every switch, every error state."""
 
-from collections.abc import Callable, Iterator
-from itertools import combinations, count
-from typing import Literal
+from itertools import combinations
 
 import pytest
-from playwright.sync_api import Browser, FloatRect, Page, expect
+from playwright.sync_api import FloatRect, expect
 
-from tests.browser.conftest import ARTEFACTS, SIZES, Watch
+from tests.browser.conftest import ARTEFACTS
+from tests.browser.pages import (
+    REY,
+    SIZES,
+    TO,
+    Open,
+    Scheme,
+    be_a_stranger,
+    expect_reply,
+    expect_verdict,
+    replies,
+    say,
+)
 from tests.dev.processes import DevServer
-
-REY, TO = "+14158675309", "+14158141829"
-_stranger = count(100)
-Scheme = Literal["light", "dark"]
-Open = Callable[..., Page]
-
-
-@pytest.fixture
-def open_page(browser: Browser, server: DevServer) -> Iterator[Open]:
-    """Opens pages, and fails the test if one of them complained or asked another host."""
-    opened: list[tuple[Page, Watch, bool]] = []
-
-    def open_page(
-        size: str = "desk", scheme: Scheme = "light", *, may_complain: bool = False
-    ) -> Page:
-        context = browser.new_context(
-            viewport=SIZES[size], color_scheme=scheme, reduced_motion="reduce"
-        )
-        page = context.new_page()
-        opened.append((page, Watch(page, f"127.0.0.1:{server.port}"), may_complain))
-        page.goto(f"{server.url}/phone")
-        expect(page.locator("#pill-live")).to_have_text("live")
-        return page
-
-    yield open_page
-    for page, watch, may_complain in opened:
-        page.context.close()
-        assert watch.strangers == []
-        assert may_complain or watch.complaints == []
-
-
-def be_a_stranger(page: Page) -> str:
-    """Text from a number that nobody used before, so that tests share a server and no conversation."""
-    number = f"+1415555{next(_stranger):04}"
-    page.get_by_label("From", exact=True).select_option(label="Another number…")
-    page.get_by_label("Number", exact=True).fill(number)
-    page.get_by_label("Number", exact=True).press("Enter")
-    return number
-
-
-def say(page: Page, text: str) -> None:
-    page.get_by_label("Message", exact=True).fill(text)
-    page.get_by_role("button", name="Send", exact=True).click()
-
-
-def replies(page: Page) -> list[str]:
-    return page.locator(".bubble.in").all_inner_texts()
-
-
-def expect_reply(page: Page, number: int, text: str) -> None:
-    """The number-th bubble that came in, counted from 0, says this."""
-    expect(page.locator(".bubble.in:not(.typing)").nth(number)).to_have_text(text)
 
 
 def friend(number: int) -> str:
@@ -158,7 +116,7 @@ def test_delivered_twice_is_one_bubble_and_one_count(open_page: Open) -> None:
     page.get_by_role("switch", name="Deliver twice").check()
     say(page, "one")
     expect(page.get_by_text("delivered twice", exact=True)).to_be_visible()
-    expect(page.locator(".verdict")).to_have_text("Delivered twice: counted once, same reply.")
+    expect_verdict(page, "Delivered twice: counted once, same reply.")
     page.get_by_role("button", name="Delivery 2").click()
     expect(page.get_by_role("button", name="Delivery 2")).to_be_focused()
     assert replies(page) == [thanked()]

@@ -29,14 +29,15 @@ export function turned(id) {
   drawArmed();
 }
 
-// Whether both numbers are numbers. If not, says so and goes there.
-export function numbersAreGood() {
+// Whether both numbers are numbers. If not, says so; `go`: and goes there.
+export function numbersAreGood({ go = false } = {}) {
   const wrong = [["From", $("from").value === OTHER ? $("other") : null], ["To", $("to")]].find(([, input]) => input && !input.checkValidity());
   if (!wrong) return numberError("") || true;
   const [name, input] = wrong;
   const typed = input.value.trim();
   const what = typed ? `“${typed}” is no phone number` : "a number is missing";
   numberError(`${name}: ${what}. Use +14158675309, a short code such as 12345, or whatsapp:+14158675309.`, input);
+  if (go) input.focus();
   return false;
 }
 
@@ -44,7 +45,6 @@ function numberError(text, input) {
   $("number-error").textContent = text;
   $("number-error").hidden = !text;
   for (const field of [$("to"), $("other")]) field.setAttribute("aria-invalid", String(field === input));
-  input?.focus();
 }
 
 async function send(body, order) {
@@ -67,7 +67,7 @@ function failed(item, body, order, error) {
 }
 
 export function say(body) {
-  if (!numbersAreGood()) return;
+  if (!numbersAreGood({ go: true })) return;
   state.sent.push(body);
   send(body, { ...armed(), ticket: `${Date.now()}-${tickets++}` });
   for (const id of ONCE) $(id).checked = false;
@@ -77,7 +77,8 @@ export function say(body) {
 function submit(event) {
   event.preventDefault();
   const body = $("body").value;
-  if (!body.trim() || !numbersAreGood()) return body.trim() || $("body").focus();
+  if (!body.trim()) return $("body").focus();
+  if (!numbersAreGood({ go: true })) return;
   say(body);
   $("body").value = "";
   measure();

@@ -8,10 +8,10 @@ let say = () => {};
 export const connect = (actions) => { ({ select, say } = actions); };
 
 export function drawThread() {
-  $("thread").setAttribute("aria-busy", "true");
+  $("log").setAttribute("aria-busy", "true");
   const events = thread();
   $("thread").replaceChildren(...(events.length ? events.map(entry) : [welcome()]));
-  $("thread").removeAttribute("aria-busy");
+  $("log").removeAttribute("aria-busy");
   $("clear").hidden = !events.some(ours);
   roving();
   toEnd();
@@ -41,7 +41,7 @@ export function show(event) {
   toEnd();
 }
 
-export const toEnd = () => { $("thread").scrollTop = $("thread").scrollHeight; };
+export const toEnd = () => { $("log").scrollTop = $("log").scrollHeight; };
 
 function entry(event) {
   if (event.kind === "note") return note(event);
