@@ -19,6 +19,7 @@ Beside this front door, authors import `smsd.form` (several questions in a row),
 `smsd.testing` (a phone for tests) and `smsd.errors`.
 """
 
+from smsd.conversation.history import HistoryEntry
 from smsd.conversation.session import Session
 from smsd.router import Router
 from smsd.twilio.media import Media
@@ -29,6 +30,7 @@ from smsd.version import VERSION as __version__
 __all__ = [
     "Button",
     "Geography",
+    "HistoryEntry",
     "Location",
     "Media",
     "Message",

@@ -74,6 +74,7 @@ class Service:
             now_ms=now_ms,
             random_bits=self._random_bits,
             observer=MessageReporter(self.metrics),
+            history=settings.history,
         )
         self.gate = Gate(
             _ring(settings),

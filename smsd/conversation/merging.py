@@ -134,21 +134,22 @@ def _join_entries(a: Entry, b: Entry) -> Entry:
     return max(a, b, key=lambda entry: (entry.digest, progress(entry), entry.number, entry.at_s))
 
 
-Progress = tuple[bool, bool, bytes, int, int, int, int, bool]
+Progress = tuple[bool, bool, bytes, int, int, int, int, bool, bool, str]
 
 
 def progress(entry: Entry) -> Progress:
     """Orders the states of one message: not known, waiting or running by epoch and lease,
     answered with a reply that was forgotten, answered with a reply.
     """
+    rest = entry.one_moment, entry.text is not None, entry.text or ""
     if entry.reply is not None:
-        return True, True, entry.reply, 0, 0, 0, 0, entry.one_moment
+        return True, True, entry.reply, 0, 0, 0, 0, *rest
     if entry.turn is None:
-        return False, False, b"", -1, 0, 0, 0, entry.one_moment
+        return False, False, b"", -1, 0, 0, 0, *rest
     turn = entry.turn
     is_answered = turn.epoch >= ANSWERED.epoch
     lease = turn.epoch, turn.until_ms, turn.holder, turn.lost_runs
-    return is_answered, False, b"", *lease, entry.one_moment
+    return is_answered, False, b"", *lease, *rest
 
 
 def _slots(lineage: Lineage) -> Iterable[tuple[int, Entry]]:
@@ -297,16 +298,23 @@ def find(record: Record, digest: bytes) -> Found | None:
 
 
 def added(
-    opened_record: Record, digest: bytes, reply: bytes, *, now_ms: int, data: bytes
+    opened_record: Record,
+    digest: bytes,
+    reply: bytes,
+    *,
+    now_ms: int,
+    data: bytes,
+    text: str | None = None,
 ) -> Record:
     """The record with one more message, answered at once.
 
     reply  its TwiML verbs
     data   the dialogue's JSON object from now on
+    text   what the sender wrote, if it is kept
     """
     record = opened_record
     number, last_ms = record.count + 1, max(record.last_ms, now_ms)
-    entry = Entry(digest, number, now_ms // 1000, reply)
+    entry = Entry(digest, number, now_ms // 1000, reply, text=text)
     stamp = next_stamp(record, number, last_ms, data)
     grown = Record(last_ms, record.floor, record.base, grow(record, entry), data, stamp, record.own)
     return grown if is_small(grown) else compacted(grown, now_ms)

@@ -57,6 +57,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """None once it is answered, and where only a cookie remembers the message."""
     one_moment: bool = False
     """SMSD_ONE_MOMENT was sent for it, which counts as a reply for the loop limit."""
+    text: str | None = None
+    """What the sender wrote, for `session.history`; None if it is not kept."""
 
     @property
     def is_open(self) -> bool:
@@ -217,7 +219,7 @@ def _without_old_replies(record: Record) -> Record:
             tail=tuple(
                 entry
                 if entry.reply is None or (line.id, place) in kept
-                else msgspec.structs.replace(entry, reply=None, turn=ANSWERED)
+                else msgspec.structs.replace(entry, reply=None, turn=ANSWERED, text=None)
                 for place, entry in enumerate(line.tail)
             ),
         )

@@ -227,13 +227,19 @@ def told_one_moment(record: Record, found: Found) -> Record:
 
 
 def answered(
-    record: Record, found: Found, reply: bytes, *, now_ms: int, data: bytes | None = None
+    record: Record,
+    found: Found,
+    reply: bytes,
+    *,
+    now_ms: int,
+    data: bytes | None = None,
+    text: str | None = None,
 ) -> Record:
-    """The record with the message's reply (TwiML verbs); `data` as in `merging.added`,
-    None if the dialogue failed and data stays as it was.
+    """The record with the message's reply (TwiML verbs); `data` and `text` as in
+    `merging.added`; `data` is None if the dialogue failed and data stays as it was.
     """
     last_ms = max(record.last_ms, now_ms)
-    written = _replaced(record, found, reply=reply, turn=None, at_s=now_ms // 1000)
+    written = _replaced(record, found, reply=reply, turn=None, at_s=now_ms // 1000, text=text)
     if data is None:
         return compacted(msgspec.structs.replace(written, last_ms=last_ms), now_ms)
     stamp = next_stamp(record, record.count, last_ms, data)

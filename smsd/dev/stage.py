@@ -203,6 +203,7 @@ class _Watched:
     def __init__(self, dialogue: Dialogue, loop: VirtualTimeLoop) -> None:
         self._dialogue = dialogue
         self._loop = loop
+        self.conversation_key = getattr(dialogue, "conversation_key", None)
 
     def __call__(
         self, message: Message, session: Session

@@ -19,11 +19,13 @@ What happens to a message:
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from smsd.conversation import merging, turns
 from smsd.conversation.cookie import CookieCodec
+from smsd.conversation.history import entries
 from smsd.conversation.identity import conversation_id, hashing_key, message_digest
 from smsd.conversation.merging import Found
 from smsd.conversation.record import Record
@@ -38,7 +40,7 @@ from smsd.exchange.queue import LocalQueue
 from smsd.exchange.running import NOT_ASKED, Dialogue, Result, Run
 from smsd.exchange.waiting import WaitingRoom
 from smsd.store import Store
-from smsd.twilio.markup import document
+from smsd.twilio.markup import document, texts_of
 from smsd.twilio.message import Message
 from smsd.twilio.reply import to_reply
 
@@ -69,6 +71,7 @@ class Exchange:
         now_ms: Callable[[], int],
         random_bits: Callable[[], int],
         observer: Observer,
+        history: int = 0,
     ) -> None:
         self.store = store
         self.cookies = cookies
@@ -81,7 +84,10 @@ class Exchange:
         self._loop_limit = loop_limit
         self._opt_out = opt_out
         self._observer = observer
-        self._ledger = Ledger(store, ttl_s=ttl_s, now_ms=now_ms, random_bits=random_bits)
+        self._history = history
+        self._ledger = Ledger(
+            store, ttl_s=ttl_s, now_ms=now_ms, random_bits=random_bits, history=history
+        )
         self._queue = LocalQueue()
         self._conversations = Conversations()
         self._keeper = Keeper(self._ledger, self._conversations, observer, random_bits())
@@ -247,7 +253,15 @@ class Exchange:
         return conversation
 
     def _run(self, arrival: Arrival, page: Page, number: int, *, is_announced: bool) -> Run:
-        session = Session(number, restored=page.opened.restored, packed_data=page.record.data)
+        record = page.record
+        session = Session(
+            number,
+            restored=page.opened.restored,
+            packed_data=record.data,
+            history=partial(entries, record, self._history, number, texts_of)
+            if self._history
+            else (),
+        )
         return Run(
             self.dialogue,
             arrival.message,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from smsd.conversation import merging, turns
+from smsd.conversation.history import MAX_TEXT, trimmed_history
 from smsd.conversation.merging import Found, Opened
 from smsd.conversation.record import Copy, Record
 from smsd.exchange.conversations import Conversation
@@ -46,7 +47,10 @@ Change = Callable[[Page], Record | None]
 
 
 class Ledger:
-    """`now_ms` and `random_bits` are the caller's clock and source of lineage ids."""
+    """`now_ms` and `random_bits` are the caller's clock and source of lineage ids.
+
+    `history` is how many messages of a conversation keep their text (SMSD_HISTORY).
+    """
 
     def __init__(
         self,
@@ -55,11 +59,13 @@ class Ledger:
         ttl_s: int,
         now_ms: Callable[[], int],
         random_bits: Callable[[], int],
+        history: int = 0,
     ) -> None:
         self.store = store
         self.now_ms = now_ms
         self.random_bits = random_bits
         self._ttl_ms = ttl_s * 1000
+        self._history = history
 
     async def read(
         self, key: bytes, copy: Copy | None, conversation: Conversation | None = None
@@ -126,14 +132,25 @@ class Ledger:
         record, now_ms = page.record, page.now_ms
         twiml = verbs(result.reply.twiml)
         data = record.data if result.data is None else result.data
-        grown = merging.added(record, digest, twiml, now_ms=now_ms, data=data)
+        grown = merging.added(
+            record, digest, twiml, now_ms=now_ms, data=data, text=self._kept_text(result)
+        )
+        grown = trimmed_history(grown, self._history)
         return self._ended(grown, now_ms) if result.has_ended else grown
 
     def answered(self, page: Page, found: Found, result: Result) -> Record:
         """The record with the answer of a message that it has already."""
         twiml = verbs(result.reply.twiml)
-        written = turns.answered(page.record, found, twiml, now_ms=page.now_ms, data=result.data)
+        text = self._kept_text(result)
+        written = turns.answered(
+            page.record, found, twiml, now_ms=page.now_ms, data=result.data, text=text
+        )
+        written = trimmed_history(written, self._history)
         return self._ended(written, page.now_ms) if result.has_ended else written
+
+    def _kept_text(self, result: Result) -> str | None:
+        """What `session.history` remembers: only messages that a dialogue was asked about."""
+        return None if result.text is None or not self._history else result.text[:MAX_TEXT]
 
     def _ended(self, record: Record, now_ms: int) -> Record:
         return turns.ended(record, now_ms=now_ms, random_bits=self.random_bits())

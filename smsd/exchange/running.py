@@ -44,6 +44,8 @@ class Result(msgspec.Struct, frozen=True):
     error: BaseException | None = None
     took_s: float | None = None
     """Seconds; None if the dialogue did not run."""
+    text: str | None = None
+    """What the sender wrote; None if the dialogue did not run."""
 
 
 class Run:
@@ -71,6 +73,7 @@ class Run:
         """It stands at its first wait."""
         self._is_stopped = False
         self._apology = apology
+        self._text = message.body
         self._data_limit = data_limit
         self._hold = None if is_announced else asyncio.Event()
         self._yields_end_s = 0.0
@@ -114,10 +117,10 @@ class Run:
             data = self.session.packed_data(self._data_limit)
         except BaseException as error:  # noqa: BLE001 - see above
             return self._failed(error)
-        return Result(said, data, self.session.ended, None, self._took_s())
+        return Result(said, data, self.session.ended, None, self._took_s(), self._text)
 
     def _failed(self, error: BaseException) -> Result:
-        return Result(self._apology, None, False, error, self._took_s())
+        return Result(self._apology, None, False, error, self._took_s(), self._text)
 
     def _took_s(self) -> float:
         return self._loop.time() - self._started_s

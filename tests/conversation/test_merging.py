@@ -89,9 +89,14 @@ TURNS = st.builds(Turn, st.integers(0, 3), st.integers(0, 2), st.integers(0, 2),
 STATES = st.one_of(
     st.tuples(st.none(), st.none(), st.just(False)),
     st.tuples(st.none(), TURNS | st.just(ANSWERED), st.booleans()),
-    st.tuples(st.sampled_from([b"", b"r", b"s"]), st.none(), st.booleans()),
+    st.tuples(
+        st.sampled_from([b"", b"r", b"s"]),
+        st.none(),
+        st.booleans(),
+        st.sampled_from([None, "", "t", "u"]),
+    ),
 )
-"""Reply, turn and one_moment: whatever one version may know of a message."""
+"""Reply, turn, one_moment and text: whatever one version may know of a message."""
 
 
 @st.composite

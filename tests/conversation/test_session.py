@@ -78,7 +78,7 @@ def test_what_is_no_json_object_is_an_error_of_the_dialogue(data: Any) -> None:
         session.data = data
         return session.packed_data()
 
-    with pytest.raises(DataError, match="no JSON object"):
+    with pytest.raises(DataError, match="not a JSON object"):
         keep()
 
 
