@@ -69,6 +69,18 @@ def test_each_promise_names_a_test_file_of_its_own(promise: str) -> None:
     assert f"def test_{promise.lower()}_" in (ROOT / file).read_text(encoding="utf-8")
 
 
+def test_tests_page_names_every_suite_and_helper() -> None:
+    text = page("tests/README.md").text
+    suites = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
+    helpers = {
+        path
+        for path in (ROOT / "tests").rglob("*.py")
+        if not path.name.startswith(("test_", "_", "conftest")) and "bench" not in path.parts
+    }
+    paths = sorted(path.relative_to(ROOT).as_posix() for path in suites | helpers)
+    assert [path for path in paths if f"`{path}`" not in text and path != "tests"] == []
+
+
 def test_console_table_shows_what_the_doctor_prints() -> None:
     for url in re.findall(r"https://\S+", console(load(processes.SETTINGS))):
         assert f"`{url}`" in page("docs/twilio.md").text
