@@ -1,7 +1,9 @@
-"""Who may come in: sizes, signature, account. Raises `Rejected` for whoever may not; knows no HTTP status and
-no socket.
+"""Decides which requests may come in: it checks size, signature and account.
+
+It raises `Rejected` for the others. It knows no HTTP status and no socket.
 """
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 
@@ -12,7 +14,7 @@ from smsd.twilio.signature import KeyRing, Params, candidate_urls, verify
 MAX_BODY_BYTES = 64 * 1024
 MAX_FIELDS = 1000
 EXPLAIN_EVERY_S = 1.0
-"""A mismatch is examined at most so often: it costs milliseconds, and anybody can cause it."""
+"""Examine a mismatch at most this often: it costs milliseconds, and anybody can cause one."""
 
 _TURN = re.compile(r"turn=")
 _HOP = re.compile(r"[?&]turn=([0-9]{1,3})(?:&|$)")
@@ -29,9 +31,13 @@ def hop_of(uri: str) -> int:
 
 
 class Gate:
-    """`ring` and `accounts` may be replaced at any time.
+    """Checks requests. `ring` and `accounts` may be replaced at any time.
 
-    accounts  the only AccountSids that are served; empty for all
+    ring        all secrets that may sign
+    public_url  the URL that Twilio calls, without a slash at the end
+    prefix      its path
+    accounts    the only AccountSids that are served; empty for all
+    clock_s     a monotonic clock in seconds
     """
 
     def __init__(
@@ -48,13 +54,17 @@ class Gate:
         self._public_url = public_url
         self._prefix = prefix
         self._clock_s = clock_s
-        self._explain_after_s = clock_s()
+        self._explained_s = -math.inf
 
     def check(
         self, uri: str, body: bytes, params: Params, signature: str, signature_settings: str
     ) -> str:
-        """The label of the key that signed. `uri` is the raw request target, `body` the raw form; the headers
-        X-Twilio-Signature and X-Twilio-Webhooks-Signature-Settings are "" if they are not there.
+        """Return the label of the key that signed, or raise `Rejected`.
+
+        uri                 the raw request target
+        body                the raw body, and `params` the form in it
+        signature           X-Twilio-Signature, or ""
+        signature_settings  X-Twilio-Webhooks-Signature-Settings, or ""
         """
         if body.count(b"&") >= MAX_FIELDS:
             raise TooLarge
@@ -69,16 +79,19 @@ class Gate:
         return key.label
 
     def check_account(self, account_sid: str) -> None:
-        """WrongAccount for a good signature of an account that is not served."""
+        """Raise `WrongAccount` if the account is not served."""
         if self.accounts and account_sid not in self.accounts:
             raise WrongAccount
 
     def explain(self, uri: str, params: Params, headers: Mapping[str, str]) -> str | None:
-        """The likely cause of a mismatch, one of `mismatch.CAUSES`; None while the last one is too recent."""
+        """The likely cause of a mismatch, one of `diagnosis.CAUSES`.
+
+        None if the last mismatch was examined less than EXPLAIN_EVERY_S ago.
+        """
         now_s = self._clock_s()
-        if now_s < self._explain_after_s:
+        if 0 <= now_s - self._explained_s < EXPLAIN_EVERY_S:
             return None
-        self._explain_after_s = now_s + EXPLAIN_EVERY_S
+        self._explained_s = now_s
         return explain(self.ring, self._public_url, self._target(uri), params, headers)
 
     def hop_url(self, uri: str, hop: int) -> str:
@@ -88,7 +101,7 @@ class Gate:
         return f"{self._public_url}{path}?{'&'.join([*fields, f'turn={hop}'])}"
 
     def _target(self, uri: str) -> str:
-        """The path below the public URL's, which an ingress may have stripped or not."""
+        """The target below the path of the public URL, which an ingress may have stripped."""
         return (
             uri[len(self._prefix) :] if self._prefix and uri.startswith(f"{self._prefix}/") else uri
         )

@@ -9,6 +9,7 @@ but different remedies. The causes of a wrong signature have a module of their o
 """
 
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping
 
@@ -86,7 +87,7 @@ class Refusals:
     def __init__(self, metrics: Metrics, clock_s: Callable[[], float]) -> None:
         self._metrics = metrics
         self._clock_s = clock_s
-        self._quiet_until_s: dict[str, float] = {}
+        self._logged_s: dict[str, float] = {}
         self._left_out: dict[str, int] = {}
 
     def refuse(self, kind: str, *, level: int = logging.WARNING) -> None:
@@ -94,10 +95,10 @@ class Refusals:
         if kind != "not_found":  # smsd_request_duration_seconds{handler="other"} counts it
             self._metrics.rejected.labels(_REASONS.get(kind, kind)).inc()
         now_s = self._clock_s()
-        if now_s < self._quiet_until_s.get(kind, now_s):
+        if 0 <= now_s - self._logged_s.get(kind, -math.inf) < REPORT_EVERY_S:
             self._left_out[kind] = self._left_out.get(kind, 0) + 1
             return
-        self._quiet_until_s[kind] = now_s + REPORT_EVERY_S
+        self._logged_s[kind] = now_s
         left_out = self._left_out.pop(kind, 0)
         logs.event(log, level, "request refused", kind=kind, advice=ADVICE[kind], left_out=left_out)
 

@@ -182,10 +182,10 @@ class StatusWebhook(_SignedWebhook):
         return WebhookResponse(204)
 
     def kind_of(self, request: WebhookRequest) -> str:
-        if refusals.is_inbound_message(request.form):
-            return "inbound_message"
         kind = refusals.kind_of_form(request.form, request.media_type)
-        return "malformed" if kind == "status_callback" else kind
+        if kind not in ("malformed", "status_callback"):
+            return kind
+        return "inbound_message" if refusals.is_inbound_message(request.form) else "malformed"
 
 
 def public_listener(
