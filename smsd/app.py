@@ -16,6 +16,7 @@ from smsd.store import Remote, Store
 from smsd.store.memcached import Memcached
 from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore
+from smsd.store.tls import client_context
 from smsd.telemetry.messages import MessageReporter
 from smsd.telemetry.metrics import Metrics
 from smsd.twilio.message import FetchMedia
@@ -153,6 +154,8 @@ class Service:
                 ttl_s=settings.session_ttl_s,
                 now_ms=self._now_ms,
                 observer=self.metrics,
+                former=settings.store_former or (),
+                tls=client_context(settings.store_ca) if settings.store.tls else None,
             )
         return OverlayStore(
             wrap(remote),

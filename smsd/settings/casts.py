@@ -155,12 +155,15 @@ def store(value: str) -> StoreUrl:
             "must be memory://, cookie://, memcached://host:port,host:port "
             "or memcacheds://host:port,host:port"
         )
-    nodes = tuple(
-        _node(place, node) for place, node in enumerate(rest.removesuffix("/").split(","), 1)
-    )
-    if len(set(nodes)) < len(nodes):
+    return StoreUrl("memcached", nodes(rest.removesuffix("/")), tls=kind == "memcacheds")
+
+
+def nodes(value: str) -> tuple[str, ...]:
+    """`host:port,host:port`."""
+    found = tuple(_node(place, node) for place, node in enumerate(value.split(","), 1))
+    if len(set(found)) < len(found):
         raise Invalid("names a node twice")
-    return StoreUrl("memcached", nodes, tls=kind == "memcacheds")
+    return found
 
 
 def _node(place: int, value: str) -> str:

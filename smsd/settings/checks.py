@@ -56,6 +56,8 @@ def warnings(
         yield "SMSD_STORE: memory:// serves one process only, and forgets when it ends"
     if values["store_ca"] and not values["store"].tls:
         yield "SMSD_STORE_CA: has no effect without memcacheds:// in SMSD_STORE"
+    if values["store_former"] and values["store"].kind != "memcached":
+        yield "SMSD_STORE_FORMER: has no effect without memcached in SMSD_STORE"
     if values["public_url"].endswith("/sms"):
         yield (
             "SMSD_PUBLIC_URL: ends in /sms, so the webhook is /sms/sms; "

@@ -93,6 +93,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("SMSD_STORE_CA", "store_ca", None, files.authorities,
             "PEM file of the authorities that memcacheds:// trusts; the system's if not set",
             file=True),
+    Setting("SMSD_STORE_FORMER", "store_former", None, cast.nodes,
+            "after a change of the nodes in SMSD_STORE: those of before, host:port,host:port; "
+            "they are still read"),
     Setting("SMSD_STORE_TIMEOUT", "store_timeout_s", "0.25", cast.number(0.01, 5),
             "seconds for one store operation; 0.01 to 5"),
     Setting("SMSD_SESSION_TTL", "session_ttl_s", "14400", cast.whole(1, 2_591_000),
@@ -153,6 +156,7 @@ class Settings:
     hash_key: Secret
     store: StoreUrl
     store_ca: str | None = field(repr=False)  # PEM text; None for the system's authorities
+    store_former: tuple[str, ...] | None
     store_timeout_s: float
     session_ttl_s: int
     dialogue: str

@@ -119,9 +119,6 @@ class Node:
         """Read a value and the token to replace it with."""
         if not self.is_up:
             raise StoreUnavailable(self.name, "down")
-        return await self._read(key)
-
-    async def _read(self, key: bytes) -> Read:
         read: Read | protocol.Refused = await self._pipeline.submit(
             protocol.gets(key), self._read_value
         )
@@ -214,9 +211,13 @@ class Node:
 
     async def _probe(self, connection: Connection) -> bool:
         """Close the breaker if the node answers, so that no message has to find out."""
+        command = protocol.gets(_PROBE_KEY)
         try:
-            await self._read(_PROBE_KEY)
+            # bound to the connection: nobody opens the next one before this has an answer
+            read = await self._pipeline.submit(command, self._read_value, is_bound=True)
         except StoreUnavailable:
+            return False
+        if not isinstance(read, Read):
             return False
         if not self.is_up and connection is self._pipeline.connection:
             self.is_up = True

@@ -44,7 +44,7 @@ class Pipeline:
 
     def __init__(self, timeout_s: float, on_failure: Callable[[str], None]) -> None:
         self.generation = 0
-        """Number of the connection in use."""
+        """Number of the connection in use, or of the next one."""
         self.connection: Connection | None = None
         self._timeout_s = timeout_s
         self._on_failure = on_failure
@@ -61,8 +61,8 @@ class Pipeline:
     ) -> "asyncio.Future[Any]":
         """Send a command. The future gets the answer, or the error of `give_up`.
 
-        If the connection breaks, a command that is bound to it is not sent again: its
-        answer is then None, since nobody knows whether it was carried out.
+        If the connection ends, a command that is bound to it is not sent again: its answer
+        is then None, since nobody knows whether it was carried out.
         """
         deadline_s = self._loop.time() + self._timeout_s
         future = self._loop.create_future()
@@ -83,28 +83,28 @@ class Pipeline:
     def use(self, connection: Connection) -> None:
         """Send whatever waits over this connection from now on."""
         self.connection = connection
-        self.generation += 1
-        for operation in self._waiting:
-            if operation.is_bound:
-                _settle(operation.future, None)
-        self._waiting = deque(operation for operation in self._waiting if not operation.is_bound)
         self._unsent = [operation.command for operation in self._waiting]
         self._send()
 
     def disconnect(self) -> None:
         """Close the connection, if there is one. What waits goes on waiting for the next."""
         connection, self.connection = self.connection, None
+        self.generation += 1
         self._unsent.clear()
         if connection:
             connection.transport.abort()
+        for operation in self._waiting:
+            if operation.is_bound:
+                _settle(operation.future, None)
+        self._waiting = deque(operation for operation in self._waiting if not operation.is_bound)
 
     def give_up(self, error: Exception) -> None:
         """Close the connection and fail whatever waits."""
+        waiting, self._waiting = self._waiting, deque()
         self.disconnect()
-        for operation in self._waiting:
+        for operation in waiting:
             if not operation.future.done():
                 operation.future.set_exception(error)
-        self._waiting.clear()
         self._excuses = 0
 
     def close(self) -> None:

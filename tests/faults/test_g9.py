@@ -141,3 +141,24 @@ def stat(memcached: Memcached, name: bytes) -> int:
     value = int(client.stats()[name])
     client.close()
     return value
+
+
+def test_g9_former_nodes_are_read_so_that_both_rings_add_up(nodes: list[str]) -> None:
+    """A rolling update with SMSD_STORE_FORMER: replicas of both rings count at the same
+    time, and no cookie helps. The new ring knows every message.
+    """
+    new = store_of(nodes[1:]) | {"SMSD_STORE_FORMER": nodes[0]}
+
+    async def run() -> None:
+        async with Recorder([before, after]) as twilio:
+            for _ in range(6):
+                from_ = number()
+                for _ in range(5):
+                    await asyncio.gather(
+                        *(twilio.text(from_, replica, LOST) for replica in (before, after))
+                    )
+                assert (await twilio.text(from_, after, LOST)).count == 11
+                assert (await twilio.text(from_, after, LOST)).count == 12
+
+    with Smsd(store_of(nodes[:1])) as before, Smsd(new) as after:
+        asyncio.run(run())

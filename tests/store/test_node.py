@@ -116,6 +116,18 @@ def test_a_write_over_a_connection_that_broke_is_for_reading_again() -> None:
         run(memcached.node, test, timeout_s=5)
 
 
+def test_connection_lost_during_its_probe_is_replaced_at_once() -> None:
+    """What waits behind the probe is sent over the next connection."""
+
+    async def test(node: Node, told: Told) -> None:
+        for _ in range(2):
+            assert (await node.read(KEY)).value is None
+        assert not told.errors
+
+    with server(b"END\r\n", b"END\r\nEND\r\n") as name:
+        run(name, test, timeout_s=5)
+
+
 def test_refused_then_back() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await fails(node.read(KEY)) == "refused"

@@ -1,0 +1,189 @@
+"""`memcacheds://` against real memcached processes that speak TLS, with certificates of the
+tests' own authority.
+"""
+
+import asyncio
+import datetime as dt
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from smsd.simulator import LOST
+from smsd.store.node import KINDS, Node, flush
+from smsd.store.tls import client_context, tls_problem
+from tests.faults.history import Recorder
+from tests.faults.world import number, settled
+from tests.observer import Told
+from tests.processes import Memcached, Smsd, wait_for
+from tests.store.test_node import KEY, fails, until
+
+AUTHORITY = trustme.CA()
+PEM = AUTHORITY.cert_pem.bytes().decode()
+
+
+@contextmanager
+def memcached(
+    directory: Path, *names: str, expired: bool = False, authority: trustme.CA = AUTHORITY
+) -> Iterator[Memcached]:
+    """A memcached with a certificate for these names."""
+    yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+    certificate = authority.issue_cert(*names, not_after=yesterday if expired else None)
+    chain, key = directory / "chain.pem", directory / "key.pem"
+    chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    key.write_bytes(certificate.private_key_pem.bytes())
+    for path in (directory, *directory.parents):
+        if path.stat().st_uid and path != Path("/"):
+            path.chmod(0o755)
+    trusting = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+    trusting.check_hostname = False  # only to look whether it is up
+    trusting.verify_mode = ssl.CERT_NONE
+    options = ("-Z", "-o", f"ssl_chain_cert={chain},ssl_key={key}")
+    with Memcached(*options, tls=trusting) as made:
+        yield made
+
+
+def run(
+    node: Memcached,
+    test: Callable[[Node, Told], Awaitable[None]],
+    *,
+    host: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
+) -> None:
+    async def whole() -> None:
+        told = Told()
+        made = Node(f"{host}:{node.port}", 5, told, tls=tls or client_context(PEM))
+        try:
+            await test(made, told)
+        finally:
+            await made.close()
+
+    asyncio.run(whole())
+
+
+def test_node_is_read_and_written_over_tls(tmp_path: Path) -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await node.write(KEY, b"x" * 300_000, None, 60)
+        read = await node.read(KEY)
+        assert read.value == b"x" * 300_000
+        assert await node.write(KEY, b"two", read.token, 60)
+        await node.flush()
+        assert (await node.read(KEY)).value is None
+        assert not told.errors
+
+    with memcached(tmp_path, "127.0.0.1") as node:
+        run(node, test)
+
+
+def test_restarted_node_is_reached_again_over_tls(tmp_path: Path) -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await node.write(KEY, b"one", None, 60)
+        made.kill()
+        made.start()
+        assert (await node.read(KEY)).value is None
+        assert not told.errors
+
+    with memcached(tmp_path, "127.0.0.1") as made:
+        run(made, test)
+
+
+async def is_refused(node: Node, told: Told) -> None:
+    """The node goes down for a fault of TLS, and stays so."""
+    await fails(node.read(KEY))
+    await until(lambda: told.errors[node.name, "tls"] >= 2)
+    assert told.outages == [(node.name, "tls", None)]
+
+
+def problem(node: Memcached, tls: ssl.SSLContext, host: str = "127.0.0.1") -> str | None:
+    with pytest.raises(ssl.SSLError) as caught:
+        flush(f"{host}:{node.port}", 5, tls)
+    return tls_problem(caught.value)
+
+
+def test_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
+    with memcached(tmp_path, "memcached.example.com") as node:
+        run(node, is_refused, host="localhost")
+        assert "another name" in str(problem(node, client_context(PEM), "localhost"))
+        run(node, is_refused)
+        assert "not for this address" in str(problem(node, client_context(PEM)))
+
+
+def test_certificate_of_an_unknown_authority_is_refused(tmp_path: Path) -> None:
+    with memcached(tmp_path, "127.0.0.1", authority=trustme.CA()) as node:
+        run(node, is_refused)
+        assert "SMSD_STORE_CA" in str(problem(node, client_context(PEM)))
+
+
+def test_the_systems_authorities_do_not_know_ours(tmp_path: Path) -> None:
+    with memcached(tmp_path, "127.0.0.1") as node:
+        run(node, is_refused, tls=client_context(None))
+        assert "SMSD_STORE_CA" in str(problem(node, client_context(None)))
+
+
+def test_expired_certificate_is_refused(tmp_path: Path) -> None:
+    with memcached(tmp_path, "127.0.0.1", expired=True) as node:
+        run(node, is_refused)
+        assert problem(node, client_context(PEM)) == "its certificate has expired"
+
+
+def test_node_without_tls_is_an_outage_when_tls_is_demanded() -> None:
+    async def test(node: Node, told: Told) -> None:
+        assert await fails(node.read(KEY)) in {"tls", "closed"}
+        assert not node.is_up
+
+    with Memcached() as node:
+        run(node, test)
+        assert "does not speak TLS" in str(problem(node, client_context(PEM)))
+
+
+def test_node_with_tls_is_an_outage_when_plain_text_is_sent(tmp_path: Path) -> None:
+    async def whole(name: str) -> None:
+        told = Told()
+        node = Node(name, 5, told)
+        assert await fails(node.read(KEY)) in KINDS
+        assert not node.is_up
+        await node.close()
+
+    with memcached(tmp_path, "127.0.0.1") as made:
+        asyncio.run(whole(made.node))
+
+
+def test_other_errors_are_no_problems_of_tls() -> None:
+    assert tls_problem(ConnectionRefusedError()) is None
+    assert tls_problem(TimeoutError()) is None
+    unheard_of = ssl.SSLCertVerificationError()
+    unheard_of.verify_code, unheard_of.verify_message = 99, "unheard of"
+    assert tls_problem(unheard_of) == "its certificate is refused: unheard of"
+    nameless = ssl.SSLError()
+    nameless.reason = ""
+    assert "handshake failed" in str(tls_problem(nameless))
+
+
+def test_smsd_counts_over_tls_and_goes_on_when_it_trusts_nobody(tmp_path: Path) -> None:
+    """One replica with the right SMSD_STORE_CA, one that trusts the system's authorities."""
+
+    async def run() -> None:
+        async with Recorder([trusting, doubting]) as twilio:
+            from_ = number()
+            for _ in range(3):
+                await twilio.text(from_, trusting, LOST)
+            await twilio.text(from_, doubting)
+            await twilio.text(from_, trusting)
+            assert twilio.violations() == []
+
+    authorities = tmp_path / "authorities.pem"
+    authorities.write_text(PEM)
+    with memcached(tmp_path, "127.0.0.1") as node:
+        env = {"SMSD_STORE": f"memcacheds://{node.node}"}
+        with (
+            Smsd({**env, "SMSD_STORE_CA": str(authorities)}) as trusting,
+            Smsd(env) as doubting,
+        ):
+            wait_for(lambda: not settled(doubting), "the certificate is refused")
+            asyncio.run(run())
+            assert trusting.metric('smsd_messages_total{outcome="counted"}') == 4
+            assert doubting.metric('smsd_messages_total{outcome="degraded"}') == 1
+            assert '"kind":"tls"' in doubting.log()
