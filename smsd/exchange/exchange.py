@@ -12,7 +12,7 @@ What happens to a message:
 3. If an earlier message is still open, the new one is written as waiting.
 4. Otherwise its dialogue starts. If it answers before its first wait, message and reply
    are written together: two operations of memcached, no turn. If it waits, the message is
-   written as running, and `turns.TurnKeeper` takes over.
+   written as running, and `keeper.Keeper` takes over.
 5. `_wait` holds the request until there is a reply, or until SMSD_ANSWER_WITHIN: then
    Twilio is asked to come again, and the next request, a *hop*, waits in the same way.
 """

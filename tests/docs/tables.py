@@ -1,5 +1,6 @@
 """The parts of the documentation that are made from the code: settings, metrics, public names."""
 
+import ast
 import importlib
 import inspect
 import re
@@ -10,6 +11,7 @@ from functools import cached_property
 from smsd.settings.table import SETTINGS, THANKS, Setting
 from smsd.telemetry.metrics import Metrics
 from smsd.twilio.diagnosis import ADVICE
+from tests.docs.pages import ROOT
 
 API_MODULES = ("smsd", "smsd.form", "smsd.testing")
 """What a bot's author imports. Other modules may change without notice."""
@@ -171,10 +173,59 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(cell or ' ' for cell in line)} |\n" for line in lines)
 
 
+DUPLICATE_ROUTE = (
+    ("smsd/web/webhooks.py", "MessageWebhook.post", "the form becomes a `Message`; the reply goes out"),
+    ("smsd/exchange/exchange.py", "Exchange.answer", "one message of a conversation at a time"),
+    ("smsd/exchange/exchange.py", "Exchange._arrival", "the cookie is opened"),
+    ("smsd/exchange/exchange.py", "Exchange._arrive", "is the message in the record?"),
+    ("smsd/exchange/ledger.py", "Ledger.read", "the record is read from the store"),
+    ("smsd/exchange/ledger.py", "Ledger.page", "the cookie's copy is merged"),
+    ("smsd/conversation/merging.py", "opened", "whether a copy is alive, and its merge"),
+    ("smsd/conversation/merging.py", "covers", "a copy that brings nothing new is skipped"),
+    ("smsd/conversation/identity.py", "message_digest", "the short id of a message"),
+    ("smsd/conversation/merging.py", "find", "the message's place in the record"),
+    ("smsd/exchange/exchange.py", "Exchange._known", "its reply is known, or still being made, or forgotten"),
+    ("smsd/exchange/exchange.py", "Exchange._deliver", "the same reply again"),
+    ("smsd/exchange/exchange.py", "Exchange._ask_again", "only the cookie knew it: run again, change nothing"),
+    ("smsd/exchange/exchange.py", "Exchange._tell_duplicate", "counted as a duplicate, not as a message"),
+)  # fmt: skip
+"""What to read to see what happens to a message that Twilio delivers again."""
+
+LONGEST_ROUTE = 400
+"""Lines."""
+
+
+def duplicate() -> str:
+    """The route of a duplicate through the code, with the lines to read."""
+    rows = [
+        (str(step), f"`{path}`", f"`{name}`", str(_lines(path, name)), what)
+        for step, (path, name, what) in enumerate(DUPLICATE_ROUTE, start=1)
+    ]
+    total = ("", "", "", str(duplicate_lines()), "in all")
+    return _table(("", "file", "read", "lines", "what happens"), [*rows, total])
+
+
+def duplicate_lines() -> int:
+    """How many lines the route of a duplicate has."""
+    return sum(_lines(path, name) for path, name, _ in DUPLICATE_ROUTE)
+
+
+def _lines(path: str, name: str) -> int:
+    """The length of a function or method, named as in the file."""
+    node: ast.AST = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    for part in name.split("."):
+        node = next(
+            child for child in ast.iter_child_nodes(node) if getattr(child, "name", None) == part
+        )
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
 TABLES = {
     "settings": settings,
     "metrics": metrics,
     "causes": causes,
     "api": api,
     "reference": reference,
+    "duplicate": duplicate,
 }

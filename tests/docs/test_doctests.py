@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 
+from tests.docs.pages import Page, pages
 from tests.docs.tables import API_MODULES, public_names
 
 MODULES = (
@@ -37,3 +38,10 @@ def test_every_public_name_has_a_docstring(module: str) -> None:
         value = getattr(importlib.import_module(module), name)
         if callable(value):
             assert inspect.getdoc(value), f"{module}.{name}"
+
+
+@pytest.mark.parametrize("each", pages(), ids=lambda each: each.path)
+def test_examples_in_pages_are_true(each: Page) -> None:
+    text = "\n".join(block.text for block in each.blocks("python") if ">>> " in block.text)
+    test = doctest.DocTestParser().get_doctest(text, {}, each.path, each.path, 0)
+    assert doctest.DocTestRunner().run(test).failed == 0

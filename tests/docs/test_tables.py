@@ -12,7 +12,7 @@ from tests import processes
 from tests import raw_http as wire
 from tests.docs.pages import ROOT, Page, cells, page, pages
 from tests.docs.refresh import included_files, refreshed
-from tests.docs.tables import API_MODULES, public_names
+from tests.docs.tables import API_MODULES, LONGEST_ROUTE, duplicate_lines, public_names
 
 PROMISES = [f"G{number}" for number in range(1, 10)]
 
@@ -67,6 +67,10 @@ def test_each_promise_names_a_test_file_of_its_own(promise: str) -> None:
     (file, *_) = re.findall(r"`(tests/faults/[\w/]+\.py)`", row[2])
     assert file == f"tests/faults/test_{promise.lower()}.py"
     assert f"def test_{promise.lower()}_" in (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_route_of_a_duplicate_stays_short() -> None:
+    assert duplicate_lines() <= LONGEST_ROUTE
 
 
 def test_tests_page_names_every_suite_and_helper() -> None:
