@@ -62,6 +62,7 @@ class Stage:
         start_s = time.time()
         self.clock = Clock(lambda: start_s)
         self.loop = VirtualTimeLoop(self.clock.advance)
+        self._idle_since_s = 0.0
 
     def __enter__(self) -> "Stage":
         """Import the dialogue, while the working directory is still the project's."""
@@ -185,14 +186,21 @@ class Stage:
 
     @contextmanager
     def _taking_time(self) -> Iterator[None]:
-        """Let the clock go on with what the request takes, if that is noticeable."""
+        """Let the clock go on with what the request takes, if that is noticeable.
+
+        Between the requests of one message, which are a `<Redirect>` apart, the dialogue
+        goes on, and so does the clock.
+        """
         began_s, skipped_s = self.loop.time(), self.loop.skipped_s
+        if self.loop.begun() and not self.loop.requests_waiting:
+            self.clock.advance(began_s - self._idle_since_s)
         self.loop.requests_waiting += 1
         try:
             yield
         finally:
             self.loop.requests_waiting -= 1
-            took_s = self.loop.time() - began_s
+            self._idle_since_s = self.loop.time()
+            took_s = self._idle_since_s - began_s
             if took_s > NOTICEABLE_S:
                 self.clock.advance(took_s - (self.loop.skipped_s - skipped_s))
 

@@ -38,10 +38,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Skip no time while this coroutine runs, unless it sleeps."""
         self._dialogues.add(dialogue)
 
+    def begun(self) -> list[Coroutine[Any, Any, Any]]:
+        """The watched dialogues that have begun and not ended."""
+        return [c for c in self._dialogues if inspect.getcoroutinestate(c) in _BEGUN]
+
     def may_skip(self) -> bool:
         """Whether a request waits and every dialogue that has begun sleeps."""
-        begun = [c for c in self._dialogues if inspect.getcoroutinestate(c) in _BEGUN]
-        return self.requests_waiting > 0 and bool(begun) and all(map(is_asleep, begun))
+        begun = self.begun() if self.requests_waiting else []
+        return bool(begun) and all(map(is_asleep, begun))
 
     def skip(self, seconds: float) -> None:
         """Put the clock forward."""

@@ -119,8 +119,9 @@ class Twilio:
 
         def receive(document: Document) -> None:
             notices.extend(document.notices)
+            after_s = self._since(began_s)
             for one in document.messages:
-                sent = self._send(message, one, next(positions), self.clock() - began_s)
+                sent = self._send(message, one, next(positions), after_s)
                 if isinstance(sent, Notice):
                     notices.append(sent)
                     continue
@@ -128,7 +129,7 @@ class Twilio:
                 on_reply(sent)
 
         hops = yield from call.message(message, receive, on_hop)
-        elapsed_s = self.clock() - began_s
+        elapsed_s = self._since(began_s)
         return Outcome(
             message,
             tuple(replies),
@@ -158,7 +159,7 @@ class Twilio:
             raise ValueError("neither a statusCallback nor the account's status URL is known")
         began_s = self.clock()
         document = yield from call.document(Webhook.parse(target), params)
-        elapsed_s = self.clock() - began_s
+        elapsed_s = self._since(began_s)
         return Outcome(
             message,
             errors=tuple(document.notices),
@@ -172,6 +173,10 @@ class Twilio:
         order = ["queued", "sent", "delivered" if delivered else "undelivered"]
         self.random.shuffle(order)
         return order
+
+    def _since(self, began_s: float) -> float:
+        """Seconds since then, without the noise that subtracting two dates leaves behind."""
+        return round(self.clock() - began_s, 4)
 
     def _cookie_header(self, message: Inbound, cookies: Cookies) -> str | None:
         if cookies.omit:

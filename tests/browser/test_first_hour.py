@@ -46,7 +46,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[DevServer]:
-    with DevServer(folder, SMSD_DIALOGUE="first_bot:reply", PYTHONPATH=str(folder)) as server:
+    with DevServer(
+        folder,
+        SMSD_DIALOGUE="first_bot:reply",
+        PYTHONPATH=str(folder),
+        SMSD_ANSWER_WITHIN="1",
+        SMSD_ONE_MOMENT="One moment",
+    ) as server:
         yield server
 
 
@@ -290,15 +296,22 @@ def test_a_text_under_way_is_seen_by_a_page_opened_later_and_lost_with_the_serve
     expect(page.locator(".trouble")).to_have_text("The server stopped before the reply came.")
 
 
-def test_a_slow_reply_is_on_its_way_until_it_comes(open_page: Open, folder: Path) -> None:
+def test_a_slow_reply_is_on_its_way_while_twilio_comes_again(open_page: Open, folder: Path) -> None:
     page = open_page()
     be_a_stranger(page)
     say(page, "wait")
     expect(page.locator(".typing")).to_be_visible()
+    expect(page.locator(".bubble.in:not(.typing)")).to_have_text("One moment")
+    expect(page.locator(".thread .meta").last).to_have_text("Twilio was asked to come again twice")
+    expect(page.locator(".verdict-note")).to_contain_text("Twilio was asked to come again")
+    page.screenshot(path=ARTEFACTS / "on-its-way.png")
     (folder / "go").touch()
     expect(page.locator(".typing")).to_have_count(0)
-    assert replies(page) == ["1: wait"]
+    (folder / "go").unlink()
+    assert replies(page) == ["One moment", "1: wait"]
     expect_verdict(page, "No cookie, no record: counted as 1.")
+    expect(page.locator(".verdict-note")).to_contain_text("the reply took")
+    expect(page.locator(".thread .meta").last).to_contain_text("Twilio came again")
 
 
 # --- looks
