@@ -1,8 +1,11 @@
-"""Loads the dialogue anew when its source changes: for the development server only.
+"""Loads a dialogue again when its source changes. For the development server only.
 
-Watched are the Python files in the folders of the dialogue's own modules: those loaded from where its top package
-lies, but nothing installed in site-packages and nothing of smsd but `smsd.dialogues`. Has no timer: the caller asks
-`changed()` now and then.
+It has no timer: the caller asks `changed()` now and then. It must not load again what is
+installed in site-packages, nor smsd itself, apart from the built-in dialogues.
+
+The idea: the dialogue's own modules are those that were loaded from the folder of its top
+package. A change of any Python file in their folders makes the next `load` forget all of
+them and import them again. If that fails, the old modules are put back.
 """
 
 import importlib
@@ -13,14 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-from smsd.dialogues import loading as dialogue
+from smsd.dialogues import loading
 from smsd.errors import SettingsError
 
 _Stamp = dict[Path, tuple[int, int]]
 
 
 class Source:
-    """The source of the dialogue `spec`, which is loaded."""
+    """The source of the dialogue `spec` ("module:callable"), which must be loaded already."""
 
     def __init__(self, spec: str) -> None:
         self._spec = spec
@@ -45,20 +48,17 @@ class Source:
         return bool({"site-packages", "dist-packages"}.intersection(self.file.parts))
 
     def changed(self) -> bool:
-        """Whether a file was written, came or went since the last `load`. One stat for each, nothing is read."""
+        """Whether a file was written, added or removed since the last `load`. Reads no file."""
         return self._look() != self._stamp
 
-    async def load(self, settings: object) -> dialogue.LoadedDialogue:
-        """The dialogue as its files now have it, opened. SettingsError, and the modules as before, if they are
-        broken.
-        """
-        self._stamp = (
-            self._look()
-        )  # before reading: what changes meanwhile is seen by the next `changed()`
+    async def load(self, settings: object) -> loading.LoadedDialogue:
+        """Load and open the dialogue again. Raises SettingsError if it is broken."""
+        # before reading: `changed()` then sees what is written meanwhile
+        self._stamp = self._look()
         before = self._own()
         _forget(before)
         try:
-            loaded = dialogue.load(self._spec, settings)
+            loaded = loading.load(self._spec, settings)
             await loaded.open()
         except SettingsError:
             _forget(self._own())
@@ -68,7 +68,7 @@ class Source:
         return loaded
 
     def _own(self) -> dict[str, ModuleType]:
-        """The dialogue's modules, as loaded now."""
+        """The dialogue's own modules that are loaded now."""
         return {
             name: module
             for name, module in sys.modules.items()
@@ -86,14 +86,14 @@ class Source:
 
 
 def _base(module: ModuleType) -> Path:
-    """Where the top package of `module` lies; for a module on its own, its folder."""
+    """The folder that contains the module, or its top package."""
     folder = _file(module).parent
     depth = module.__name__.count(".") + hasattr(module, "__path__")
     return folder.parents[depth - 1] if depth else folder
 
 
 def _is_source(name: str, module: ModuleType) -> bool:
-    """Whether it may be loaded again: it has a file, is not installed, and smsd does not hang on it."""
+    """Whether a module may be loaded again: it has a file, and is neither installed nor smsd's."""
     top, _, below = name.partition(".")
     ours = top == "smsd" and below not in ("dialogues.greeting", "dialogues.directory")
     installed = {"site-packages", "dist-packages"}.intersection(_file(module).parts)
@@ -110,7 +110,11 @@ def _file(module: ModuleType) -> Path:
 
 
 def _forget(modules: dict[str, ModuleType]) -> None:
-    """Let the next import read the source, not what was compiled of it: two versions may be of the same second."""
+    """Make the next import read the source.
+
+    The compiled files go too: two versions of a source may have the same second and size,
+    and Python would take the old compiled file for the new one's.
+    """
     importlib.invalidate_caches()
     for name, module in modules.items():
         del sys.modules[name]

@@ -1,4 +1,4 @@
-"""A switch for the store, at a desk and in tests: take it down, and up again. Production never imports it."""
+"""Takes the store down and up again, in development and in tests. Production must not import it."""
 
 from typing import Any
 
@@ -8,7 +8,11 @@ from smsd.store import Remote
 
 
 class Switch:
-    """Around the remote store: taken down, it fails at once, as a node does whose connection is refused."""
+    """Wraps the remote store.
+
+    While `up` is False, every operation fails at once, as with a node that refuses
+    connections.
+    """
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote

@@ -6,17 +6,11 @@ Production must never import this module.
 
 import asyncio
 import logging
-import os
-import shlex
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from urllib.parse import urlencode, urlsplit
 
 import msgspec
-from twilio.request_validator import RequestValidator
 
 from smsd.app import Service
 from smsd.clock import now_ms
@@ -27,21 +21,17 @@ from smsd.dev.failures import FailureWatch, traceback_text
 from smsd.dev.hooks import Counting, DialogueState, Problem
 from smsd.dev.refresh import Source
 from smsd.dev.switch import Switch
+from smsd.dev.welcome import container_engine, welcome
 from smsd.dialogues.loading import LoadedDialogue
 from smsd.errors import CookieError, SettingsError, StoreUnavailable
 from smsd.exchange.exchange import storage_key
 from smsd.server import Server
 from smsd.settings.reload import Reloader
-from smsd.settings.table import Settings
 from smsd.store import Remote
 from smsd.telemetry import logs
 
 LOOK_EVERY_S = 0.5
 MOST_FAILURES = 50
-INITS = {"catatonit", "docker-init", "dumb-init", "tini"}
-CURL_FROM = "+14158675309"
-CURL_TO = "+14158141829"
-CURL_ACCOUNT = "AC" + "0" * 32
 
 log = logging.getLogger("smsd.dev.workbench")
 
@@ -53,74 +43,9 @@ def server(reloader: Reloader, loaded: LoadedDialogue) -> tuple[Server, Callable
     made = Server(bench.service, reloader, extra=web.routes(bench), jobs=[bench.watch_dialogue])
 
     def greet(_port: int, admin_port: int) -> str:
-        return welcome(bench, admin_port, engine=container_engine())
+        return welcome(reloader.settings, bench.source, admin_port, engine=container_engine())
 
     return made, greet
-
-
-def welcome(bench: "Workbench", admin_port: int, *, engine: str | None) -> str:
-    """What a developer sees first: which file runs, the phone, and a signed request."""
-    settings = bench.service.settings
-    base = settings.public_url
-    phone = f"smsd phone {base}"
-    if engine:  # the token is told only to this machine's own loopback: ask from inside
-        phone = f"{engine} exec -it {socket.gethostname()} {phone}"
-    admin = f"http://{urlsplit(base).hostname}:{admin_port}/metrics"
-    return (
-        f"\n  Dialogue      {described(settings.dialogue, bench.source)}\n"
-        f"  The phone     {base}/phone\n"
-        f"  In a terminal {phone}\n"
-        f"  With curl     {curl_line(settings)}\n"
-        f"  Metrics       {admin}\n\n"
-    )
-
-
-def described(spec: str, source: Source) -> str:
-    """The dialogue, its file, and whether saving the file is enough to run it."""
-    if source.is_installed_copy and not spec.startswith("smsd."):
-        return (
-            f"{spec} in {source.file}\n"
-            "                This is an INSTALLED COPY: your edits are not seen. Start smsd in the\n"
-            "                folder of your source, or install that with `pip install -e .`"
-        )
-    if not source.is_reloadable:
-        return f"{spec} (comes with smsd; SMSD_DIALOGUE=module:callable runs yours)"
-    return f"{spec} in {source.file}, loaded again when you save it"
-
-
-def container_engine() -> str | None:
-    """The program that runs commands in this container, if smsd is its main process.
-
-    Then the developer sits outside. None also in a container that a developer works in.
-    """
-    if not is_main_process(os.getpid(), os.getppid(), Path("/proc/1/comm")):
-        return None
-    for marker, engine in (("/run/.containerenv", "podman"), ("/.dockerenv", "docker")):
-        if os.path.exists(marker):
-            return engine
-    return None
-
-
-def is_main_process(pid: int, parent: int, first_name: Path) -> bool:
-    """Whether a process is number 1, or the child of an init program such as tini."""
-    return pid == 1 or (parent == 1 and first_name.read_text().strip() in INITS)
-
-
-def curl_line(settings: Settings) -> str:
-    """A message from Rey, signed as Twilio signs, for a shell."""
-    form = {
-        "MessageSid": "SM" + "0" * 32,
-        "AccountSid": settings.account_sid or CURL_ACCOUNT,
-        "From": CURL_FROM,
-        "To": CURL_TO,
-        "Body": "Hello",
-        "NumMedia": "0",
-    }
-    url = f"{settings.public_url}/sms"
-    signature = RequestValidator(settings.auth_token.reveal().decode()).compute_signature(url, form)
-    return shlex.join(
-        ["curl", "-s", "-H", f"X-Twilio-Signature: {signature}", "-d", urlencode(form), url]
-    )
 
 
 class Workbench:
@@ -148,7 +73,7 @@ class Workbench:
         return now_ms() + self._ahead_ms
 
     def watch_failures(self) -> None:
-        """From now on print what the dialogue raises, and keep for the phone page what happens."""
+        """Print what the dialogue raises from now on, and keep what happens for the phone page."""
         FailureWatch(self._on_failure).install()
         self._countings.install()
 
@@ -161,7 +86,10 @@ class Workbench:
         sys.stderr.flush()
 
     async def watch_dialogue(self) -> None:
-        """Load the dialogue again when its source changes. After a broken version the old one goes on."""
+        """Load the dialogue again when its source changes.
+
+        If the new version cannot be loaded, the old one keeps answering.
+        """
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             if self.source.changed():
@@ -176,7 +104,7 @@ class Workbench:
                 self.reload_problem += "\n\n" + traceback_text(error.__cause__)
             logs.event(log, logging.ERROR, "dialogue not reloaded", problems=list(error.problems))
             sys.stderr.write(
-                "\nThe new version of the dialogue cannot be loaded; the one before goes on:\n"
+                "\nThe new version of the dialogue cannot be loaded; the old one keeps answering:\n"
                 f"{self.reload_problem}\n"
             )
             sys.stderr.flush()
@@ -252,7 +180,7 @@ class Workbench:
 
 
 def shown(record: Record) -> object:
-    """A record as JSON can say it."""
+    """A record as values that JSON can express."""
     return {
         "count": record.count,
         "last": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.last_ms / 1000)),

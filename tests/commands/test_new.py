@@ -95,7 +95,7 @@ def test_serve_dev_runs_it_and_takes_a_change(newcomer: Newcomer) -> None:
         try:
             said = Path(log.name).read_text
             wait_for(lambda: "listening" in said(), "listening")
-            assert f"cafe:reply in {newcomer.cafe / 'cafe.py'}, loaded again" in said()
+            assert f"cafe:reply in {newcomer.cafe / 'cafe.py'}; reloads" in said()
             phone = BlockingClient(f"http://127.0.0.1:{newcomer.port}/sms", token=TOKEN)
             assert phone.text("hi").text == "Hello! What is your name?"
             source = newcomer.cafe / "cafe.py"

@@ -1,6 +1,5 @@
 """`serve --dev` tells a developer everything: which file runs, and why a dialogue failed."""
 
-import asyncio
 import re
 import subprocess
 import sys
@@ -8,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from smsd.dev import environment, failures, workbench
+from smsd.dev import environment, failures, welcome
 from smsd.dev.refresh import Source
-from smsd.dialogues.loading import load
-from smsd.settings.reload import Reloader
+from smsd.settings.table import load
 from smsd.simulator import BlockingClient
 from tests.dev.processes import DevServer
 from tests.processes import SETTINGS, Smsd, free_port, wait_for
@@ -77,7 +75,7 @@ def test_a_version_that_cannot_be_loaded_is_shown_with_its_traceback(tmp_path: P
     with DevServer(SMSD_DIALOGUE="mine:reply", PYTHONPATH=str(tmp_path)) as dev:
         file.write_text("raise ValueError('the reason')\n")
         wait_for(lambda: "ValueError: the reason" in dev.process.log(), "the reason")
-        assert "the one before goes on" in dev.process.log()
+        assert "the old one keeps answering" in dev.process.log()
 
 
 def test_a_dialogue_that_cannot_be_loaded_at_start_is_shown_in_full(tmp_path: Path) -> None:
@@ -109,7 +107,7 @@ def test_the_working_directory_wins_over_an_installed_copy(tmp_path: Path) -> No
             assert BlockingClient(f"{dev.url}/sms", token=TOKEN).text("hi").text == says
             banner = dev.process.log()
         if says == "mine":
-            assert f"mine:reply in {here / 'mine.py'}, loaded again when you save it" in banner
+            assert f"mine:reply in {here / 'mine.py'}; reloads when you save it" in banner
         else:
             assert f"mine:reply in {installed / 'mine.py'}\n" in banner
             assert "This is an INSTALLED COPY: your edits are not seen." in banner
@@ -120,17 +118,17 @@ def test_the_dialogue_that_comes_with_smsd_is_named_as_such(
 ) -> None:
     spec = "smsd.dialogues.greeting:reply"
     __import__("smsd.dialogues.greeting")
-    assert "loaded again when you save it" in workbench.described(spec, Source(spec)), "a checkout"
+    assert "reloads when you save it" in welcome.described(spec, Source(spec)), "a checkout"
     monkeypatch.setattr(Source, "is_reloadable", property(lambda _: False))
-    assert "comes with smsd" in workbench.described(spec, Source(spec))
+    assert "comes with smsd" in welcome.described(spec, Source(spec))
 
 
 def test_in_a_container_the_phone_runs_inside_of_it() -> None:
     """The token is told to loopback peers only, and through a published port nobody is one."""
     with DevServer() as dev:
         assert f"In a terminal smsd phone {dev.url}\n" in dev.process.log()  # not process 1
-    bench = _bench()
-    said = workbench.welcome(bench, 9090, engine="docker")
+    settings = load({}, dev=True)
+    said = welcome.welcome(settings, Source(settings.dialogue), 9090, engine="docker")
     assert re.search(r"In a terminal docker exec -it \S+ smsd phone http://127.0.0.1:8080\n", said)
 
 
@@ -147,18 +145,7 @@ def test_smsd_is_a_containers_main_process_as_process_1_or_under_an_init(
     tmp_path: Path, pid: int, parent: int, first: str, main: bool
 ) -> None:
     (tmp_path / "comm").write_text(f"{first}\n")
-    assert workbench.is_main_process(pid, parent, tmp_path / "comm") is main
-
-
-def _bench() -> workbench.Workbench:
-    async def make() -> workbench.Workbench:
-        reloader = Reloader({}, dev=True)
-        loaded = load(reloader.settings.dialogue, reloader.settings)
-        bench = workbench.Workbench(reloader, loaded)
-        await bench.service.close()
-        return bench
-
-    return asyncio.run(make())
+    assert welcome.is_main_process(pid, parent, tmp_path / "comm") is main
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

@@ -1,0 +1,87 @@
+"""What `smsd serve --dev` prints first: which file runs, the phone, and a signed request.
+
+Must not print a secret. The curl line holds a signature, which is good for that one
+message only.
+"""
+
+import os
+import shlex
+import socket
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+from twilio.request_validator import RequestValidator
+
+from smsd.dev.refresh import Source
+from smsd.settings.table import Settings
+
+INITS = {"catatonit", "docker-init", "dumb-init", "tini"}
+CURL_FROM = "+14158675309"
+CURL_TO = "+14158141829"
+CURL_ACCOUNT = "AC" + "0" * 32
+
+
+def welcome(
+    settings: Settings, source: Source, admin_port: int, *, engine: str | None = None
+) -> str:
+    """The text. `engine` is the program that runs commands in this container, if it is one."""
+    base = settings.public_url
+    phone = f"smsd phone {base}"
+    if engine:  # the token is told only to this machine's own loopback: ask from inside
+        phone = f"{engine} exec -it {socket.gethostname()} {phone}"
+    admin = f"http://{urlsplit(base).hostname}:{admin_port}/metrics"
+    return (
+        f"\n  Dialogue      {described(settings.dialogue, source)}\n"
+        f"  The phone     {base}/phone\n"
+        f"  In a terminal {phone}\n"
+        f"  With curl     {curl_line(settings)}\n"
+        f"  Metrics       {admin}\n\n"
+    )
+
+
+def described(spec: str, source: Source) -> str:
+    """The dialogue, its file, and whether saving the file is enough to run it."""
+    if source.is_installed_copy and not spec.startswith("smsd."):
+        return (
+            f"{spec} in {source.file}\n"
+            "                This is an INSTALLED COPY: your edits are not seen. Start smsd in the\n"
+            "                folder of your source, or install that with `pip install -e .`"
+        )
+    if not source.is_reloadable:
+        return f"{spec} (comes with smsd; SMSD_DIALOGUE=module:callable runs yours)"
+    return f"{spec} in {source.file}; reloads when you save it"
+
+
+def container_engine() -> str | None:
+    """The program that runs commands in this container, if smsd is its main process.
+
+    Then the developer sits outside. None also in a container that a developer works in.
+    """
+    if not is_main_process(os.getpid(), os.getppid(), Path("/proc/1/comm")):
+        return None
+    for marker, engine in (("/run/.containerenv", "podman"), ("/.dockerenv", "docker")):
+        if os.path.exists(marker):
+            return engine
+    return None
+
+
+def is_main_process(pid: int, parent: int, first_name: Path) -> bool:
+    """Whether a process is number 1, or the child of an init program such as tini."""
+    return pid == 1 or (parent == 1 and first_name.read_text().strip() in INITS)
+
+
+def curl_line(settings: Settings) -> str:
+    """A message from Rey, signed as Twilio signs, for a shell."""
+    form = {
+        "MessageSid": "SM" + "0" * 32,
+        "AccountSid": settings.account_sid or CURL_ACCOUNT,
+        "From": CURL_FROM,
+        "To": CURL_TO,
+        "Body": "Hello",
+        "NumMedia": "0",
+    }
+    url = f"{settings.public_url}/sms"
+    signature = RequestValidator(settings.auth_token.reveal().decode()).compute_signature(url, form)
+    return shlex.join(
+        ["curl", "-s", "-H", f"X-Twilio-Signature: {signature}", "-d", urlencode(form), url]
+    )
