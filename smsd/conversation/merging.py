@@ -239,10 +239,10 @@ def opened(
     or restored. It is over `ttl_ms` after its last message, but not while a message
     waits for its answer.
     """
-    alive = stored if stored is not None and _is_alive(stored, now_ms, ttl_ms) else None
+    alive = stored if stored is not None and is_alive(stored, now_ms, ttl_ms) else None
     merged = alive
     for copy in copies:
-        if not _is_alive(copy, now_ms, ttl_ms):
+        if not is_alive(copy, now_ms, ttl_ms):
             continue
         if merged is None:
             merged = copy.record()
@@ -256,7 +256,8 @@ def opened(
     )
 
 
-def _is_alive(copy: Copy, now_ms: int, ttl_ms: int) -> bool:
+def is_alive(copy: Copy, now_ms: int, ttl_ms: int) -> bool:
+    """Whether the conversation that `copy` tells of is not over yet."""
     if now_ms - copy.last_ms < ttl_ms:
         return True
     return isinstance(copy, Record) and now_ms < copy.open_until_ms + OPEN_GRACE_MS

@@ -19,7 +19,7 @@ from functools import lru_cache
 
 import msgspec
 
-from smsd.conversation.merging import covers, join
+from smsd.conversation.merging import covers, is_alive, join
 from smsd.conversation.record import Record, decode, encode
 from smsd.errors import RecordError, StoreUnavailable
 from smsd.store import Observer
@@ -114,7 +114,7 @@ class Memcached:
 
     def _joined(self, record: Record | None, former: Record | None) -> Record | None:
         """The record with what the former node knows. It goes on in its own lineage."""
-        if former is None or self._now_ms() - former.last_ms >= self._ttl_s * 1000:
+        if former is None or not is_alive(former, self._now_ms(), self._ttl_s * 1000):
             return record
         if record is None:
             return msgspec.structs.replace(former, own=0)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from smsd.conversation.merging import reconciled
+from smsd.conversation.merging import is_alive, reconciled
 from smsd.conversation.record import Copy, Record, decode, encode
 from smsd.conversation.session import MAX_DATA_BYTES
 from smsd.errors import StoreUnavailable
@@ -171,7 +171,7 @@ class OverlayStore:
             self._pending.remove(key, pending)  # the conversation is over
             return
         now_ms = self._now_ms()
-        if now_ms - pending.last_ms >= self._ttl_s * 1000:
+        if not is_alive(pending, now_ms, self._ttl_s * 1000):
             return  # the wall clock jumped ahead, and may come back
         try:
             stored, token = await self.remote.load(key)
