@@ -5,6 +5,7 @@
 #   engine.sh setup                 install what is missing, make the stand-in images (once; later runs take a second)
 #   engine.sh build TAG [options]   build the checkout's Dockerfile
 #   engine.sh podman ARGS...        podman with the settings used here
+#   engine.sh compose ARGS...       podman-compose with the same settings
 #   engine.sh memcached             the name of the image that the StatefulSet runs
 #   engine.sh alone CMD ARGS...     CMD with a network, mounts and processes of its own: loopback only, nothing left behind
 set -euo pipefail
@@ -18,6 +19,7 @@ state=${SMSD_CONTAINER_STATE:-/var/cache/smsd-container-tests} # images: on disk
 fleeting=/dev/shm/smsd-container-tests                          # locks and run state: must not survive a reboot
 search=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
 ca_bundle=/etc/ssl/certs/ca-certificates.crt
+caddy() { sed -n 's/^ *image: \(docker.io.*caddy:.*\)$/\1/p' "$checkout/deploy/compose.yaml"; }
 memcached() { sed -n 's/^ *image: \(docker.io.*memcached:.*\)$/\1/p' "$checkout/deploy/k8s/base/memcached.yaml"; }
 
 export CONTAINERS_CONF=$state/containers.conf CONTAINERS_STORAGE_CONF=$state/storage.conf
@@ -105,12 +107,27 @@ memcached_stand_in() { # under the very name that the StatefulSet asks for
   rm -rf "$work"
 }
 
+caddy_stand_in() { # under the very name that compose.yaml asks for
+  local image work
+  image=$(caddy)
+  podman image exists "$image" && return
+  echo "engine.sh: making $image from Debian packages" >&2
+  work=$(mktemp -d "$state/caddy.XXXXXX")
+  debian "$work/root.tar" caddy,ca-certificates
+  podman import -q --change "ENV PATH=$search" --change 'ENV XDG_DATA_HOME=/data' --change 'ENV XDG_CONFIG_HOME=/config' \
+    --change 'CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]' \
+    "$work/root.tar" "$image" >/dev/null
+  rm -rf "$work"
+}
+
 build() { # docker format: an OCI image has no HEALTHCHECK
   local tag=$1
   shift
   podman build --isolation chroot --network host --pull-never --format docker --layers --tag "$tag" \
     --volume "$ca_bundle:$ca_bundle:ro" --volume "$state/pip.conf:/etc/pip.conf:ro" "$@" "$checkout"
 }
+
+compose() { "$checkout/.venv/bin/podman-compose" "$@"; }
 
 # shellcheck disable=SC2016
 alone() { # pids too are its own, so that whatever CMD leaves running ends with it
@@ -122,7 +139,7 @@ alone() { # pids too are its own, so that whatever CMD leaves running ends with 
 verb=${1:-help}
 [ $# -eq 0 ] || shift
 case $verb in
-  setup) require_packages; write_settings; python_stand_in; memcached_stand_in ;;
-  build | podman | alone | memcached) "$verb" "$@" ;;
+  setup) require_packages; write_settings; python_stand_in; memcached_stand_in; caddy_stand_in ;;
+  build | podman | compose | alone | memcached) "$verb" "$@" ;;
   *) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

@@ -151,6 +151,8 @@ def test_every_file_names_the_one_version() -> None:
     dockerfile = (CHECKOUT / "Dockerfile").read_text()
     assert kustomization["images"] == [{"name": "smsd", "newTag": VERSION}]
     assert re.findall(r"^ARG VERSION=(.+)$", dockerfile, re.MULTILINE) == [VERSION, VERSION]
+    compose = yaml.safe_load((CHECKOUT / "deploy/compose.yaml").read_text())
+    assert compose["services"]["smsd"]["image"] == f"smsd:{VERSION}"
     assert PYPROJECT["project"]["dynamic"] == ["version"]
     assert PYPROJECT["tool"]["hatch"]["version"] == {"path": "smsd/version.py"}
 
