@@ -1,0 +1,42 @@
+"""A plain function as a dialogue, with turns: it runs once for each message, on any replica."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+from smsd.simulator import Client
+from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN, cluster
+
+DIALOGUE = """
+import os, time
+
+def reply(message, session):
+    with open(os.environ["RUNS"], "a") as runs:
+        runs.write(message.body + "\\n")
+    time.sleep(0.02)
+    order = session.data.setdefault("order", [])
+    order.append(message.body)
+    return f"{session.count} {len(order)}"
+"""
+
+
+def test_plain_function_runs_once_for_each_of_many_messages_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(DIALOGUE)
+    runs = tmp_path / "runs"
+    env = {"SMSD_DIALOGUE": "mine:reply", "PYTHONPATH": str(tmp_path), "RUNS": str(runs),
+           "SMSD_LOOP_LIMIT": "0", "SMSD_STORE_TIMEOUT": "5"}  # fmt: skip
+    words = [f"w{n}" for n in range(16)]
+
+    async def converse(addresses: list[str]) -> list[str | None]:
+        async with Client(
+            f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=addresses[0]
+        ) as client:
+            texts = [client.text(word, connect_to=addresses[n % 2]) for n, word in enumerate(words)]
+            return [outcome.text for outcome in await asyncio.gather(*texts)]
+
+    with cluster(1, 2, env) as (_, servers):
+        replies = asyncio.run(converse([server.address for server in servers]))
+    assert sorted(replies, key=lambda reply: int((reply or "0").split()[0])) == [
+        f"{n} {n}" for n in range(1, len(words) + 1)
+    ]
+    assert Counter(runs.read_text().split()) == Counter(words)
