@@ -40,6 +40,7 @@ _CONTENTS = """
 
 readme
 dialogues
+recipes
 api
 ```
 
