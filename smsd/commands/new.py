@@ -9,12 +9,12 @@ import keyword
 import os
 import re
 import shlex
-import shutil
 import sys
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from smsd.dev.welcome import program
 from smsd.version import VERSION
 
 EXIT_USAGE = 2
@@ -106,11 +106,9 @@ def _relative(path: Path, start: Path) -> str:
 
 
 def _next_steps(folder: Path) -> str:
-    script = Path(sys.executable).with_name("smsd")
-    program = "smsd" if shutil.which("smsd") else shlex.quote(str(script))
     return (
         f"Created {folder}. Now:\n\n"
         f"  cd {shlex.quote(str(folder))}\n"
-        f"  {program} serve --dev      # then open the phone page that it prints, and text\n\n"
+        f"  {program()} serve --dev      # then open the phone page that it prints, and text\n\n"
         "README.md there says how to test and deploy it.\n"
     )

@@ -6,7 +6,9 @@ message only.
 
 import os
 import shlex
+import shutil
 import socket
+import sys
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -26,9 +28,9 @@ def welcome(
 ) -> str:
     """The text. `engine` is the program that runs commands in this container, if it is one."""
     base = settings.public_url
-    phone = f"smsd phone {base}"
+    phone = f"{program()} phone {base}"
     if engine:  # the token is told only to this machine's own loopback: ask from inside
-        phone = f"{engine} exec -it {socket.gethostname()} {phone}"
+        phone = f"{engine} exec -it {socket.gethostname()} smsd phone {base}"
     admin = f"http://{urlsplit(base).hostname}:{admin_port}/metrics"
     return (
         f"\n  Dialogue      {described(settings.dialogue, source)}\n"
@@ -37,6 +39,12 @@ def welcome(
         f"  With curl     {curl_line(settings)}\n"
         f"  Metrics       {admin}\n\n"
     )
+
+
+def program() -> str:
+    """How to call smsd in this shell: by name, or else by the script beside this Python."""
+    script = Path(sys.executable).with_name("smsd")
+    return "smsd" if shutil.which("smsd") else shlex.quote(str(script))
 
 
 def described(spec: str, source: Source) -> str:

@@ -123,10 +123,19 @@ def test_the_dialogue_that_comes_with_smsd_is_named_as_such(
     assert "comes with smsd" in welcome.described(spec, Source(spec))
 
 
+def test_the_banner_names_a_program_that_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert Path(welcome.program()) == Path(sys.executable).with_name("smsd")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert welcome.program() == "smsd"
+
+
 def test_in_a_container_the_phone_runs_inside_of_it() -> None:
     """The token is told to loopback peers only, and through a published port nobody is one."""
     with DevServer() as dev:
-        assert f"In a terminal smsd phone {dev.url}\n" in dev.process.log()  # not process 1
+        assert (
+            f"In a terminal {welcome.program()} phone {dev.url}\n" in dev.process.log()
+        )  # not process 1
     settings = load({}, dev=True)
     said = welcome.welcome(settings, Source(settings.dialogue), 9090, engine="docker")
     assert re.search(r"In a terminal docker exec -it \S+ smsd phone http://127.0.0.1:8080\n", said)

@@ -15,7 +15,7 @@ from tests.docs.pages import ROOT
 WRITERS = {"write", "print", "print_line", "add_argument", "add_parser", "ArgumentParser", "exit"}
 """Calls whose texts are shown as they stand."""
 
-PROSE_ASSIGNMENTS = {"ADVICE"}
+PROSE_ASSIGNMENTS = {"ADVICE", "_ADVICE"}
 """Constants that hold texts for people."""
 
 FEWEST_WORDS = 3

@@ -11,6 +11,7 @@ from functools import cached_property
 from smsd.settings.table import SETTINGS, THANKS, Setting
 from smsd.telemetry.metrics import Metrics
 from smsd.twilio.diagnosis import ADVICE
+from smsd.web.refusals import ADVICE as REFUSALS
 from tests.docs.pages import ROOT
 
 API_MODULES = ("smsd", "smsd.form", "smsd.testing")
@@ -75,6 +76,11 @@ def _label(name: str, values: Iterable[str]) -> str:
 def causes() -> str:
     """Every cause of a signature mismatch with the advice that smsd logs."""
     return _table(("`cause`", "what smsd advises"), ((f"`{k}`", v) for k, v in ADVICE.items()))
+
+
+def refusals() -> str:
+    """Every kind of refused request with the advice that smsd logs."""
+    return _table(("`kind`", "what smsd advises"), ((f"`{k}`", v) for k, v in REFUSALS.items()))
 
 
 def api() -> str:
@@ -225,6 +231,7 @@ TABLES = {
     "settings": settings,
     "metrics": metrics,
     "causes": causes,
+    "refusals": refusals,
     "api": api,
     "reference": reference,
     "duplicate": duplicate,

@@ -1,5 +1,6 @@
 """The tables and listings of the documentation agree with the code."""
 
+import ast
 import re
 import tomllib
 
@@ -67,6 +68,25 @@ def test_each_promise_names_a_test_file_of_its_own(promise: str) -> None:
     (file, *_) = re.findall(r"`(tests/faults/[\w/]+\.py)`", row[2])
     assert file == f"tests/faults/test_{promise.lower()}.py"
     assert f"def test_{promise.lower()}_" in (ROOT / file).read_text(encoding="utf-8")
+
+
+def log_events() -> set[str]:
+    """The event of every log line, from the source."""
+    return {
+        argument.value
+        for file in (ROOT / "smsd").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("event", "_report")
+        for argument in node.args[:3]
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+
+
+def test_log_table_names_every_event() -> None:
+    table = page("docs/settings.md").section("Log lines")
+    rows = [cells(line)[0] for line in table.splitlines() if line.startswith("|")][2:]
+    assert set(re.findall(r"`([^`]+)`", " ".join(rows))) == log_events()
 
 
 def test_route_of_a_duplicate_stays_short() -> None:
