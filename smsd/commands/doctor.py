@@ -5,7 +5,6 @@ own; it changes nothing else.
 """
 
 import json
-import ssl
 from collections.abc import Iterator, Mapping
 from typing import TextIO
 
@@ -18,6 +17,7 @@ from smsd.commands.nodes import check_node
 from smsd.dialogues import loading
 from smsd.errors import SettingsError
 from smsd.settings.table import Settings, load
+from smsd.store.tls import client_context
 from smsd.twilio.signature import Key, sign
 
 RETRIES = "#rc=2&rp=ct,5xx&ct=2000"
@@ -85,7 +85,7 @@ def _findings(settings: Settings, *, call: bool) -> Iterator[Finding]:
     yield _dialogue(settings)
     signing = next(iter(settings.cookie_keys))
     yield ok(f"cookie keys: {len(settings.cookie_keys)}, version {signing} signs")
-    tls = ssl.create_default_context(cadata=settings.store_ca) if settings.store.tls else None
+    tls = client_context(settings.store_ca) if settings.store.tls else None
     for node in settings.store.nodes:
         yield from check_node(node, settings.store_timeout_s, tls)
     if call:

@@ -4,20 +4,26 @@ The files are templates in `smsd/commands/template`: `$name` and `$module` becom
 project's name and the name of its Python module.
 """
 
+import contextlib
 import importlib.util
+import json
 import keyword
 import os
 import re
 import shlex
 import sys
+from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from urllib.parse import unquote, urlsplit
 
 from smsd.dev.welcome import program
 from smsd.version import VERSION
 
 EXIT_USAGE = 2
+DISTRIBUTION = "smsd-twilio"
+DEFAULT_MANIFESTS = "../../smsd/deploy/k8s"
 MAX_NAME = 40
 FILES = {
     "README.md": "README.md.in",
@@ -75,17 +81,14 @@ def folder_problem(folder: Path) -> str | None:
 
 def create(name: str, folder: Path) -> None:
     """Write the files. OSError if one cannot be written."""
-    source = Path(__file__).parents[2]
-    manifests = source / "deploy" / "k8s"
-    is_checkout = manifests.is_dir()
+    checkout = find_checkout()
+    manifests = checkout / "deploy" / "k8s" if checkout else None
     values = {
         "name": name,
         "module": _module(name),
         "smsd_version": VERSION,
-        "smsd_source": shlex.quote(_relative(source, folder)) if is_checkout else "smsd-twilio",
-        "manifests": _relative(manifests, folder / "deploy")
-        if is_checkout
-        else "../../smsd/deploy/k8s",
+        "smsd_source": shlex.quote(_relative(checkout, folder)) if checkout else DISTRIBUTION,
+        "manifests": _relative(manifests, folder / "deploy") if manifests else DEFAULT_MANIFESTS,
     }
     templates = files("smsd") / "commands" / "template"
     for target, template in FILES.items():
@@ -94,6 +97,18 @@ def create(name: str, folder: Path) -> None:
         text = (templates / template).read_text("utf-8")
         with path.open("x", encoding="utf-8") as file:
             file.write(Template(text).substitute(values))
+
+
+def find_checkout() -> Path | None:
+    """The checkout of smsd that runs or was installed from, if it is still there."""
+    candidates = [Path(__file__).parents[2]]
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        # PEP 610: pip notes the folder that it installed from
+        noted = metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
+        url = urlsplit(json.loads(noted)["url"] if noted else "")
+        if url.scheme == "file":
+            candidates.append(Path(unquote(url.path)))
+    return next((path for path in candidates if (path / "deploy" / "k8s").is_dir()), None)
 
 
 def _module(name: str) -> str:

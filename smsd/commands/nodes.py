@@ -16,6 +16,7 @@ from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError, MemcacheServerError, MemcacheUnexpectedCloseError
 
 from smsd.commands.findings import Finding, ok, warning, wrong
+from smsd.store.tls import tls_problem
 
 Resolver = Callable[..., Sequence[tuple[Any, ...]]]
 """Called as `socket.getaddrinfo` is."""
@@ -84,10 +85,8 @@ def _explained(error: Exception, timeout_s: float) -> str:
     """What went wrong, and what to look at."""
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout_s} s (SMSD_STORE_TIMEOUT). Is a firewall in between?"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is refused: {error.verify_message}. SMSD_STORE_CA names who is trusted"
-    if isinstance(error, ssl.SSLError):
-        return "TLS failed. Does this port speak TLS? If not, use memcached:// in SMSD_STORE"
+    if problem := tls_problem(error):
+        return problem
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there (connection refused). Is memcached running, and is the port right?"
     if isinstance(error, (MemcacheUnexpectedCloseError, ConnectionResetError)):

@@ -1,10 +1,9 @@
 """`smsd doctor --call`: against a real smsd, directly and behind TLS, and against what is not smsd."""
 
+import datetime as dt
 import re
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import trustme
 
 from smsd.commands.call import Answer, _certificate, _in_front, check_public_url
 from smsd.settings.table import load
@@ -176,19 +176,13 @@ def _whole(sock: socket.socket) -> bytes:
 
 @contextmanager
 def behind_tls(folder: Path, target: int) -> Iterator[tuple[int, Path]]:
-    """A proxy that terminates TLS for localhost; its port, and the certificate."""
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3"),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    """A proxy that terminates TLS for localhost; its port, and the authority to trust."""
+    authority = trustme.CA()
+    expires = dt.datetime.now(dt.UTC) + dt.timedelta(days=3)
+    certificate, trusted = authority.issue_cert("localhost", not_after=expires), folder / "ca.pem"
+    trusted.write_bytes(authority.cert_pem.bytes())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    certificate.configure_cert(context)
 
     def forward(client: socket.socket) -> None:
         try:
@@ -216,23 +210,22 @@ def behind_tls(folder: Path, target: int) -> Iterator[tuple[int, Path]]:
         thread.start()
         port = listener.getsockname()[1]
         try:
-            yield port, certificate
+            yield port, trusted
         finally:
             done.set()
             socket.create_connection(("127.0.0.1", port)).close()
             thread.join()
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
 def test_the_certificate_is_checked_as_twilio_does(tmp_path: Path) -> None:
     port = free_port()
-    with behind_tls(tmp_path, port) as (tls_port, certificate):
+    with behind_tls(tmp_path, port) as (tls_port, trusted):
         base = f"https://localhost:{tls_port}"
         with Smsd({"SMSD_PUBLIC_URL": base, "SMSD_PORT": str(port)}):
             code, lines = call(base)
             assert (code, len(lines)) == (1, 1)
-            assert lines[0].startswith(f"WRONG   {base}: the certificate is refused (self-signed")
-            code, lines = call(base, SSL_CERT_FILE=str(certificate))
+            assert lines[0].startswith(f"WRONG   {base}: the certificate is refused (")
+            code, lines = call(base, SSL_CERT_FILE=str(trusted))
             assert code == 0
             assert lines[0].startswith("warning certificate: trusted here, valid until 20")
             assert lines[0].endswith("renew it, since Twilio refuses an expired one")

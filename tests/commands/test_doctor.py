@@ -17,6 +17,8 @@ from smsd.commands.nodes import check_node
 from smsd.simulator import Webhook
 from tests.commands.test_cli import smsd
 from tests.processes import PATIENCE_S, PUBLIC_URL, SETTINGS, Memcached, free_port
+from tests.store.test_tls import PEM
+from tests.store.test_tls import memcached as tls_node
 
 COOKIE_SECRET = SETTINGS["SMSD_COOKIE_KEYS"].partition(":")[2]
 
@@ -146,6 +148,24 @@ def test_a_server_that_is_no_good_memcached_is_1(answers: tuple[bytes, ...], say
     assert done.returncode == 1
     assert wrong(done) == [f"memcached {node}: {says}"]
     assert done.stderr == ""
+
+
+def test_a_node_that_speaks_tls_is_checked_over_tls(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text(PEM)
+    with tls_node(tmp_path, "localhost") as node:
+        store = f"localhost:{node.port}"
+        trusted = doctor(SMSD_STORE=f"memcacheds://{store}", SMSD_STORE_CA=str(tmp_path / "ca.pem"))
+        unknown = doctor(SMSD_STORE=f"memcacheds://{store}")
+        plain = doctor(SMSD_STORE=f"memcached://{store}")
+    assert (trusted.returncode, wrong(trusted)) == (0, [])
+    assert f"ok      memcached {store}: version" in trusted.stdout
+    (found,) = wrong(unknown)
+    assert found.endswith("SMSD_STORE_CA must name that")
+    (found,) = wrong(plain)
+    assert found.startswith(f"memcached {store}: ")
+    with Memcached() as node:
+        (found,) = wrong(doctor(SMSD_STORE=f"memcacheds://{node.node}"))
+    assert found.startswith(f"memcached {node.node}: ")
 
 
 def test_wrong_settings_are_1_with_a_line_each_and_no_urls() -> None:

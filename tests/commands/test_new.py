@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from smsd.commands import new
 from smsd.commands.new import FILES, name_problem
 from smsd.simulator import BlockingClient
 from tests.commands.test_cli import smsd
@@ -36,6 +37,7 @@ class Newcomer:
         checkout = folder / "smsd"
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "smsd", checkout / "smsd", ignore=ignored)
+        shutil.copytree(ROOT / "deploy", checkout / "deploy")
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, checkout)
         self.port = free_port()
@@ -116,6 +118,20 @@ def test_it_installs_with_smsd_twilio_as_its_only_dependency(newcomer: Newcomer)
     newcomer.run("pip install .", newcomer.cafe)
     shown = newcomer.run("pip show cafe", newcomer.cafe)
     assert "Requires: smsd-twilio\n" in shown
+
+
+def test_it_names_the_checkout_that_smsd_was_installed_from(newcomer: Newcomer) -> None:
+    assert "pip install ../smsd pytest" in (newcomer.cafe / "README.md").read_text()
+    kustomization = (newcomer.cafe / "deploy" / "kustomization.yaml").read_text()
+    assert "  - ../../smsd/deploy/k8s #" in kustomization
+
+
+def test_without_a_checkout_it_names_the_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new, "find_checkout", lambda: None)
+    new.create("cafe", tmp_path / "cafe")
+    assert "pip install smsd-twilio pytest" in (tmp_path / "cafe" / "README.md").read_text()
 
 
 def test_every_placeholder_is_filled(newcomer: Newcomer) -> None:
