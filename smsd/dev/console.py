@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Protocol, TextIO
 from urllib.parse import parse_qsl
 
-from smsd.simulator.values import Answer, Attempt, Failure, Notice, Outcome
+from smsd.simulator.values import Attempt, Failure, Notice, Outcome, Response
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -176,7 +176,7 @@ def _attempt(attempt: Attempt) -> str:
     return "\n".join([*asked, "", *_result(attempt.result)])
 
 
-def _result(result: Answer | Failure) -> list[str]:
+def _result(result: Response | Failure) -> list[str]:
     if isinstance(result, Failure):
         return [f"failed: {result.kind} ({result.detail})"]
     headers = [f"{name}: {value}" for name, value in result.headers]

@@ -19,9 +19,10 @@ from urllib.parse import parse_qsl
 from smsd.dev.hooks import Counting, Hooks
 from smsd.dev.order import COOKIES, Order
 from smsd.dev.verdict import Facts, judge
-from smsd.simulator.client import DEFAULT_SID, DEFAULT_TO, Client
+from smsd.simulator.client import Client
+from smsd.simulator.edge import DEFAULT_SID, DEFAULT_TO
 from smsd.simulator.twilio import Clock, Twilio, new_token
-from smsd.simulator.values import Answer, Attempt, Inbound, Outcome, Reply
+from smsd.simulator.values import Attempt, Inbound, Outbound, Outcome, Response
 from smsd.simulator.webhook import Account
 from smsd.twilio.segments import segments
 
@@ -207,7 +208,7 @@ class _Progress:
         self._desk = desk
         self._event = event
 
-    def reply(self, reply: Reply) -> None:
+    def reply(self, reply: Outbound) -> None:
         self._publish(replies=[*self._event["replies"], reply_json(reply)])
 
     def hop(self, hops: int) -> None:
@@ -247,7 +248,7 @@ def _count(opened: object) -> int | None:
     return opened.get("count") if isinstance(opened, Mapping) else None
 
 
-def reply_json(reply: Reply) -> Json:
+def reply_json(reply: Outbound) -> Json:
     """A reply, and how many segments it has."""
     return {**asdict(reply), "segments": asdict(segments(reply.body))}
 
@@ -259,7 +260,7 @@ def _attempt(attempt: Attempt) -> Json:
         "url": request.url,
         "headers": list(request.headers),
         "form": parse_qsl(request.body.decode(), keep_blank_values=True),
-        "status": result.status if isinstance(result, Answer) else None,
-        "failure": None if isinstance(result, Answer) else result.kind,
+        "status": result.status if isinstance(result, Response) else None,
+        "failure": None if isinstance(result, Response) else result.kind,
         "milliseconds": round((attempt.ended_s - attempt.began_s) * 1000, 2),
     }

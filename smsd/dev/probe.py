@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from urllib.parse import urlencode, urlsplit
 
-from smsd.simulator.values import Answer, Failure, Request
+from smsd.simulator.values import Failure, Request, Response
 from smsd.simulator.webhook import Account, signature_headers
 
 UNKNOWN = (
@@ -20,7 +20,7 @@ UNKNOWN = (
 
 
 def explain_403(
-    account: Account, refused: Request, perform: Callable[[Request], Answer | Failure]
+    account: Account, refused: Request, perform: Callable[[Request], Response | Failure]
 ) -> list[str]:
     """Say what to change, in one or more lines."""
     for url in _candidates(refused.url):
@@ -43,7 +43,7 @@ def _cause(account: Account, accepted: str, asked: str) -> str:
 
 
 def _accepted(
-    account: Account, url: str, refused: Request, perform: Callable[[Request], Answer | Failure]
+    account: Account, url: str, refused: Request, perform: Callable[[Request], Response | Failure]
 ) -> bool:
     form = [("AccountSid", account.sid)]
     headers = [
@@ -51,7 +51,7 @@ def _accepted(
         *signature_headers(account, url, form),
     ]
     result = perform(replace(refused, headers=headers, body=urlencode(form).encode()))
-    return isinstance(result, Answer) and result.status == 400
+    return isinstance(result, Response) and result.status == 400
 
 
 def _candidates(url: str) -> Iterator[str]:

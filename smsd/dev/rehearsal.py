@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from smsd.dev.stage import Stage
-from smsd.simulator.client import DEFAULT_FROM, DEFAULT_TO
+from smsd.simulator.edge import DEFAULT_FROM, DEFAULT_TO
 from smsd.simulator.twilio import JAR, Cookies
 from smsd.simulator.values import Outcome
 

@@ -28,7 +28,8 @@ from smsd.errors import MediaError, SettingsError
 from smsd.exchange.exchange import Exchange
 from smsd.exchange.running import Dialogue
 from smsd.settings import table
-from smsd.simulator.client import DEFAULT_SID, DEFAULT_TOKEN, BlockingClient
+from smsd.simulator.blocking import BlockingClient
+from smsd.simulator.edge import DEFAULT_SID, DEFAULT_TOKEN
 from smsd.simulator.twilio import Clock, Twilio
 from smsd.simulator.values import Outcome
 from smsd.simulator.webhook import Account

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from getpass import getpass
 from urllib.parse import urlsplit
 
-from smsd.simulator.client import DEFAULT_SID
+from smsd.simulator.edge import DEFAULT_SID
 from smsd.simulator.webhook import Account
 
 TIMEOUT_S = 5.0

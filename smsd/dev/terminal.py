@@ -11,10 +11,10 @@ from dataclasses import replace
 from smsd.dev.console import Ink, Progress, duration_s, explain, prompt_lines, shown_raw
 from smsd.dev.probe import explain_403
 from smsd.dev.target import Target, find
-from smsd.simulator.client import BlockingClient
+from smsd.simulator.blocking import BlockingClient
 from smsd.simulator.twilio import JAR, LOST, STALE, Clock, Twilio
-from smsd.simulator.values import Answer, Failure, Outcome, Reply, Request
-from smsd.simulator.webhook import Webhook
+from smsd.simulator.values import Failure, Outbound, Outcome, Request, Response
+from smsd.simulator.webhook import WebhookUrl
 
 EXIT_NO_REPLY = 1
 EXIT_USAGE = 2
@@ -60,9 +60,9 @@ class _Client(BlockingClient):
 
     progress: Progress
 
-    def perform(self, request: Request, *, connect_to: str | None = None) -> Answer | Failure:
+    def perform(self, request: Request, *, connect_to: str | None = None) -> Response | Failure:
         """Perform one request; every URL but the webhook's own is one hop further."""
-        hop = request.url != Webhook.parse(self.sender.url).url
+        hop = request.url != WebhookUrl.parse(self.sender.url).url
         with self.progress.waiting(hop=hop):
             return super().perform(request, connect_to=connect_to)
 
@@ -143,7 +143,7 @@ class Terminal:
             self.answered = bool(self.last.replies)
             self._show_outcome(self.last)
 
-    def _show_reply(self, reply: Reply) -> None:
+    def _show_reply(self, reply: Outbound) -> None:
         self.say(reply.body)
         for link in reply.media:
             self.say(self.ink.dim(f"media: {link}"))

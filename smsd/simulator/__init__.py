@@ -41,13 +41,20 @@ verbs followed), `.waited_s` (until the last reply), `.elapsed_s`, `.message`.
   `await client.perform(dataclasses.replace(outcome.attempts[0].request, body=b"…"))`.
 - In threads and scripts: `BlockingClient(…).text("hi")`, same arguments, same outcome.
 - Without sockets: `perform_all(twilio.deliver(account, message), perform)` with a function
-  from `Request` to `Answer` or `Failure`. In virtual time, that function puts the clock
+  from `Request` to `Response` or `Failure`. In virtual time, that function puts the clock
   forward by what the request took.
 
-Added in 0.1. `hops`, `waited_s`, `on_reply` and `on_hop` were added in 0.2.
+- A text that Twilio takes for a machine's (30039): `text("hi", is_machine_made=True)`.
+
+Added in 0.1. New in 0.2: `hops`, `waited_s`, `on_reply`, `on_hop`, `action`,
+`is_machine_made`; and `Answer`, `Reply` and `Webhook` are called `Response`, `Outbound` and
+`WebhookUrl`, because the service has things of the old names.
 """
 
-from smsd.simulator.client import BlockingClient, Client
+import warnings
+
+from smsd.simulator.blocking import BlockingClient
+from smsd.simulator.client import Client
 from smsd.simulator.jar import Jar
 from smsd.simulator.twilio import (
     FORGETFUL,
@@ -61,17 +68,17 @@ from smsd.simulator.twilio import (
     perform_all,
 )
 from smsd.simulator.values import (
-    Answer,
     Attempt,
     Failure,
     Flow,
     Inbound,
     Notice,
+    Outbound,
     Outcome,
-    Reply,
     Request,
+    Response,
 )
-from smsd.simulator.webhook import Account, SharedKey, Webhook
+from smsd.simulator.webhook import Account, SharedKey, WebhookUrl
 
 __all__ = [
     "FORGETFUL",
@@ -79,7 +86,6 @@ __all__ = [
     "LOST",
     "STALE",
     "Account",
-    "Answer",
     "Attempt",
     "BlockingClient",
     "Client",
@@ -90,12 +96,26 @@ __all__ = [
     "Inbound",
     "Jar",
     "Notice",
+    "Outbound",
     "Outcome",
-    "Reply",
     "Request",
+    "Response",
     "SharedKey",
     "Twilio",
-    "Webhook",
+    "WebhookUrl",
     "keyword",
     "perform_all",
 ]
+
+
+_RENAMED = {"Answer": "Response", "Reply": "Outbound", "Webhook": "WebhookUrl"}
+
+
+def __getattr__(name: str) -> object:
+    """The names of 0.1, which collided with the service's own."""
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        f"smsd.simulator.{name} is now called {_RENAMED[name]}", DeprecationWarning, stacklevel=2
+    )
+    return globals()[_RENAMED[name]]

@@ -1,4 +1,7 @@
-"""Builds the form that Twilio posts for an inbound message: SMS, MMS, WhatsApp. Randomness is an argument."""
+"""Builds the forms that Twilio posts: for an inbound SMS, MMS or WhatsApp message, and for a status.
+
+Pure: randomness is an argument.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +17,7 @@ _PLACES = {  # area code: city, state, zip
 
 
 def new_sid(prefix: str, random: Random) -> str:
-    """An id of Twilio's form: two letters and 32 hexadecimal digits."""
+    """A new id as Twilio makes them: two letters and 32 hexadecimal digits."""
     return f"{prefix}{random.getrandbits(128):032x}"
 
 
@@ -31,7 +34,7 @@ def build(
     segments: int = 1,
     extra: Mapping[str, str] | None = None,
 ) -> Inbound:
-    """A message. `media` holds (url, content type); `extra` adds or replaces parameters."""
+    """Build a message. `media` holds (URL, content type); `extra` adds or replaces parameters."""
     sid = sid or new_sid("MM" if media else "SM", random)
     fields = {
         **_geography("To", to),
@@ -61,7 +64,10 @@ def build(
 
 
 def _geography(side: str, number: str) -> dict[str, str]:
-    """Blank where Twilio knows nothing: blanks are sent and signed. Other channels have none at all."""
+    """The geography parameters of one side. Twilio sends and signs them even where they are blank.
+
+    Channels other than SMS have none.
+    """
     if not number.startswith("+") and ":" in number:
         return {}
     city, state, code = _PLACES.get(number[:5], ("", "", ""))
@@ -89,7 +95,7 @@ def _whatsapp(from_: str, media: bool) -> dict[str, str]:
 def status_form(
     inbound: Inbound, sid: str, status: str, error_code: int | None = None
 ) -> list[tuple[str, str]]:
-    """The form of a status callback for the reply `sid` to that message."""
+    """The form of a status callback for the reply `sid` to this message."""
     form = {
         "ApiVersion": "2010-04-01",
         "MessageStatus": status,

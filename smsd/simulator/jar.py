@@ -1,7 +1,10 @@
-"""Twilio's cookie jar: one per (AccountSid, To, From), nothing older than four hours. No IO.
+"""Twilio's cookie jar: cookies for each (AccountSid, To, From), none older than four hours.
 
-Twilio's pages can be read in two ways: four hours after a cookie was set, or after it was last used.
-`reading` chooses. Path, Domain, Secure and quotes play no part: nobody knows whether Twilio looks at them.
+Does no IO. Ignores Path, Domain, Secure and quotes: nobody outside Twilio knows whether
+they count.
+
+Twilio's documentation can be read in two ways: a cookie is dropped four hours after it was
+set, or four hours after it was last used. `reading` chooses between "set" and "inactivity".
 """
 
 from collections import deque
@@ -23,7 +26,7 @@ class _Cookie:
 
 
 class Jar:
-    """What each pair of numbers holds, and what it held before."""
+    """The cookies of each pair of numbers, and those it held before."""
 
     def __init__(self, clock: Callable[[], float], reading: Reading = "set") -> None:
         self.clock = clock
@@ -32,7 +35,7 @@ class Jar:
         self._past: dict[Pair, deque[str]] = {}
 
     def header(self, pair: Pair) -> str | None:
-        """The Cookie header for the next request of this pair, or None."""
+        """The Cookie header for this pair's next request; None without cookies."""
         now = self.clock()
         alive = {name: c for name, c in self._cookies.get(pair, {}).items() if c.expires_s > now}
         self._cookies[pair] = alive
@@ -42,10 +45,10 @@ class Jar:
         return "; ".join(f"{name}={cookie.value}" for name, cookie in alive.items()) or None
 
     def store(self, pair: Pair, set_cookies: Iterable[str], *, same_call: bool = False) -> None:
-        """Take in the Set-Cookie headers of an answer: each replaces the one of its name.
+        """Keep the cookies of an answer's Set-Cookie headers; each replaces the one of its name.
 
-        `same_call`: the call that sets them has set some before (a `<Redirect>` chain), so
-        what it replaces was never the state before a message and does not become stale.
+        `same_call` says that the same call has stored cookies before, as in a `<Redirect>`
+        chain. What it replaces then was never sent with a new message, so `stale` skips it.
         """
         kept = self._cookies.setdefault(pair, {})
         before = "; ".join(f"{name}={cookie.value}" for name, cookie in kept.items())
@@ -60,7 +63,10 @@ class Jar:
             self._past.setdefault(pair, deque(maxlen=64)).append(before)
 
     def stale(self, pair: Pair, back: int = 1) -> str | None:
-        """The Cookie header as it was `back` answers ago, or None: a request that started too early."""
+        """The Cookie header as it was `back` messages ago, as of a request that started too early.
+
+        None if the pair had no cookie then.
+        """
         past = self._past.get(pair, ())
         return past[-back] if len(past) >= back else None
 
@@ -83,7 +89,7 @@ class Jar:
 
 
 def _lifetime(attributes: dict[str, str], now: float) -> float | None:
-    """Seconds from now by Max-Age, which wins, or Expires; None without either."""
+    """The cookie's lifetime in seconds: Max-Age, or else Expires; None without either."""
     age = attributes.get("max-age", "")
     if age.removeprefix("-").isdecimal():
         return int(age)
@@ -94,7 +100,10 @@ def _lifetime(attributes: dict[str, str], now: float) -> float | None:
 
 
 def violates_http(set_cookie: str) -> bool:
-    """Whether Twilio discards the whole answer for it (11206): no name, or a control character."""
+    """Whether Twilio discards the answer because of this header (11206).
+
+    It does if the cookie has no name, or contains a tab or a line break.
+    """
     name = (
         set_cookie.partition(";")[0].partition("=")[0].strip()
         if "=" in set_cookie.partition(";")[0]

@@ -1,17 +1,21 @@
-"""Twilio offline: cookie jar, opt-outs, reply limits, faults on demand. No IO; clock, chance are given."""
+"""The engine: Twilio's cookie jar, opt-outs, limits of replies, and faults on demand.
+
+Does no IO; clock and randomness are arguments. One webhook call is `webhook_call`'s, one
+document is `twiml`'s; what lasts longer than a call is kept here.
+"""
 
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random, SystemRandom
 
 from smsd.simulator import inbound as forms
-from smsd.simulator.call import Call
 from smsd.simulator.jar import Jar, Reading
-from smsd.simulator.twiml import MAX_MESSAGES, Document, Message
-from smsd.simulator.values import Answer, Failure, Flow, Inbound, Notice, Outcome, Reply
-from smsd.simulator.webhook import Account, Webhook
+from smsd.simulator.twiml import MAX_MESSAGES, Document, MessageVerb
+from smsd.simulator.values import Failure, Flow, Inbound, Notice, Outbound, Outcome, Response
+from smsd.simulator.webhook import Account, WebhookUrl
+from smsd.simulator.webhook_call import WebhookCall
 
 STOP = {"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"}
 START = {"START", "UNSTOP", "YES"}
@@ -26,7 +30,13 @@ RUN_GAP_S = 30.0
 
 
 class Clock:
-    """A clock that can be put forward. Call it for the time in seconds since the epoch."""
+    """A clock that can be moved. Calling it returns the time in seconds since the epoch.
+
+    >>> clock = Clock(lambda: 1000.0)
+    >>> clock.advance(hours=1)
+    >>> clock()
+    4600.0
+    """
 
     def __init__(self, source: Callable[[], float] = time.time) -> None:
         self._source = source
@@ -37,28 +47,39 @@ class Clock:
         return self._source() + self._ahead_s
 
     def advance(self, seconds: float = 0, *, hours: float = 0) -> None:
-        """Let time pass."""
+        """Move the clock forward, or back if the time is negative."""
         self._ahead_s += seconds + 3600 * hours
 
 
 @dataclass(frozen=True, slots=True)
 class Cookies:
-    """Which cookie a delivery carries, and whether the jar keeps the one that comes back."""
+    """Which cookie a delivery carries, and whether the jar keeps the one that comes back.
 
-    send: str | None = None  # the Cookie header itself; None: what the jar holds
-    back: int = 0  # so many answers ago, as a request that started too early
+    send  the Cookie header to send; None for what the jar holds
+    back  send the cookie from this many messages ago, as a request that started too early
+    omit  send none
+    keep  whether the answer's cookie reaches the jar
+    """
+
+    send: str | None = None
+    back: int = 0
     omit: bool = False
     keep: bool = True
 
 
 JAR = Cookies()
-LOST = Cookies(omit=True)  # "occasionally absent": the request has no cookie
-STALE = Cookies(back=1)  # "occasionally stale": the cookie before the last one
+LOST = Cookies(omit=True)  # Twilio: cookies are "occasionally absent"
+STALE = Cookies(back=1)  # and "occasionally stale"
 FORGETFUL = Cookies(keep=False)  # the answer's cookie never reaches the jar
 
 
 class Twilio:
-    """Twilio's side of messaging. Several accounts may share it."""
+    """Twilio's side of messaging. Several accounts may share it.
+
+    clock    returns the time in seconds since the epoch; a `Clock` can be moved
+    random   makes ids
+    reading  how to read the four-hour rule for cookies; see `jar`
+    """
 
     def __init__(
         self,
@@ -83,18 +104,30 @@ class Twilio:
         media: Sequence[tuple[str, str]] = (),
         segments: int = 1,
         extra: Mapping[str, str] | None = None,
+        is_machine_made: bool = False,
     ) -> Inbound:
-        """A message that may be delivered now, later, twice, out of order, or never."""
+        """Compose a message that may be delivered now, later, twice, out of order, or never.
+
+        account          whose number is texted
+        body             the text
+        from_, to        sender and number, with a channel prefix such as `whatsapp:`
+        sid              its MessageSid; a new one by default
+        media            (URL, content type) of each attachment
+        segments         the value of NumSegments
+        extra            parameters to add or replace
+        is_machine_made  Twilio takes the text for a machine's, and does not call the webhook
+        """
         kind = keyword(body) if account.advanced_opt_out else None
         more = {"media": media, "segments": segments, "opt_out_type": kind, "extra": extra}
-        return forms.build(account.sid, body, from_, to, self.random, sid=sid, **more)  # type: ignore[arg-type]
+        message = forms.build(account.sid, body, from_, to, self.random, sid=sid, **more)  # type: ignore[arg-type]
+        return replace(message, is_machine_made=is_machine_made)
 
     def deliver(
         self,
         account: Account,
         message: Inbound,
         cookies: Cookies = JAR,
-        on_reply: Callable[[Reply], None] = lambda _: None,
+        on_reply: Callable[[Outbound], None] = lambda _: None,
         on_hop: Callable[[int], None] = lambda _: None,
     ) -> Flow:
         """Deliver a message once: a generator of requests to perform.
@@ -103,8 +136,11 @@ class Twilio:
         text before a `<Redirect>` is long before the end; `on_hop` with the number of
         each `<Redirect>`, from 1, before Twilio follows it. Returns the `Outcome`.
         """
+        if message.is_machine_made:
+            notice = Notice(30039, "looks machine-made: the webhook is not called", warning=True)
+            return Outcome(message, errors=(notice,))
         began_s = self.clock()
-        call = Call(
+        call = WebhookCall(
             account,
             self.clock,
             new_token(self.random),
@@ -113,7 +149,7 @@ class Twilio:
             pair=message.pair,
         )
         automatic = self._opt_out(message)
-        replies: list[Reply] = []
+        replies: list[Outbound] = []
         notices: list[Notice] = []
         positions = itertools.count()  # of the messages of all documents
 
@@ -151,14 +187,20 @@ class Twilio:
         *,
         url: str | None = None,
     ) -> Flow:
-        """One status callback for a reply. No jar: Twilio documents no cookies there."""
+        """Post one status callback for a reply: a generator, as `deliver`.
+
+        url  where to; by default the account's `status_url`
+
+        Carries no cookies: Twilio documents none for status callbacks. Raises ValueError
+        if there is no URL.
+        """
         params = forms.status_form(message, reply_sid, status, error_code)
-        call = Call(account, self.clock, new_token(self.random))
+        call = WebhookCall(account, self.clock, new_token(self.random))
         target = url or account.status_url
         if target is None:
             raise ValueError("neither a statusCallback nor the account's status URL is known")
         began_s = self.clock()
-        document = yield from call.document(Webhook.parse(target), params)
+        document = yield from call.document(WebhookUrl.parse(target), params)
         elapsed_s = self._since(began_s)
         return Outcome(
             message,
@@ -169,7 +211,7 @@ class Twilio:
         )
 
     def statuses(self, *, delivered: bool = True) -> list[str]:
-        """The statuses of one reply in an order in which they may arrive: any."""
+        """The statuses of one reply, in a random order: Twilio guarantees none."""
         order = ["queued", "sent", "delivered" if delivered else "undelivered"]
         self.random.shuffle(order)
         return order
@@ -190,7 +232,7 @@ class Twilio:
         )
 
     def _opt_out(self, message: Inbound) -> str | None:
-        """Note STOP and START; returns what Twilio itself answers."""
+        """Opt the sender out or in if the body says so; returns Twilio's own answer."""
         kind = keyword(message.body)
         if kind is None or ":" in message.from_:
             return None
@@ -201,8 +243,8 @@ class Twilio:
         return AUTOMATIC[kind]
 
     def _send(
-        self, message: Inbound, one: Message, position: int, after_s: float
-    ) -> Reply | Notice:
+        self, message: Inbound, one: MessageVerb, position: int, after_s: float
+    ) -> Outbound | Notice:
         """Send one `<Message>`, or say why Twilio does not."""
         if position >= MAX_MESSAGES:
             return Notice(14109, "more than 10 messages in answer to one")
@@ -212,7 +254,9 @@ class Twilio:
             return Notice(14107, "more than 30 replies, each less than 30 s after the one before")
         sid = forms.new_sid("MM" if one.media else "SM", self.random)
         to, from_ = one.to or message.from_, one.from_ or message.to
-        return Reply(sid, from_, to, one.body, one.media, one.status_callback, after_s)
+        return Outbound(
+            sid, from_, to, one.body, one.media, one.status_callback, one.action, after_s
+        )
 
     def _within_run(self, pair: tuple[str, str, str]) -> bool:
         count, last_s = self._runs.get(pair, (0, float("-inf")))
@@ -225,19 +269,19 @@ class Twilio:
 
 
 def keyword(body: str) -> str | None:
-    """STOP, START or HELP if the body is one of Twilio's single words, in any case."""
+    """STOP, START or HELP if the body is one of Twilio's words for it, in any case; else None."""
     word = body.strip().upper()
     kinds = {"STOP": STOP, "START": START, "HELP": HELP}
     return next((kind for kind, words in kinds.items() if word in words), None)
 
 
 def new_token(random: Random) -> str:
-    """A value for I-Twilio-Idempotency-Token."""
+    """A new value for I-Twilio-Idempotency-Token."""
     return f"{random.getrandbits(128):032x}"
 
 
-def perform_all(flow: Flow, perform: Callable[..., Answer | Failure]) -> Outcome:
-    """Drive a flow to its end with a plain function that performs one request."""
+def perform_all(flow: Flow, perform: Callable[..., Response | Failure]) -> Outcome:
+    """Run a flow to its end with a function that performs one request; returns the outcome."""
     try:
         request = next(flow)
         while True:

@@ -1,4 +1,7 @@
-"""The values the engine speaks: what is sent, what came back, what the handset got. No behaviour, no IO."""
+"""What goes into the engine and what comes out: messages, requests, results, outcomes.
+
+Plain values without behavior and without IO.
+"""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +16,14 @@ FailureKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request to perform. `url` is the signed one; an edge may connect to another address."""
+    """One HTTP request to perform.
+
+    method, url, headers, body  as Twilio sends them; the signature is for this URL, even if
+                                the client connects to another address
+    connect_timeout_s           for connecting and TLS
+    read_timeout_s              until the answer begins, and between its packets
+    total_timeout_s             what is left of the document's time, from now
+    """
 
     method: str
     url: str
@@ -21,33 +31,36 @@ class Request:
     body: bytes
     connect_timeout_s: float
     read_timeout_s: float
-    total_timeout_s: float  # what is left for everything, from now
+    total_timeout_s: float
 
     def header(self, name: str) -> str | None:
-        """The first header of that name, or None."""
+        """The value of the first header of that name, in any case; None without one."""
         return _first(self.headers, name)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole HTTP response."""
+class Response:
+    """A whole HTTP response. Called `Answer` before 0.2."""
 
     status: int
     headers: Headers
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """The first header of that name, or None."""
+        """The value of the first header of that name, in any case; None without one."""
         return _first(self.headers, name)
 
     def all(self, name: str) -> list[str]:
-        """Every header of that name."""
+        """The values of all headers of that name."""
         return [value for key, value in self.headers if key.lower() == name.lower()]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No whole response. `begun`: some of it had arrived, and Twilio never retries that."""
+    """A request without a complete response.
+
+    `begun` says that part of a response had arrived; Twilio never retries then.
+    """
 
     kind: FailureKind
     detail: str = ""
@@ -56,17 +69,20 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request and what became of it. Times are the engine's clock, in seconds."""
+    """One request and its result. The times are the engine's clock, in seconds."""
 
     request: Request
-    result: Answer | Failure
+    result: Response | Failure
     began_s: float
     ended_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """An entry of Twilio's debugger: `code` as in Twilio's error dictionary. A warning discards nothing."""
+    """An entry of Twilio's debugger, with a code of Twilio's error dictionary.
+
+    A warning costs no message.
+    """
 
     code: int
     text: str
@@ -74,8 +90,18 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """One message that the handset receives, `after_s` seconds after the sender's text."""
+class Outbound:
+    """A message that the handset receives: one `<Message>` of the service's answer.
+
+    sid              its MessageSid
+    from_, to        its numbers
+    body, media      its text, and the URLs of its media
+    status_callback  where Twilio reports what becomes of it, if the verb says so
+    action           the same for the verb's `action`; Twilio advises giving both one URL
+    after_s          seconds from the sender's text until it arrives
+
+    Called `Reply` before 0.2.
+    """
 
     sid: str
     from_: str
@@ -83,12 +109,17 @@ class Reply:
     body: str
     media: tuple[str, ...] = ()
     status_callback: str | None = None
+    action: str | None = None
     after_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A message on its way to the service: whose account, and the form Twilio posts."""
+    """A message on its way to the service. `params` is the form that Twilio posts.
+
+    `is_machine_made` (added in 0.2): Twilio takes the text for a machine's and does not
+    call the webhook (30039).
+    """
 
     account_sid: str
     from_: str
@@ -96,10 +127,11 @@ class Inbound:
     body: str
     sid: str
     params: Params
+    is_machine_made: bool = False
 
     @property
     def pair(self) -> tuple[str, str, str]:
-        """What the cookie jar is kept by: (AccountSid, To, From)."""
+        """The key of the cookie jar: (AccountSid, To, From)."""
         return self.account_sid, self.to, self.from_
 
 
@@ -121,7 +153,7 @@ class Outcome:
     """
 
     message: Inbound
-    replies: tuple[Reply, ...] = ()
+    replies: tuple[Outbound, ...] = ()
     errors: tuple[Notice, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     automatic: str | None = None
@@ -131,19 +163,19 @@ class Outcome:
 
     @property
     def text(self) -> str | None:
-        """The bodies of the replies, one to a line; None if none came."""
+        """The bodies of the replies, joined by newlines; None without a reply."""
         return "\n".join(reply.body for reply in self.replies) if self.replies else None
 
     @property
     def codes(self) -> tuple[int, ...]:
-        """Twilio's error codes, in the order they were noticed."""
+        """The codes of all `errors`, in order."""
         return tuple(notice.code for notice in self.errors)
 
     @property
-    def answer(self) -> Answer | None:
-        """The last response, if the last attempt got one."""
+    def answer(self) -> Response | None:
+        """The last response; None if the last attempt failed."""
         result = self.attempts[-1].result if self.attempts else None
-        return result if isinstance(result, Answer) else None
+        return result if isinstance(result, Response) else None
 
     @property
     def status(self) -> int | None:
@@ -167,7 +199,7 @@ class Outcome:
 
 
 Flow = Generator[
-    Request, Answer | Failure, Outcome
+    Request, Response | Failure, Outcome
 ]  # yields what to perform, is sent what came of it
 
 

@@ -1,6 +1,7 @@
-"""The webhook as configured in Twilio's console: URLs, connection overrides after `#`, keys, signatures.
+"""What a Twilio account configures: the webhook's URLs with their overrides, and the keys that sign.
 
-Signs with the Twilio SDK's own validator, on purpose: `smsd.signature` must agree with somebody else's code.
+Signs with the validator of Twilio's SDK, on purpose: the service's own verification must
+agree with code that somebody else wrote.
 """
 
 from collections.abc import Iterator
@@ -16,8 +17,19 @@ _RANGES = {"ct": (100, 10000), "rt": (100, 15000), "tt": (100, 15000), "rc": (0,
 
 
 @dataclass(frozen=True, slots=True)
-class Webhook:
-    """A webhook URL taken apart. `url` is what is asked for and signed: no fragment, no credentials."""
+class WebhookUrl:
+    """A webhook URL taken apart, with the connection overrides after its `#`.
+
+    url                what Twilio requests and signs: without fragment and credentials
+    credentials        user and password, if the URL has them
+    connect_timeout_s  `ct`, in seconds
+    read_timeout_s     `rt`
+    total_timeout_s    `tt`: for one document, retries included
+    retries            `rc`
+    retried            `rp`: which results are retried, of 4xx, 5xx, ct, rt, all
+
+    Called `Webhook` before 0.2.
+    """
 
     url: str
     credentials: tuple[str, str] | None = None
@@ -28,8 +40,11 @@ class Webhook:
     retried: frozenset[str] = frozenset({"ct"})
 
     @classmethod
-    def parse(cls, url: str) -> "Webhook":
-        """Read `https://user:password@host/path?query#ct=…&rt=…&tt=…&rc=…&rp=…`; or ValueError."""
+    def parse(cls, url: str) -> "WebhookUrl":
+        """Read `https://user:password@host/path?query#ct=…&rt=…&tt=…&rc=…&rp=…`.
+
+        Raises ValueError for what Twilio's console would refuse (error 11100).
+        """
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("11100: a webhook needs an absolute http or https URL")
@@ -70,7 +85,7 @@ def _classes(value: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class SharedKey:
-    """A signing secret of its own, instead of the account's token."""
+    """A signing secret of its own, which Twilio uses instead of the account's token."""
 
     key_id: str
     secret: str
@@ -79,7 +94,17 @@ class SharedKey:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account of Twilio's with the webhook of its numbers."""
+    """A Twilio account and the webhook of its numbers.
+
+    sid               AccountSid
+    token             the auth token that signs
+    url               what is called for a message, with overrides after `#`
+    fallback_url      what is called when a document fails
+    status_url        where delivery statuses go unless a `<Message>` says otherwise
+    shared_key        signs instead of the token
+    advanced_opt_out  whether requests carry OptOutType
+    signed            False: requests carry no X-Twilio-Signature, as a stranger's would
+    """
 
     sid: str
     token: str
@@ -88,11 +113,11 @@ class Account:
     status_url: str | None = None
     shared_key: SharedKey | None = None
     advanced_opt_out: bool = False
-    signed: bool = True  # False: requests carry no X-Twilio-Signature, as anybody's would
+    signed: bool = True
 
 
 class _Multi:
-    """What the SDK's validator reads repeated names from."""
+    """Form parameters as the SDK's validator reads them: a name may stand more than once."""
 
     def __init__(self, params: Params) -> None:
         self._params = params
@@ -108,7 +133,7 @@ class _Multi:
 
 
 def signature_headers(account: Account, url: str, params: Params) -> list[tuple[str, str]]:
-    """The headers that prove a request for exactly this URL with these form parameters (none for GET)."""
+    """The headers that sign a request for this URL with these form parameters (none for GET)."""
     if not account.signed:
         return []
     key = account.shared_key

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from smsd.commands.nodes import check_node
-from smsd.simulator import Webhook
+from smsd.simulator import WebhookUrl
 from tests.commands.test_cli import smsd
 from tests.processes import PATIENCE_S, PUBLIC_URL, SETTINGS, Memcached, free_port
 from tests.store.test_tls import PEM
@@ -62,7 +62,7 @@ def test_it_prints_urls_for_twilios_console_that_twilio_takes() -> None:
     (webhook,) = re.findall(r"A message comes in +(\S+)", done.stdout)
     (fallback,) = re.findall(r"Primary handler fails +(\S+)", done.stdout)
     (status,) = re.findall(r"Status callback +(\S+)", done.stdout)
-    configured = Webhook.parse(webhook)
+    configured = WebhookUrl.parse(webhook)
     assert configured.url == fallback == f"{PUBLIC_URL}/texts/sms"
     assert status == f"{PUBLIC_URL}/texts/sms/status"
     assert configured.retries >= 1
@@ -214,7 +214,7 @@ def test_a_name_of_several_nodes_is_a_warning_and_the_node_is_checked() -> None:
 
 def test_the_same_retries_are_printed_for_the_configuration_api() -> None:
     done = doctor()
-    webhook = Webhook.parse(re.findall(r"A message comes in +(\S+)", done.stdout)[0])
+    webhook = WebhookUrl.parse(re.findall(r"A message comes in +(\S+)", done.stdout)[0])
     setting = json.loads(re.findall(r'Setting  "connection": (.*)', done.stdout)[0])
     rule = json.loads(re.findall(r"Rule +(.*)", done.stdout)[0])
     assert setting["connectTimeoutMs"] == webhook.connect_timeout_s * 1000

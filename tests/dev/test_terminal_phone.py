@@ -22,7 +22,7 @@ from smsd.dev.console import Ink, Progress, completion, duration_s, explain, sho
 from smsd.dev.probe import explain_403
 from smsd.dev.target import Target, _request, find
 from smsd.dev.terminal import Terminal
-from smsd.simulator import Account, Answer, Failure, Inbound, Notice, Outcome, Request
+from smsd.simulator import Account, Failure, Inbound, Notice, Outcome, Request, Response
 from smsd.simulator.values import Attempt
 from tests.dev.processes import DevServer
 from tests.processes import ACCOUNT, TOKEN, Smsd, free_port, wait_for
@@ -400,7 +400,7 @@ def test_media_and_silence_are_shown() -> None:
     said: list[str] = []
     terminal = _terminal(said)
     body = b"<Response><Message><Body>look</Body><Media>https://a.example/1.png</Media></Message></Response>"
-    answers = [Answer(200, [("Content-Type", "text/xml")], xml) for xml in (body, b"<Response/>")]
+    answers = [Response(200, [("Content-Type", "text/xml")], xml) for xml in (body, b"<Response/>")]
     terminal.client.perform = lambda request, *, connect_to=None: answers.pop(0)  # type: ignore[method-assign]
     terminal.line("one")
     terminal.line("/twice")
@@ -417,7 +417,7 @@ def test_media_and_silence_are_shown() -> None:
 def test_bad_twiml_is_explained_with_its_detail() -> None:
     message = Inbound("AC1", "+1", "+2", "hi", "SM1", ())
     request = Request("POST", "https://a.example/sms", (), b"", 5, 15, 15)
-    attempts = (Attempt(request, Answer(200, (), b"<"), 0, 1),)
+    attempts = (Attempt(request, Response(200, (), b"<"), 0, 1),)
     outcome = Outcome(
         message, (), (Notice(12100, "not well-formed: line 1"), Notice(21617, "too long")), attempts
     )

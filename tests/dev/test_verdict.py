@@ -6,12 +6,12 @@ import pytest
 
 from smsd.dev.hooks import Counting, Problem
 from smsd.dev.verdict import Facts, judge
-from smsd.simulator import Answer, Attempt, Notice, Outcome, Reply, Request
+from smsd.simulator import Attempt, Notice, Outbound, Outcome, Request, Response
 from tests.simulator.offline import World
 
 MESSAGE = World().compose()
 REQUEST = Request("POST", "https://sms.example.com/sms", (), b"", 5, 15, 15)
-HELLO = Reply("SM1", MESSAGE.to, MESSAGE.from_, "hello")
+HELLO = Outbound("SM1", MESSAGE.to, MESSAGE.from_, "hello")
 
 
 def outcome(
@@ -22,7 +22,7 @@ def outcome(
     waited_s: float = 0,
 ) -> Outcome:
     replies = () if text is None else (replace(HELLO, body=text),)
-    attempts = (Attempt(REQUEST, Answer(status, (), b""), 0, 0),)
+    attempts = (Attempt(REQUEST, Response(status, (), b""), 0, 0),)
     return Outcome(MESSAGE, replies, errors, attempts, automatic=None, hops=hops, waited_s=waited_s)
 
 

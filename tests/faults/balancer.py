@@ -13,7 +13,7 @@ from typing import Self
 from tornado.httpclient import HTTPError
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
-from smsd.simulator import Answer, Failure, Request
+from smsd.simulator import Failure, Request, Response
 from tests.processes import Smsd
 
 PROBE_EVERY_S = 0.1
@@ -27,7 +27,7 @@ class _Connection:
         self._writer = writer
         self.closed = False
 
-    async def exchange(self, request: Request) -> Answer:
+    async def exchange(self, request: Request) -> Response:
         """The answer. OSError or EOFError if the connection ends before it is there."""
         lines = [f"{request.method} /sms HTTP/1.1", "Host: sms.example.com"]
         lines += [f"{name}: {value}" for name, value in request.headers]
@@ -44,7 +44,7 @@ class _Connection:
         body = await self._reader.readexactly(int(told.get("content-length", "0")))
         if told.get("connection", "").lower() == "close":
             self.close()
-        return Answer(int(status.split()[1]), headers, body)
+        return Response(int(status.split()[1]), headers, body)
 
     @property
     def ended(self) -> bool:
@@ -86,7 +86,7 @@ class Balancer:
     def is_ready(self, replica: Smsd) -> bool:
         return replica.port in self._ready
 
-    async def perform(self, request: Request) -> Answer | Failure:
+    async def perform(self, request: Request) -> Response | Failure:
         """One request to one replica."""
         port = self._random.choice(sorted(self._ready))
         try:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
-from smsd.simulator import LOST, Answer, Outcome, Request
+from smsd.simulator import LOST, Outcome, Request, Response
 from tests.faults.history import Recorder
 from tests.faults.world import World, counted, number, world
 from tests.processes import Memcached
@@ -74,7 +74,7 @@ def test_g5_a_tampered_request_changes_nothing(two: World, how: str) -> None:
                 answer = await twilio.client.perform(
                     TAMPERED[how](request), connect_to=replica.address
                 )
-                assert isinstance(answer, Answer)
+                assert isinstance(answer, Response)
                 assert answer.status == 403
                 assert answer.body == b""
                 assert not answer.all("Set-Cookie")
@@ -100,7 +100,7 @@ def test_g5_a_captured_request_replayed_changes_nothing(two: World) -> None:
                 request = with_header(first.attempts[0].request, "Cookie", cookie)
                 for replica in two.replicas:
                     answer = await twilio.client.perform(request, connect_to=replica.address)
-                    assert isinstance(answer, Answer)
+                    assert isinstance(answer, Response)
                     assert answer.body == first.twiml
             assert (writes(two.nodes[0]), sum(map(counted, two.replicas))) == before
             assert (await twilio.text(from_, cookies=LOST)).count == 32

@@ -5,21 +5,21 @@ from random import Random
 
 from smsd.simulator import (
     Account,
-    Answer,
     Clock,
     Cookies,
     Failure,
     Inbound,
+    Outbound,
     Outcome,
-    Reply,
     Request,
+    Response,
     Twilio,
     perform_all,
 )
 
 URL = "https://sms.example.com/sms"
 ACCOUNT = Account("AC" + "1" * 32, "12345", URL)
-Result = Answer | Failure
+Result = Response | Failure
 Line = Result | Callable[[Request], Result]
 
 
@@ -59,7 +59,7 @@ class World:
         body: str = "hi",
         cookies: Cookies | None = None,
         from_: str = "+14158675309",
-        on_reply: Callable[[Reply], None] = lambda _: None,
+        on_reply: Callable[[Outbound], None] = lambda _: None,
         on_hop: Callable[[int], None] = lambda _: None,
     ) -> Outcome:
         message = self.compose(body, from_)
@@ -67,11 +67,11 @@ class World:
         return perform_all(flow, self.perform)
 
 
-def answer(status: int, *headers: tuple[str, str], body: bytes = b"") -> Answer:
-    return Answer(status, headers, body)
+def answer(status: int, *headers: tuple[str, str], body: bytes = b"") -> Response:
+    return Response(status, headers, body)
 
 
-def xml(inner: str, *cookies: str) -> Answer:
+def xml(inner: str, *cookies: str) -> Response:
     set_cookies = [("Set-Cookie", cookie) for cookie in cookies]
     return answer(
         200,
@@ -81,7 +81,7 @@ def xml(inner: str, *cookies: str) -> Answer:
     )
 
 
-def moved(status: int, location: str = "/else") -> Answer:
+def moved(status: int, location: str = "/else") -> Response:
     return answer(status, ("Location", location))
 
 

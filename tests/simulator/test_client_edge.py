@@ -11,7 +11,7 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
-from smsd.simulator import Account, Answer, BlockingClient, Client, Failure, Outcome
+from smsd.simulator import Account, BlockingClient, Client, Failure, Outcome, Response
 
 PUBLIC = "https://sms.example.com/texts/sms"
 
@@ -105,7 +105,7 @@ def test_a_recorded_request_can_be_tampered_with_and_sent_again() -> None:
         async with Client(PUBLIC, connect_to=address) as client:
             request = (await client.text("hi")).attempts[0].request
             result = await client.perform(replace(request, body=b"MessageSid=other"))
-            assert isinstance(result, Answer)
+            assert isinstance(result, Response)
             assert Echo.seen[-1] == "other"
 
     run(test)
@@ -223,3 +223,24 @@ def test_a_failure_tells_what_happened() -> None:
     result = outcome.attempts[0].result
     assert isinstance(result, Failure)
     assert (result.kind, len(outcome.attempts), outcome.status) == ("refused", 2, None)
+
+
+def test_a_status_goes_where_the_reply_says() -> None:
+    async def test(address: str) -> None:
+        async with Client(PUBLIC, connect_to=address) as client:
+            outcome = await client.text("hi")
+            status_url, action = (
+                "https://sms.example.com/status?of=1",
+                "https://sms.example.com/did",
+            )
+            for reply, asked in (
+                (replace(outcome.replies[0], action=action), action),
+                (
+                    replace(outcome.replies[0], action=action, status_callback=status_url),
+                    status_url,
+                ),
+            ):
+                told = await client.status(replace(outcome, replies=(reply,)), "delivered")
+                assert told.attempts[0].request.url == asked
+
+    run(test)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
-from smsd.simulator import FORGETFUL, LOST, STALE, Answer, Cookies, Failure, Outcome, perform_all
+from smsd import simulator
+from smsd.simulator import FORGETFUL, LOST, STALE, Cookies, Failure, Outcome, Response, perform_all
 from smsd.simulator.twilio import keyword
 from tests.simulator.offline import ACCOUNT, CT, OK, RT, URL, Result, World, answer, moved, xml
 
@@ -113,7 +114,7 @@ def test_the_fallback_url_gets_the_same_message_with_code_and_url() -> None:
 
 
 @pytest.mark.parametrize("result", [CT, answer(404), xml("<"), answer(200), moved(308)])
-def test_every_failure_asks_the_fallback_at_once(result: Answer) -> None:
+def test_every_failure_asks_the_fallback_at_once(result: Response) -> None:
     hook = replace(ACCOUNT, url=URL + "#rc=0", fallback_url="https://other.example/sms")
     assert World(result, OK, account=hook).text().text == "ok"
 
@@ -295,3 +296,22 @@ def test_an_outcome_without_attempts_has_nothing_to_show() -> None:
         None,
         None,
     )
+
+
+def test_a_text_that_looks_machine_made_never_reaches_the_webhook() -> None:
+    world = World()
+    message = replace(world.compose(), is_machine_made=True)
+    outcome = perform_all(world.twilio.deliver(ACCOUNT, message), world.perform)
+    assert (outcome.codes, outcome.attempts, world.requests) == ((30039,), (), [])
+    composed = world.twilio.compose(ACCOUNT, "hi", "+1", "+2", is_machine_made=True)
+    assert composed.is_machine_made
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("Answer", "Response"), ("Reply", "Outbound"), ("Webhook", "WebhookUrl")]
+)
+def test_names_of_the_first_version_still_work_with_a_warning(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=new):
+        assert getattr(simulator, old) is getattr(simulator, new)
+    with pytest.raises(AttributeError):
+        _ = simulator.nothing

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from twilio.request_validator import RequestValidator
 
-from smsd.simulator import LOST, STALE, Answer, Request
+from smsd.simulator import LOST, STALE, Request, Response
 from tests.simulator.offline import ACCOUNT, CT, OK, RT, URL, Result, World, answer, moved, xml
 
 FALLBACK = "https://other.example/sms"
@@ -66,7 +66,7 @@ def test_connection_overrides_belong_to_the_url_that_carries_them() -> None:
 def test_a_text_before_a_redirect_is_sent_before_the_redirect_is_followed() -> None:
     seen: list[str] = []
 
-    def service(request: Request) -> Answer:
+    def service(request: Request) -> Response:
         seen.append(urlsplit(request.url).query)
         return OK if seen[-1] else one_moment
 

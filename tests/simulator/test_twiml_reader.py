@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smsd.simulator import Answer
+from smsd.simulator import Response
 from smsd.simulator.twiml import Document, read
 from smsd.twilio.reply import Reply
 
@@ -17,7 +17,7 @@ def _read(
     body: bytes | str, content_type: str | None = "text/xml; charset=utf-8", status: int = 200
 ) -> Document:
     headers = [("Content-Type", content_type)] if content_type else []
-    return read(Answer(status, headers, body.encode() if isinstance(body, str) else body), URL)
+    return read(Response(status, headers, body.encode() if isinstance(body, str) else body), URL)
 
 
 def _xml(inner: str) -> str:
@@ -76,6 +76,9 @@ def test_a_breach_of_the_schema_is_a_warning(inner: str) -> None:
         ("<Message><Body> </Body></Message>", 14103, 0),
         ("<Message method='PUT'>a</Message>", 14104, 0),
         ("<Message statusCallback='mailto:a'>a</Message>", 14105, 1),
+        ("<Message action='mailto:a'>a</Message>", 14105, 1),
+        ("<Message to='nobody at all'>a</Message>", 14101, 0),
+        ("<Message from='+'>a</Message>", 14102, 0),
         (f"<Message>{'a' * 1601}</Message>", 21617, 0),
         ("<Message>" + "<Media>https://a.example/1.png</Media>" * 11 + "</Message>", 21623, 0),
     ],
@@ -104,10 +107,12 @@ def test_bodies_are_read(inner: str, body: str) -> None:
 
 def test_attributes_and_relative_urls_are_resolved() -> None:
     document = _read(
-        _xml("<Message to='+1' from='+2' statusCallback='/s' ><Media>/cat.png</Media></Message>")
+        _xml(
+            "<Message to='+15551' from='+15552' statusCallback='/s' ><Media>/cat.png</Media></Message>"
+        )
     )
     (message,) = document.messages
-    assert (message.to, message.from_) == ("+1", "+2")
+    assert (message.to, message.from_) == ("+15551", "+15552")
     assert message.media == ("https://sms.example.com/cat.png",)
     assert message.status_callback == "https://sms.example.com/s"
 
@@ -153,3 +158,16 @@ def test_what_smsd_writes_is_read_as_it_was_meant(text: str) -> None:
 @settings(max_examples=60, deadline=None)
 def test_any_bytes_are_read_without_an_exception(body: bytes, kind: str) -> None:
     assert _read(body, kind).redirect is None
+
+
+@pytest.mark.parametrize("to", ["+14158675309", "12345", "whatsapp:+14158675309", "messenger:1"])
+def test_a_message_may_go_to_any_address(to: str) -> None:
+    document = _read(_xml(f"<Message to='{to}' from='SHOP 24'>a</Message>"))
+    assert (document.notices, document.messages[0].to) == ([], to)
+
+
+def test_action_and_status_callback_are_urls_of_their_own() -> None:
+    document = _read(_xml("<Message action='/did' statusCallback='/status'>a</Message>"))
+    (message,) = document.messages
+    assert message.action == "https://sms.example.com/did"
+    assert message.status_callback == "https://sms.example.com/status"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator, get_signature_algorithm
 
-from smsd.simulator import Account, SharedKey, Webhook
+from smsd.simulator import Account, SharedKey, WebhookUrl
 from smsd.simulator.webhook import signature_headers
 
 ALPHABET = "abcXYZ019 +&=%?#/\u00e9\u20ac\U0001f600\n\x07-_.~*"
@@ -61,11 +61,11 @@ def test_an_unsigned_account_sends_no_signature() -> None:
     ],
 )
 def test_fragment_and_credentials_are_neither_sent_nor_signed(url: str, asked: str) -> None:
-    assert Webhook.parse(url).url == asked
+    assert WebhookUrl.parse(url).url == asked
 
 
 def test_connection_overrides_are_read_and_have_twilios_defaults() -> None:
-    hook = Webhook.parse(
+    hook = WebhookUrl.parse(
         "https://u:p%40@a.example/#ct=500&rt=1500&tt=9000&rc=5&rp=4xx,rt&e=dublin&sni=n"
     )
     assert (hook.connect_timeout_s, hook.read_timeout_s, hook.total_timeout_s, hook.retries) == (
@@ -76,7 +76,7 @@ def test_connection_overrides_are_read_and_have_twilios_defaults() -> None:
     )
     assert hook.retried == {"4xx", "rt"}
     assert hook.credentials == ("u", "p@")
-    plain = Webhook.parse("https://a.example/")
+    plain = WebhookUrl.parse("https://a.example/")
     assert (
         plain.connect_timeout_s,
         plain.read_timeout_s,
@@ -105,13 +105,13 @@ def test_connection_overrides_are_read_and_have_twilios_defaults() -> None:
 )
 def test_a_url_outside_twilios_ranges_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="11100"):
-        Webhook.parse(url)
+        WebhookUrl.parse(url)
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=40))
 @settings(max_examples=50, deadline=None)
 def test_any_url_is_parsed_or_refused_cleanly(text: str) -> None:
     try:
-        assert "#" not in Webhook.parse("https://a.example/" + text).url
+        assert "#" not in WebhookUrl.parse("https://a.example/" + text).url
     except ValueError as error:
         assert "11100" in str(error)  # noqa: PT017 - either way is right, anything else is not

@@ -15,7 +15,7 @@ from smsd import Message, Session
 from smsd.errors import ReplyError
 from smsd.simulator import LOST
 from smsd.simulator.twiml import Document, read
-from smsd.simulator.values import Answer
+from smsd.simulator.values import Response
 from smsd.twilio.reply import document, to_reply, verbs
 
 properties = hypothesis_settings(
@@ -28,7 +28,7 @@ URL = "https://sms.example.com/sms"
 def twilio_reads(twiml: bytes | str) -> Document:
     """What Twilio makes of a document."""
     body = twiml.encode() if isinstance(twiml, str) else twiml
-    return read(Answer(200, (("Content-Type", "text/xml"),), body), URL)
+    return read(Response(200, (("Content-Type", "text/xml"),), body), URL)
 
 
 def one(message: Verb) -> MessagingResponse:

@@ -3,7 +3,7 @@
 This module must not do IO, sleep or read a clock of its own: the clock is an argument.
 
 The idea: a call is a generator. It yields each `Request` to perform and is sent the
-`Answer` or `Failure` that came of it. Whoever drives the generator decides what
+`Response` or `Failure` that came of it. Whoever drives the generator decides what
 performing means: a socket, an in-process service, or a test's script in virtual time.
 
 A call is a chain of documents. Each document has time-outs, retries and a total time of
@@ -18,8 +18,8 @@ from urllib.parse import urlencode, urljoin
 
 from smsd.simulator import twiml
 from smsd.simulator.jar import Jar, violates_http
-from smsd.simulator.values import Answer, Attempt, Failure, Inbound, Params, Request
-from smsd.simulator.webhook import Account, Webhook, signature_headers
+from smsd.simulator.values import Attempt, Failure, Inbound, Params, Request, Response
+from smsd.simulator.webhook import Account, WebhookUrl, signature_headers
 
 MAX_HTTP_REDIRECTS = 10
 MAX_DOCUMENTS = 50  # one call's documents, `<Redirect>` and fallback URL included (14106)
@@ -34,13 +34,13 @@ FAILURE_CODES = {
     "tls": 11220,
 }
 _CONNECTING = {"connect_timeout", "refused", "host", "tls"}  # what Twilio's "ct" covers
-_Documents = Generator[Request, Answer | Failure, twiml.Document]
-_Results = Generator[Request, Answer | Failure, Answer | Failure]
-_Hops = Generator[Request, Answer | Failure, int]
+_Documents = Generator[Request, Response | Failure, twiml.Document]
+_Results = Generator[Request, Response | Failure, Response | Failure]
+_Hops = Generator[Request, Response | Failure, int]
 
 
 @dataclass(slots=True)
-class Call:
+class WebhookCall:
     """The state of one call.
 
     `cookies` is the Cookie header of the next request. Cookies that come back go into
@@ -70,13 +70,13 @@ class Call:
         a fallback that fails ends the call. Returns how many `<Redirect>` were followed.
         """
         hops, params, fallback_url = 0, inbound.params, self.account.fallback_url
-        webhook, method = Webhook.parse(self.account.url), "POST"
+        webhook, method = WebhookUrl.parse(self.account.url), "POST"
         for _ in range(MAX_DOCUMENTS):
             document = yield from self.document(webhook, params, method)
             receive(document)
             if document.failed and fallback_url:
                 error = ("ErrorCode", str(document.notices[-1].code)), ("ErrorUrl", self.asked_url)
-                webhook, method, params = Webhook.parse(fallback_url), "POST", (*params, *error)
+                webhook, method, params = WebhookUrl.parse(fallback_url), "POST", (*params, *error)
                 fallback_url = None
                 continue
             if document.redirect is None:
@@ -86,7 +86,7 @@ class Call:
             params, fallback_url = inbound.params, self.account.fallback_url
             method, url = document.redirect
             try:
-                webhook = Webhook.parse(url)
+                webhook = WebhookUrl.parse(url)
             except ValueError as error:
                 receive(twiml.failed(11100, f"<Redirect>: {error}"))
                 return hops
@@ -98,12 +98,12 @@ class Call:
         """The URL of the last request."""
         return self.attempts[-1].request.url
 
-    def document(self, webhook: Webhook, params: Params, method: str = "POST") -> _Documents:
+    def document(self, webhook: WebhookUrl, params: Params, method: str = "POST") -> _Documents:
         """Fetch one document, with its retries and HTTP redirects."""
         deadline_s = self.clock() + webhook.total_timeout_s
         return (yield from _Fetch(self, webhook, params, deadline_s).document(method))
 
-    def keep(self, answer: Answer) -> None:
+    def keep(self, answer: Response) -> None:
         """Put the cookies of an answer into the jar, and take them along from now on."""
         if self.jar is None:
             return
@@ -118,8 +118,8 @@ class Call:
 class _Fetch:
     """One document being fetched: its URL's overrides, its form, and when its time is up."""
 
-    call: Call
-    webhook: Webhook
+    call: WebhookCall
+    webhook: WebhookUrl
     params: Params
     deadline_s: float
 
@@ -144,7 +144,7 @@ class _Fetch:
             method = method if result.status == 307 else "GET"  # 301 to 303 lose the form
         return twiml.failed(11215, "too many redirects")
 
-    def _read(self, answer: Answer, url: str) -> twiml.Document:
+    def _read(self, answer: Response, url: str) -> twiml.Document:
         if 300 <= answer.status < 400:
             return twiml.failed(11216, f"redirect {answer.status} is not followed")
         if not 200 <= answer.status < 300:
@@ -165,7 +165,7 @@ class _Fetch:
         """Ask once; and again with credentials if there are any and the service wants them."""
         result = yield from self._perform(self._request(method, url))
         challenged = (
-            isinstance(result, Answer)
+            isinstance(result, Response)
             and result.status == 401
             and result.header("WWW-Authenticate")
         )
@@ -196,7 +196,7 @@ class _Fetch:
         return Request(method, url, tuple(headers), urlencode(form).encode(), *limits_s)
 
 
-def _retry_names(result: Answer | Failure) -> set[str]:
+def _retry_names(result: Response | Failure) -> set[str]:
     """Which names of the retry policy `#rp` cover this result."""
     if isinstance(result, Failure):
         if result.begun:
