@@ -1,1 +1,4 @@
-"""Dialogues that come with smsd. They are examples too: they import nothing of smsd but its front door."""
+"""User code: how smsd loads and calls it, and two dialogues that come with smsd.
+
+`greeting` and `directory` are examples, too. They import nothing of smsd but its front door.
+"""

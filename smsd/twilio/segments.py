@@ -1,6 +1,7 @@
 """How many SMS segments a text takes, which is what Twilio charges.
 
-No network, no clock, no environment.
+No network, no clock, no environment. Must not guess what Twilio's Smart Encoding does: it
+replaces look-alike characters only where a Messaging Service has it turned on.
 """
 
 from collections.abc import Sequence
@@ -9,9 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """How a text travels, and is charged: `units` are septets (GSM-7) or UTF-16 units (UCS-2)."""
+    """How a text travels and is charged.
 
-    encoding: str  # GSM-7 | UCS-2
+    encoding  "GSM-7" or "UCS-2"
+    units     septets of GSM-7, or UTF-16 units of UCS-2
+    count     segments
+    """
+
+    encoding: str
     units: int
     count: int
 
@@ -26,10 +32,10 @@ _GSM_ASCII = "".join(sorted(_GSM)).encode("ascii", "ignore")
 
 
 def segments(text: str) -> Segments:
-    """Encoding, length and number of segments, as 3GPP TS 23.038 and 23.040 have it; Smart Encoding left
-    aside.
+    """The encoding, length and number of segments of a text, by 3GPP TS 23.038 and 23.040.
 
-    No character is torn in two, so a segment may end one unit early. An empty text counts as one segment.
+    A character is never split over two segments, so a segment may end one unit early. An
+    empty text counts as one segment.
 
     >>> segments("See you at 8")
     Segments(encoding='GSM-7', units=12, count=1)

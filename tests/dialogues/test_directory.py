@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from smsd import Message, Reply, Session
-from smsd.dialogues.directory import PAGE, Directory, plain
+from smsd.dialogues.directory import PAGE, Directory, folded
 from smsd.dialogues.loading import load
 from smsd.settings.table import Person
 from smsd.settings.table import load as load_settings
@@ -232,4 +232,4 @@ def test_whatever_is_said_one_message_answers_and_little_is_remembered(said: Ite
 @properties
 @given(st.text())
 def test_a_plain_text_stays_as_it_is(text: str) -> None:
-    assert plain(plain(text)) == plain(text)
+    assert folded(folded(text)) == folded(text)
