@@ -131,7 +131,7 @@ def test_what_is_not_smsd_is_named(status: int, headers: dict[str, str], says: s
     assert any(line.startswith(f"warning {base}/healthz: 404") for line in lines)
 
 
-def test_an_answer_to_any_signature_and_a_lost_query_are_wrong() -> None:
+def test_wrong_signature_accepted_or_query_lost_is_wrong() -> None:
     with answering(400, forged=400, hop=403) as base:
         code, lines = call(base)
     assert code == 1
@@ -280,7 +280,7 @@ def test_a_certificate_with_time_left_is_fine() -> None:
         ({}, 12, "ok", "nothing that names itself"),
     ],
 )
-def test_a_proxy_that_names_itself_is_named_with_its_usual_patience(
+def test_proxy_is_named_with_its_usual_time_out(
     headers: dict[str, str], within_s: float, mark: str, says: str
 ) -> None:
     (finding,) = _in_front(Answer(400, list(headers.items()), {}), within_s)

@@ -109,7 +109,7 @@ def test_wrong_usage_is_2_with_the_usage(args: list[str]) -> None:
 # --- serve
 
 
-def test_without_settings_serve_names_every_one_that_is_required() -> None:
+def test_serve_names_every_missing_setting() -> None:
     done = smsd("serve")
     assert (done.returncode, done.stdout) == (2, "")
     *lines, hint = done.stderr.splitlines()
@@ -123,7 +123,7 @@ def test_without_settings_serve_names_every_one_that_is_required() -> None:
     ]
 
 
-def test_serve_has_one_line_for_each_wrong_setting_and_shows_no_value(tmp_path: Path) -> None:
+def test_serve_names_wrong_settings_but_no_value(tmp_path: Path) -> None:
     accounts = tmp_path / "accounts.toml"
     accounts.write_text('[AC1]\ntokens = ["file-secret-file-secret"]\n')
     wrong = {
@@ -168,7 +168,7 @@ def taken_port() -> Iterator[int]:
 @pytest.mark.parametrize(
     ("option", "setting"), [("--port", "SMSD_PORT"), ("--admin-port", "SMSD_ADMIN_PORT")]
 )
-def test_a_taken_port_is_named_with_a_way_out(option: str, setting: str) -> None:
+def test_taken_port_is_named_with_a_way_out(option: str, setting: str) -> None:
     with taken_port() as port:
         done = smsd("serve", option, str(port), env=SETTINGS)
     assert done.returncode == 2
@@ -181,13 +181,13 @@ def test_a_taken_port_is_named_with_a_way_out(option: str, setting: str) -> None
     assert "Traceback" not in done.stderr
 
 
-def test_an_address_that_cannot_be_had_names_the_host() -> None:
+def test_unusable_address_names_the_host() -> None:
     done = smsd("serve", "--host", "192.0.2.1", env=SETTINGS)
     assert done.returncode == 2
     assert "smsd: SMSD_HOST: cannot listen on this address: " in done.stderr
 
 
-def test_wrong_settings_and_a_broken_dialogue_are_named_at_once(tmp_path: Path) -> None:
+def test_wrong_settings_and_broken_dialogue_are_named_together(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import no_such_module")
     wrong = {"SMSD_DIALOGUE": "broken:reply", "PYTHONPATH": str(tmp_path), "SMSD_STORE": "redis://"}
     for command, code in (("serve", 2), ("doctor", 1)):
@@ -210,7 +210,7 @@ def test_wrong_settings_and_a_broken_dialogue_are_named_at_once(tmp_path: Path) 
     ],
     ids=["syntax", "import", "raises", "arguments", "missing", "no callable"],
 )
-def test_a_broken_dialogue_is_2_with_its_file_and_line(
+def test_broken_dialogue_is_named_with_file_and_line(
     tmp_path: Path, source: str, line: int | None, says: str
 ) -> None:
     (tmp_path / "broken.py").write_text(source)
@@ -225,7 +225,7 @@ def test_a_broken_dialogue_is_2_with_its_file_and_line(
         assert f"{tmp_path / 'broken.py'}:{line}" in said
 
 
-def test_a_dialogue_that_cannot_open_is_2_before_it_listens(tmp_path: Path) -> None:
+def test_dialogue_that_cannot_open_stops_the_start(tmp_path: Path) -> None:
     source = """
 class Reply:
     def open(self):
@@ -290,7 +290,7 @@ def curl_line(server: Smsd) -> str:
 
 
 @pytest.mark.parametrize("given", [free_port(), 0])
-def test_serve_dev_needs_nothing_and_says_where_the_phone_is_and_a_curl_line_that_works(
+def test_serve_dev_prints_phone_and_working_curl_line(
     given: int,
 ) -> None:
     with Smsd(NOTHING, args=("--dev", "--port", str(given), "--admin-port", "0")) as server:
@@ -342,7 +342,7 @@ def test_serve_dev_replaces_a_taken_admin_port(setting: str) -> None:
             assert server.admin("/livez")[0] == 200
 
 
-def test_serve_dev_names_a_taken_public_port_and_another() -> None:
+def test_serve_dev_names_the_taken_public_port() -> None:
     with taken_port() as port:
         done = smsd("serve", "--dev", "--port", str(port))
     assert done.returncode == 2
@@ -359,7 +359,7 @@ def test_serve_dev_refuses_settings_that_are_wrong() -> None:
 # --- keys
 
 
-def test_keys_prints_two_lines_that_serve_accepts_and_new_ones_each_time() -> None:
+def test_keys_are_fresh_each_time_and_serve_accepts_them() -> None:
     runs = [smsd("keys") for _ in range(2)]
     assert all((done.returncode, done.stderr) == (0, "") for done in runs)
     first, second = [dict(line.split("=", 1) for line in done.stdout.splitlines()) for done in runs]
@@ -391,7 +391,7 @@ def test_keys_are_written_once_to_a_private_file(tmp_path: Path) -> None:
     assert file.read_text() == before
 
 
-def test_a_manifest_may_be_written_to_a_file_too(tmp_path: Path) -> None:
+def test_manifest_can_be_written_to_a_file(tmp_path: Path) -> None:
     file = tmp_path / "secret.yaml"
     done = smsd("keys", "--kubernetes", "--output", str(file), stdin=TOKEN)
     assert (done.returncode, done.stdout) == (0, "")
@@ -400,7 +400,7 @@ def test_a_manifest_may_be_written_to_a_file_too(tmp_path: Path) -> None:
     assert TOKEN not in done.stderr
 
 
-def test_keys_into_a_folder_that_is_missing_say_why(tmp_path: Path) -> None:
+def test_keys_into_a_missing_folder_say_why(tmp_path: Path) -> None:
     done = smsd("keys", "--output", str(tmp_path / "missing" / "smsd.env"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "cannot be written: No such file or directory" in done.stderr
@@ -428,7 +428,7 @@ def test_the_manifests_values_are_accepted_as_mounted_files(tmp_path: Path) -> N
         assert wire.post(server.address, wire.message(), token=token).status == 200
 
 
-def test_the_secret_is_named_as_the_manifests_expect_unless_told_else() -> None:
+def test_secret_has_the_name_that_manifests_expect() -> None:
     names = [
         yaml.safe_load(smsd("keys", "--kubernetes", *args, stdin=TOKEN).stdout)["metadata"]
         for args in ([], ["--name", "other", "--namespace", "elsewhere"])
@@ -451,7 +451,7 @@ def test_the_token_comes_from_the_environment() -> None:
 
 
 @pytest.mark.parametrize("typed", [f"{TOKEN}\n", "\x04"], ids=["typed", "left"])
-def test_the_token_is_asked_for_at_a_terminal_and_not_shown(typed: str) -> None:
+def test_token_prompt_does_not_show_the_token(typed: str) -> None:
     master, slave = pty.openpty()
     try:
         process = subprocess.Popen(

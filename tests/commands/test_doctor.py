@@ -36,7 +36,7 @@ def wrong(done: subprocess.CompletedProcess[str]) -> list[str]:
     ]
 
 
-def test_all_well_is_0_and_every_check_is_named() -> None:
+def test_every_check_is_named_when_all_is_well() -> None:
     with Memcached() as one, Memcached() as two:
         done = doctor(SMSD_STORE=f"memcached://{one.node},{two.node}")
         client = one.client()
@@ -57,7 +57,7 @@ def test_all_well_is_0_and_every_check_is_named() -> None:
     assert left == 0, "its own key is deleted again"
 
 
-def test_it_prints_urls_for_twilios_console_that_twilio_takes() -> None:
+def test_printed_urls_are_ones_that_twilio_accepts() -> None:
     done = doctor(SMSD_PUBLIC_URL=f"{PUBLIC_URL}/texts")
     (webhook,) = re.findall(r"A message comes in +(\S+)", done.stdout)
     (fallback,) = re.findall(r"Primary handler fails +(\S+)", done.stdout)
@@ -71,7 +71,7 @@ def test_it_prints_urls_for_twilios_console_that_twilio_takes() -> None:
     assert attempts_s < configured.total_timeout_s, "all attempts have room in Twilio's 15 s"
 
 
-def test_each_node_that_refuses_is_1_and_the_others_are_still_checked() -> None:
+def test_other_nodes_are_checked_after_one_refuses() -> None:
     with Memcached() as node:
         nobody = f"127.0.0.1:{free_port()}"
         done = doctor(SMSD_STORE=f"memcached://{nobody},{node.node}")
@@ -82,7 +82,7 @@ def test_each_node_that_refuses_is_1_and_the_others_are_still_checked() -> None:
     assert "For Twilio's console" in done.stdout
 
 
-def test_a_node_that_hangs_is_1_in_time() -> None:
+def test_hanging_node_is_wrong_in_time() -> None:
     with Memcached() as node:
         node.hang()
         done = doctor(SMSD_STORE=f"memcached://{node.node}", SMSD_STORE_TIMEOUT="0.2")
@@ -91,7 +91,7 @@ def test_a_node_that_hangs_is_1_in_time() -> None:
     assert found.startswith(f"memcached {node.node}: no answer within 0.2 s (SMSD_STORE_TIMEOUT)")
 
 
-def test_a_node_whose_name_is_unknown_is_1() -> None:
+def test_unknown_node_name_is_wrong() -> None:
     done = doctor(SMSD_STORE="memcached://no-such-host.invalid:11211")
     assert done.returncode == 1
     (found,) = wrong(done)
@@ -142,7 +142,7 @@ def scripted(*answers: bytes) -> Iterator[str]:
     ],
     ids=["no memcached", "closes", "full", "forgets"],
 )
-def test_a_server_that_is_no_good_memcached_is_1(answers: tuple[bytes, ...], says: str) -> None:
+def test_server_that_is_not_memcached_is_explained(answers: tuple[bytes, ...], says: str) -> None:
     with scripted(*answers) as node:
         done = doctor(SMSD_STORE=f"memcached://{node}", SMSD_STORE_TIMEOUT="5")
     assert done.returncode == 1
@@ -150,7 +150,7 @@ def test_a_server_that_is_no_good_memcached_is_1(answers: tuple[bytes, ...], say
     assert done.stderr == ""
 
 
-def test_a_node_that_speaks_tls_is_checked_over_tls(tmp_path: Path) -> None:
+def test_tls_node_is_checked_over_tls(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text(PEM)
     with tls_node(tmp_path, "localhost") as node:
         store = f"localhost:{node.port}"
@@ -168,7 +168,7 @@ def test_a_node_that_speaks_tls_is_checked_over_tls(tmp_path: Path) -> None:
     assert found.startswith(f"memcached {node.node}: ")
 
 
-def test_wrong_settings_are_1_with_a_line_each_and_no_urls() -> None:
+def test_wrong_settings_are_listed_without_urls() -> None:
     done = smsd("doctor", env={"SMSD_STORE": "redis://", "TWILIO_AUTH_TOKEN": "a secret"})
     assert done.returncode == 1
     assert [line.partition(":")[0] for line in wrong(done)] == [
@@ -177,7 +177,7 @@ def test_wrong_settings_are_1_with_a_line_each_and_no_urls() -> None:
     assert "console" not in done.stdout
 
 
-def test_a_broken_dialogue_is_1_with_its_file_and_line(tmp_path: Path) -> None:
+def test_broken_dialogue_is_wrong_with_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("\nimport no_such_module\n")
     done = doctor(SMSD_DIALOGUE="broken:reply", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
@@ -195,7 +195,7 @@ def test_what_is_likely_a_mistake_is_a_warning() -> None:
     )
 
 
-def test_a_name_of_several_nodes_is_a_warning_and_the_node_is_checked() -> None:
+def test_name_with_several_addresses_is_a_warning() -> None:
     """As a headless Service under one name: replicas would count on different nodes."""
     with Memcached() as node:
         port = int(node.node.rpartition(":")[2])
@@ -212,7 +212,7 @@ def test_a_name_of_several_nodes_is_a_warning_and_the_node_is_checked() -> None:
     assert [finding.mark for finding in both] == ["ok"], "IPv4 and IPv6 of one node"
 
 
-def test_the_same_retries_are_printed_for_the_configuration_api() -> None:
+def test_configuration_api_gets_the_same_retries() -> None:
     done = doctor()
     webhook = WebhookUrl.parse(re.findall(r"A message comes in +(\S+)", done.stdout)[0])
     setting = json.loads(re.findall(r'Setting  "connection": (.*)', done.stdout)[0])

@@ -111,7 +111,7 @@ def test_serve_dev_runs_it_and_takes_a_change(newcomer: Newcomer) -> None:
             server.wait()
 
 
-def test_it_installs_with_smsd_twilio_as_its_only_dependency(newcomer: Newcomer) -> None:
+def test_project_depends_on_smsd_twilio_alone(newcomer: Newcomer) -> None:
     project = tomllib.loads((newcomer.cafe / "pyproject.toml").read_text())["project"]
     (dependency,) = project["dependencies"]
     assert dependency.startswith("smsd-twilio>=")
@@ -120,7 +120,7 @@ def test_it_installs_with_smsd_twilio_as_its_only_dependency(newcomer: Newcomer)
     assert "Requires: smsd-twilio\n" in shown
 
 
-def test_it_names_the_checkout_that_smsd_was_installed_from(newcomer: Newcomer) -> None:
+def test_project_names_the_checkout_of_smsd(newcomer: Newcomer) -> None:
     assert "pip install ../smsd pytest" in (newcomer.cafe / "README.md").read_text()
     kustomization = (newcomer.cafe / "deploy" / "kustomization.yaml").read_text()
     assert "  - ../../smsd/deploy/k8s #" in kustomization

@@ -36,7 +36,7 @@ def again(source: Source) -> LoadedDialogue:
     return asyncio.run(source.load(None))
 
 
-def test_a_version_of_the_same_second_and_size_is_loaded(
+def test_version_of_same_second_and_size_is_loaded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
@@ -53,7 +53,7 @@ def test_a_version_of_the_same_second_and_size_is_loaded(
     assert not source.changed()
 
 
-def test_a_package_is_loaded_with_all_its_modules_and_those_beside_it(folder: Path) -> None:
+def test_package_reloads_with_modules_beside_it(folder: Path) -> None:
     package = folder / "bot" / "flows"
     package.mkdir(parents=True)
     (folder / "bot" / "__init__.py").touch()
@@ -84,9 +84,7 @@ def test_a_package_is_loaded_with_all_its_modules_and_those_beside_it(folder: Pa
         ),
     ],
 )
-def test_a_broken_version_is_refused_with_its_place_and_leaves_the_old_one(
-    folder: Path, broken: str, complaint: str
-) -> None:
+def test_broken_version_leaves_the_old_one(folder: Path, broken: str, complaint: str) -> None:
     file = folder / "mine.py"
     (folder / "helper.py").write_text("WORD = 1\nif")
     file.write_text(SAYS.format("old"))
@@ -107,7 +105,7 @@ def test_a_broken_version_is_refused_with_its_place_and_leaves_the_old_one(
     assert source.changed(), "also a module that was not loaded yet may be what is mended"
 
 
-def test_what_is_installed_and_smsd_itself_are_never_loaded_anew(folder: Path) -> None:
+def test_installed_modules_and_smsd_are_never_reloaded(folder: Path) -> None:
     installed = folder / "site-packages"
     installed.mkdir()
     sys.path.insert(0, str(installed))
@@ -128,7 +126,7 @@ class _Nobody:
     directory = ()
 
 
-def test_a_folder_that_goes_away_is_a_change_like_any_other(folder: Path) -> None:
+def test_removed_folder_is_a_change(folder: Path) -> None:
     (folder / "bot").mkdir()
     (folder / "bot" / "__init__.py").write_text(SAYS.format("old"))
     load("bot:reply", None)
@@ -139,7 +137,7 @@ def test_a_folder_that_goes_away_is_a_change_like_any_other(folder: Path) -> Non
         again(source)
 
 
-def test_the_development_server_goes_on_with_what_is_saved_and_conversations_stay(
+def test_saved_version_answers_and_conversations_stay(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "mine.py"

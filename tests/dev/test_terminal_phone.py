@@ -51,7 +51,7 @@ def phone(
     )
 
 
-def test_it_knows_a_development_server_and_works_over_a_pipe(server: DevServer) -> None:
+def test_phone_over_a_pipe_texts_a_development_server(server: DevServer) -> None:
     lines = [
         "hi",
         "/twice again",
@@ -79,7 +79,7 @@ def test_it_knows_a_development_server_and_works_over_a_pipe(server: DevServer) 
     assert done.returncode == 0
 
 
-def test_send_exits_0_if_a_reply_came_and_1_if_not(server: DevServer) -> None:
+def test_send_exits_0_only_for_a_reply(server: DevServer) -> None:
     sent = phone(server.url, "--send", "hi", "--from", "+15550002", "--to", "+15550003")
     assert (sent.stdout, sent.returncode) == (
         f"{THANKS} Friend has messaged +15550003 1 times\n",
@@ -90,7 +90,7 @@ def test_send_exits_0_if_a_reply_came_and_1_if_not(server: DevServer) -> None:
     assert stopped.returncode == 1
 
 
-def test_four_hours_pass_in_the_phone_and_in_the_service(server: DevServer) -> None:
+def test_wait_moves_both_clocks(server: DevServer) -> None:
     done = phone(server.url, "--from", "+15550004", typed="a\nb\n/wait 4h\nc\n/wait soon\n")
     assert [line.split(" ")[0] for line in done.stdout.splitlines()] == [
         "Thanks",
@@ -117,7 +117,7 @@ def test_raw_help_and_quit(server: DevServer) -> None:
 
 
 @pytest.mark.parametrize("env", [{}, {"TWILIO_AUTH_TOKEN": "x"}], ids=["no token", "token"])
-def test_it_says_first_that_nothing_listens(env: dict[str, str]) -> None:
+def test_nothing_listening_is_said_first(env: dict[str, str]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     done = phone(url, "--send", "hi", env=env)
     assert (done.returncode, done.stdout) == (2, "")
@@ -174,7 +174,7 @@ def test_the_switches_of_the_page_are_commands(server: DevServer) -> None:
         (["http://127.0.0.1:70000"], "Port out of range"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_said_and_exits_2(arguments: list[str], problem: str) -> None:
+def test_unusable_url_is_refused_with_the_reason(arguments: list[str], problem: str) -> None:
     done = phone(*arguments, "--send", "hi", env={"TWILIO_AUTH_TOKEN": "x"})
     assert done.stderr.startswith("smsd phone: ")
     assert problem in done.stderr
@@ -189,7 +189,7 @@ def test_a_production_service_needs_the_token() -> None:
 
 
 @pytest.mark.parametrize("typed", ["\x04", "\n"], ids=["Ctrl-D", "nothing"])
-def test_no_token_at_the_prompt_leaves_with_a_reason(typed: str) -> None:
+def test_empty_token_prompt_leaves_with_a_reason(typed: str) -> None:
     with Smsd() as smsd, Screen(f"http://{smsd.address}") as screen:
         screen.until("not shown): ")
         screen.type(typed)
@@ -213,7 +213,7 @@ def test_another_public_url_behind_tls_is_refused() -> None:
     assert "must be reached with http://" in done.stderr
 
 
-def test_a_development_server_in_a_container_says_where_to_run_the_phone(
+def test_containers_phone_hint_is_given_from_outside(
     monkeypatch: pytest.MonkeyPatch, server: DevServer
 ) -> None:
     """Through a published port nobody is a loopback peer; here a proxy's header stands for that."""
@@ -227,7 +227,7 @@ def _as_from_outside(url: str, path: str, headers: Mapping[str, str]) -> bytes:
     return _request(url, path, {**headers, "X-Forwarded-For": "192.0.2.1"})
 
 
-def test_a_production_service_is_texted_with_the_token_of_the_environment() -> None:
+def test_production_service_is_texted_with_the_given_token() -> None:
     with Smsd() as smsd:
         token = {"TWILIO_AUTH_TOKEN": TOKEN}
         base = f"http://{smsd.address}"
@@ -295,7 +295,7 @@ def test_in_a_terminal_it_prompts_colours_and_completes(server: DevServer) -> No
 
 
 @pytest.mark.parametrize("keys", ["\x04", "\x03", "/quit\n"], ids=["Ctrl-D", "Ctrl-C", "/quit"])
-def test_the_opening_line_names_the_ways_out_and_they_work(server: DevServer, keys: str) -> None:
+def test_ways_out_are_named_and_work(server: DevServer, keys: str) -> None:
     with Screen(server.url) as screen:
         opening = screen.until(f"Rey > {TO}: ")
         assert "/quit, Ctrl-D or Ctrl-C leaves" in opening
@@ -432,7 +432,7 @@ def test_bad_twiml_is_explained_with_its_detail() -> None:
     assert shown_raw(failed).endswith("failed: refused (no)")
 
 
-def test_a_probe_that_gets_no_answer_names_the_usual_causes() -> None:
+def test_unanswered_probe_names_the_usual_causes() -> None:
     request = Request("POST", "https://a.example/sms", (), b"", 5, 15, 15)
     lines = explain_403(Account("AC1", "t", request.url), request, lambda _: Failure("refused"))
     assert lines[0].startswith("403")
@@ -453,7 +453,7 @@ HOP = b"<Response><Message>one moment</Message><Redirect>?turn=1</Redirect></Res
 DONE = b"<Response><Message>done</Message></Response>"
 
 
-def test_it_shows_that_a_reply_is_on_its_way() -> None:
+def test_phone_shows_that_a_reply_is_coming() -> None:
     """Twilio is asked to come again: by a service that answers so, over a real socket."""
     for ink in (Ink(False), Ink(True)):
         shown = io.StringIO()

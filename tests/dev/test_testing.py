@@ -115,7 +115,7 @@ def test_silence_pictures_and_parameters(phone):
     assert phone.text("who", ProfileName="Ada") == "Ada"
     assert phone.last.status == 200
 
-def test_errors_are_raised_here_unless_the_apology_is_wanted(phone):
+def test_errors_are_raised_unless_the_apology_is_wanted(phone):
     with pytest.raises(ZeroDivisionError, match="on purpose"):
         phone.text("boom")
     assert "Sorry" in phone.text("boom", failing=True) or phone.last.replies
@@ -139,7 +139,7 @@ class TestMarked:
     assert "9 passed" in output
 
 
-def test_the_dialogue_opens_at_the_first_text_and_so_after_chdir(tmp_path: Path) -> None:
+def test_dialogue_opens_at_the_first_text(tmp_path: Path) -> None:
     tests = """
 import os
 import pytest
@@ -171,7 +171,7 @@ def test_without_a_text_it_is_never_made(phone):
     assert not {"made", "opened"} & {file.name for file in tmp_path.iterdir()}
 
 
-def test_a_dialogue_that_cannot_be_used_says_why_each_time(tmp_path: Path) -> None:
+def test_unusable_dialogue_says_why_each_time(tmp_path: Path) -> None:
     tests = """
 import pytest
 from smsd.errors import SettingsError
@@ -220,7 +220,7 @@ def test_import(phone):
     assert "No module named 'nowhere'" in output
 
 
-def test_a_failure_is_told_to_the_phone_that_sent_the_message(tmp_path: Path) -> None:
+def test_failure_reaches_the_phone_that_texted(tmp_path: Path) -> None:
     tests = """
 import asyncio
 import pytest

@@ -69,7 +69,7 @@ def test_production_never_shows_what_a_dialogue_raised(tmp_path: Path) -> None:
         assert "secret word" not in smsd.log()
 
 
-def test_a_version_that_cannot_be_loaded_is_shown_with_its_traceback(tmp_path: Path) -> None:
+def test_refused_version_is_shown_with_its_traceback(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(FAILING)
     with DevServer(SMSD_DIALOGUE="mine:reply", PYTHONPATH=str(tmp_path)) as dev:
@@ -78,7 +78,7 @@ def test_a_version_that_cannot_be_loaded_is_shown_with_its_traceback(tmp_path: P
         assert "the old one keeps answering" in dev.process.log()
 
 
-def test_a_dialogue_that_cannot_be_loaded_at_start_is_shown_in_full(tmp_path: Path) -> None:
+def test_broken_dialogue_at_startup_is_shown_in_full(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("raise ValueError('the reason')\n")
     said = in_folder(tmp_path, "serve", "--dev", env={"SMSD_DIALOGUE": "mine:reply"})
     assert "ValueError: the reason" in said
@@ -113,7 +113,7 @@ def test_the_working_directory_wins_over_an_installed_copy(tmp_path: Path) -> No
             assert "This is an INSTALLED COPY: your edits are not seen." in banner
 
 
-def test_the_dialogue_that_comes_with_smsd_is_named_as_such(
+def test_built_in_dialogue_is_named_as_such(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spec = "smsd.dialogues.greeting:reply"
@@ -130,7 +130,7 @@ def test_the_banner_names_a_program_that_can_be_run(monkeypatch: pytest.MonkeyPa
     assert welcome.program() == "smsd"
 
 
-def test_in_a_container_the_phone_runs_inside_of_it() -> None:
+def test_in_a_container_the_phone_runs_inside() -> None:
     """The token is told to loopback peers only, and through a published port nobody is one."""
     with DevServer() as dev:
         assert (
@@ -150,7 +150,7 @@ def test_in_a_container_the_phone_runs_inside_of_it() -> None:
         (70, 7, "tini", False),
     ],
 )
-def test_smsd_is_a_containers_main_process_as_process_1_or_under_an_init(
+def test_main_process_is_process_1_or_below_init(
     tmp_path: Path, pid: int, parent: int, first: str, main: bool
 ) -> None:
     (tmp_path / "comm").write_text(f"{first}\n")
@@ -166,7 +166,7 @@ def test_ports_are_made_real_on_either_family(host: str) -> None:
     assert environment.prepare({"SMSD_ADMIN_PORT": free})["SMSD_ADMIN_PORT"] == free
 
 
-def test_the_dialogue_of_the_project_runs_unless_another_is_given(
+def test_project_dialogue_runs_unless_another_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
