@@ -382,6 +382,12 @@ def _terminal(said: list[str], failure: Exception | None = None) -> Terminal:
     return Terminal(target, "+1", "+2", say=said.append, ink=Ink(False))
 
 
+def test_documentation_lists_every_command() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "dialogues.md").read_text("utf-8")
+    listed = re.findall(r"^\| `(/[a-z-]+)", page, re.MULTILINE)
+    assert listed == list(_terminal([]).commands)
+
+
 def test_completion_offers_commands_then_people() -> None:
     terminal = _terminal([])
     offered = [completion(terminal, terminal.commands, "/t", "/t", state) for state in range(3)]
