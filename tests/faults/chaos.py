@@ -17,10 +17,14 @@ from typing import TypeVar
 
 from smsd.simulator import JAR, LOST, STALE, Cookies, Inbound
 from tests.faults.history import Recorder, violations
+from tests.faults.names import HANGS
 from tests.faults.proxy import Fault
 from tests.faults.world import World, number, wait_until_merged
 
 _Thing = TypeVar("_Thing")
+
+GOOD = ("127.0.0.1",)
+"""What names resolve to when nothing is wrong."""
 
 KEEP_OLD = Cookies(keep=False)
 LATE = 12
@@ -121,6 +125,8 @@ class Chaos:
 
     async def _disturb(self) -> None:
         kinds = [self._misbehave, self._misbehave, self._cut_off, self._hang]
+        if self.world.lookups:
+            kinds += [self._fail_lookup]
         if self._lossy:
             kinds += [self._flush, self._restart_node, self._kill_replica, self._restart_replica]
         while not self._over.is_set():
@@ -152,6 +158,18 @@ class Chaos:
     async def _hang(self) -> None:
         async with self._alone(self.world.nodes) as node:
             await self._for_a_while(f"hang {node.node}", node.hang, node.resume)
+
+    async def _fail_lookup(self) -> None:
+        """The lookups of a node's name hang, are slow, or fail; its address stays the same."""
+        names = self.world.lookups
+        assert names
+        addresses, after_s = self.random.choice(((GOOD, HANGS), (GOOD, 0.4), ((), 0.0)))
+        async with self._alone(self.world.hosts) as host:
+            await self._for_a_while(
+                f"{host} resolves to {addresses} after {after_s} s",
+                lambda: names.set(host, *addresses, after_s=after_s),
+                lambda: names.set(host, *GOOD),
+            )
 
     async def _flush(self) -> None:
         async with self._alone(self.world.nodes) as node:

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ class Names:
         self._directory = tempfile.TemporaryDirectory()
         self._file = Path(self._directory.name) / "names.json"
         self._names: dict[str, tuple[Sequence[str], float]] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         self._write()
@@ -51,8 +53,9 @@ class Names:
         """From now on `host` has these addresses, and a lookup takes `after_s`. A lookup
         that is under way ends once it has taken that long.
         """
-        self._names[host] = addresses, after_s
-        self._write()
+        with self._lock:  # faults come from several threads
+            self._names[host] = addresses, after_s
+            self._write()
 
     def smsd(self, env: dict[str, str | None]) -> Smsd:
         """An smsd whose lookups these are; to be started by its `with` block."""

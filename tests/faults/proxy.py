@@ -95,9 +95,8 @@ class Proxy:
     async def _end(self) -> None:
         self._ending = True
         await self._refuse()
-        await asyncio.sleep(
-            0.01
-        )  # who was accepted just now begins to be served, and so to be closed
+        for _ in range(10):  # who was accepted just now begins to be served, and so to be closed
+            await asyncio.sleep(0.001)
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)

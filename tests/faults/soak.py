@@ -20,7 +20,7 @@ def test_no_violation_in_a_long_time() -> None:
     seed = int(os.environ.get("SOAK_SEED") or SystemRandom().getrandbits(32))
     print(f"\nSOAK_SEED={seed}, {seconds:.0f} s")
     random, ends_s, messages, faults = Random(seed), time.monotonic() + seconds, 0, 0
-    with world(nodes=3, replicas=3, proxied=True) as made:
+    with world(nodes=3, replicas=3, proxied=True, named=True) as made:
         lossy = False
         while (left_s := ends_s - time.monotonic()) > 0:
             round_seed = random.getrandbits(32)

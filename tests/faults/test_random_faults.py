@@ -18,7 +18,7 @@ SECONDS = 8.0
 def test_g1_to_g4_hold_under_random_faults(lossy: bool) -> None:
     seed = int(os.environ.get("FAULT_SEED") or SystemRandom().getrandbits(32))
     print(f"FAULT_SEED={seed}")
-    with world(nodes=3, replicas=3, proxied=True) as made:
+    with world(nodes=3, replicas=3, proxied=True, named=True) as made:
         chaos = Chaos(made, seed, lossy=lossy)
         wrong = asyncio.run(chaos.run(SECONDS))
         assert not wrong, f"FAULT_SEED={seed}\n{chaos.report(wrong)}"

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 
+from tests.faults.names import Names
 from tests.faults.proxy import Proxy
 from tests.processes import Memcached, Smsd, wait_for
 
@@ -25,11 +26,21 @@ class World:
     nodes: list[Memcached]
     proxies: list[Proxy]
     replicas: list[Smsd]
+    lookups: Names | None = None
+    """What the nodes' names resolve to, if they have names."""
+
+    @property
+    def hosts(self) -> list[str]:
+        """The nodes' names without ports, if they have names."""
+        return [f"memcached-{i}.test" for i in range(len(self.nodes))] if self.lookups else []
 
     @property
     def names(self) -> list[str]:
         """What smsd calls the nodes."""
-        return [node.node for node in self.proxies or self.nodes]
+        nodes = [node.node for node in self.proxies or self.nodes]
+        for place, host in enumerate(self.hosts):
+            nodes[place] = nodes[place].replace("127.0.0.1", host)
+        return nodes
 
     def merged(self) -> bool:
         """Every node answers every replica, and nothing waits to be merged."""
@@ -43,15 +54,23 @@ def world(
     env: Mapping[str, str | None] | None = None,
     *,
     proxied: bool = False,
+    named: bool = False,
     options: tuple[str, ...] = (),
 ) -> Iterator[World]:
-    """So many of each, started. `options` are memcached's."""
+    """So many of each, started. `options` are memcached's. With `named` the nodes have names
+    that a test can change; otherwise they are addresses.
+    """
     with ExitStack() as stack:
         stores = [stack.enter_context(Memcached(*options)) for _ in range(nodes)]
         proxies = [stack.enter_context(Proxy(store.port)) for store in stores] if proxied else []
-        made = World(stores, proxies, [])
+        lookups = stack.enter_context(Names()) if named else None
+        made = World(stores, proxies, [], lookups)
+        for host in made.hosts:
+            made.lookups.set(host, "127.0.0.1")  # type: ignore[union-attr]
+        settings = store_of(made.names) | dict(env or {})
         for _ in range(replicas):
-            made.replicas.append(stack.enter_context(Smsd(store_of(made.names) | dict(env or {}))))
+            replica = lookups.smsd(settings) if lookups else Smsd(settings)
+            made.replicas.append(stack.enter_context(replica))
         yield made
 
 
