@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smsd.errors import ReplyError, SettingsError
-from smsd.telemetry import logs
+from smsd.telemetry import lines, logs, redaction
 
 own = logging.getLogger("smsd.test")
 foreign = logging.getLogger("somelibrary")
@@ -59,6 +59,9 @@ def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[Output]:
         (sys, "unraisablehook"),
         (threading, "excepthook"),
         (logging, "raiseExceptions"),
+        (logging, "logThreads"),
+        (logging, "logProcesses"),
+        (logging, "logMultiprocessing"),
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))
     monkeypatch.setattr(root, "handlers", [])
@@ -116,7 +119,7 @@ def test_an_event_is_one_json_object_with_time_level_event_and_its_fields(output
 def test_the_time_is_utc_with_milliseconds(output: Output) -> None:
     record = logging.LogRecord("smsd", logging.INFO, "", 0, "", None, None)
     record.created = 1_000_000_000.0625
-    assert json.loads(logs._json_line(record, {"event": "x"}))["time"] == "2001-09-09T01:46:40.062Z"
+    assert json.loads(lines.json_line(record, {"event": "x"}))["time"] == "2001-09-09T01:46:40.062Z"
 
 
 def test_text_has_the_same_in_words(output: Output) -> None:
@@ -129,6 +132,49 @@ def test_text_has_the_same_in_words(output: Output) -> None:
         line.partition(" ")[2]
         == 'warning  log in sid=SM1 count=3 ok=true said="two words" at=["a","b"]\n'
     )
+
+
+def test_pretty_is_aligned_and_leaves_out_what_is_empty(output: Output) -> None:
+    logs.setup("pretty", "debug", fd=output.fd)
+    fields = {"conversation": "0123456789abcdef", "sid": "SM1", "error_code": "", "none": None}
+    logs.event(own, logging.INFO, "message", **fields, count=0)  # type: ignore[arg-type]
+    logs.event(own, logging.WARNING, "node down", said="two words", line="a\nb")
+    lines_ = output.raw().decode().splitlines()
+    assert [re.sub(r"^\d\d:\d\d:\d\d", "TIME", line) for line in lines_] == [
+        "TIME  info      message           conversation=01234567 sid=SM1 count=0",
+        'TIME  warning   node down         said=two words line="a\\nb"',
+    ]
+
+
+def test_pretty_shows_problems_and_errors_below(output: Output) -> None:
+    logs.setup("pretty", "info", fd=output.fd)
+    logs.event(own, logging.ERROR, "reload refused", problems=["SMSD_PORT: a", "SMSD_HOST: b"])
+    logs.event(own, logging.ERROR, "dialogue failed", error=caught(raising(KeyError("hidden"))))
+    written = output.raw().decode()
+    assert f"reload refused\n{'':20}SMSD_PORT: a\n{'':20}SMSD_HOST: b\n" in written
+    assert f"dialogue failed\n{'':20}KeyError\n{'':20}telemetry/test_logs.py:" in written
+    assert "hidden" not in written
+
+
+def test_pretty_has_colors_on_a_terminal_only(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def escapes() -> int:
+        logs.setup("pretty", "info", fd=output.fd)
+        logs.event(own, logging.WARNING, "node down", count=1)
+        return output.raw().count(b"\x1b[")
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert escapes() == 0
+    monkeypatch.setattr(os, "isatty", lambda _fd: True)
+    assert escapes() == 8
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert escapes() == 0
+
+
+def test_fields_of_a_library_are_not_taken_for_our_own(output: Output) -> None:
+    logging.getLogger("lib").error("said", extra={"fields": {"body": "hidden"}})
+    assert "hidden" not in output.raw().decode()
 
 
 @pytest.mark.parametrize(
@@ -212,10 +258,10 @@ def test_a_line_longer_than_a_pipe_takes_at_once_is_cut(output: Output) -> None:
     assert json.loads(first)["event"] == "long"
     assert json.loads(first)["cut"] is True
     assert json.loads(second)["cut"] is True
-    assert len(second) <= logs.MAX_LINE_BYTES
+    assert len(second) <= lines.MAX_LINE_BYTES
     logs.setup("text", "info", fd=output.fd)
     logs.event(own, logging.INFO, "long", value="x" * 5000)
-    assert len(line := output.raw()) == logs.MAX_LINE_BYTES
+    assert len(line := output.raw()) == lines.MAX_LINE_BYTES
     assert line.endswith(b"xxx cut\n")
 
 
@@ -239,7 +285,7 @@ def test_a_stderr_that_takes_nothing_blocks_nobody_and_what_was_lost_is_counted(
 
 def test_a_stderr_that_is_closed_harms_nobody() -> None:
     read, write = os.pipe()
-    handler = logs._Lines(write, logs._json_line)
+    handler = logs._Lines(write, lines.json_line)
     record = logging.LogRecord("smsd", logging.INFO, "", 0, "x", None, None)
     os.close(read)
     handler.emit(record)
@@ -285,7 +331,7 @@ PHONES = st.from_regex(r"\+?[1-9]([ ().-]?[0-9]){7,14}", fullmatch=True)
 @settings(deadline=None, max_examples=150)
 @given(before=st.text(max_size=20), phone=PHONES, after=st.text(max_size=20))
 def test_no_phone_number_survives_the_scrubber(before: str, phone: str, after: str) -> None:
-    scrubbed = logs.scrub(f"{before} {phone} {after}")
+    scrubbed = redaction.scrub(f"{before} {phone} {after}")
     assert phone not in scrubbed
     assert re.sub(r"\D", "", phone) not in re.sub(r"\D", "", scrubbed) or phone in before + after
 
@@ -307,11 +353,11 @@ def test_no_phone_number_survives_the_scrubber(before: str, phone: str, after: s
         ("digest 0a1ff7634d9ab3b95db5c9a2dfe9416e here", "digest *** here"),
         ("signed L/OH5YylLD5NRKLltdqwSvS0BnU= so", "signed *** so"),
         ("two\nlines\t\x1b[2J", "two lines [2J"),
-        ("short " * 200, ("short " * 200)[: logs.MAX_TEXT] + "***"),
+        ("short " * 200, ("short " * 200)[: redaction.MAX_TEXT] + "***"),
     ],
 )
 def test_scrub(text: str, scrubbed: str) -> None:
-    assert logs.scrub(text) == scrubbed
+    assert redaction.scrub(text) == scrubbed
 
 
 def test_a_message_whose_values_do_not_fit_is_logged_without_them(output: Output) -> None:
@@ -380,7 +426,7 @@ def test_of_an_exception_only_its_type_and_its_place_are_logged(output: Output) 
     ],
 )
 def test_the_first_line_of_an_exception(error: Exception, said: str) -> None:
-    assert logs.describe(error) == [said]
+    assert redaction.describe(error) == [said]
 
 
 def test_chained_exceptions_are_told_alike_and_hidden_ones_are_not() -> None:
@@ -391,7 +437,7 @@ def test_chained_exceptions_are_told_alike_and_hidden_ones_are_not() -> None:
             raise ValueError(MARK)  # noqa: B904
 
     def kinds(fail: Callable[[], object]) -> list[str]:
-        return [line for line in logs.describe(caught(fail)) if ":" not in line]
+        return [line for line in redaction.describe(caught(fail)) if ":" not in line]
 
     assert kinds(context) == ["ValueError", "KeyError"]
     assert kinds(raising(ValueError(MARK), KeyError(MARK))) == ["ValueError", "KeyError"]
@@ -405,11 +451,11 @@ def test_long_chains_and_deep_stacks_are_bounded() -> None:
         deep()
 
     error = caught(deep)
-    assert len(logs.describe(error)) == 1 + logs.MAX_FRAMES
+    assert len(redaction.describe(error)) == 1 + redaction.MAX_FRAMES
     link: Exception = ValueError()
     for _ in range(10):
         link = caught(raising(ValueError(), link))
-    assert logs.describe(link).count("ValueError") == logs.MAX_CHAIN
+    assert redaction.describe(link).count("ValueError") == redaction.MAX_CHAIN
 
 
 # ---- the real ones, in a process of their own
@@ -420,7 +466,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, HTTPError, RequestHandler
-from smsd.telemetry import logs
+from smsd.telemetry import lines, logs, redaction
 
 logs.setup(sys.argv[1], "debug")
 logging.basicConfig()  # as a library may: must add nothing

@@ -3,19 +3,16 @@
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram, exposition, openmetrics, parser
+from prometheus_client import parser
 from prometheus_client.samples import Sample
 
 from smsd.store.node import KINDS
-from smsd.telemetry.metrics import Durations, Metrics
+from smsd.telemetry.metrics import Metrics
 from smsd.twilio.diagnosis import CAUSES
 from smsd.version import VERSION
 from tests import raw_http as wire
 from tests.processes import Memcached, Smsd
 
-BOUNDS_S = (0.001, 0.01, 0.5, 1, 10)
 NODE = "memcached-0.memcached:11211"
 
 DOCUMENTED = """
@@ -205,22 +202,6 @@ def test_exactly_one_outcome_is_counted_for_each_accepted_message() -> None:
     assert outcomes == {
         "counted": 2, "duplicate": 1, "degraded": 0, "opted_out": 1, "looped": 1, "failed": 0
     }  # fmt: skip
-
-
-@given(st.lists(st.floats(0, 20) | st.sampled_from(BOUNDS_S), max_size=20))
-def test_durations_are_exposed_as_prometheus_own_histogram_exposes_them(
-    seconds: list[float],
-) -> None:
-    ours, theirs = CollectorRegistry(), CollectorRegistry()
-    durations = Durations("took_seconds", "Of it.", BOUNDS_S, "kind", registry=ours)
-    histogram = Histogram("took_seconds", "Of it.", ["kind"], buckets=BOUNDS_S, registry=theirs)
-    durations.of("a")
-    histogram.labels("a")
-    for each in seconds:
-        durations.of("b").observe(each)
-        histogram.labels("b").observe(each)
-    for encoder in (exposition.generate_latest, openmetrics.exposition.generate_latest):
-        assert encoder(ours) == encoder(theirs)
 
 
 def test_node_that_goes_down_and_comes_back_leaves_two_warnings(
