@@ -1,4 +1,9 @@
-"""The process: sockets, signals, reload, drain. It knows nothing of messages."""
+"""The process: sockets, signals, reload, drain. It knows nothing of messages.
+
+SIGTERM and SIGINT drain it: readiness fails, the listener goes on until the load balancer
+has noticed, then it closes, and what was begun is finished. A second signal ends the
+process at once. SIGHUP, or a changed file, reloads the settings.
+"""
 
 import asyncio
 import contextlib
@@ -10,15 +15,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from tornado.httputil import ParseBodyConfig, ParseUrlEncodedConfig, set_parse_body_config
-from tornado.netutil import bind_sockets
 
 from smsd.app import Routes, Service
 from smsd.errors import SettingsError
-from smsd.settings.casts import ALL_ADDRESSES
 from smsd.settings.reload import Reloader
 from smsd.telemetry import logs
 from smsd.web import descriptors
-from smsd.web.accept import BoundedServer
+from smsd.web.accept import BoundedServer, bind
 from smsd.web.gate import MAX_BODY_BYTES
 from smsd.web.refusals import TornadoRefusals
 
@@ -26,11 +29,8 @@ Job = Callable[[], Coroutine[Any, Any, None]]
 
 log = logging.getLogger("smsd.server")
 
-BACKLOG = 4096
-"""Connections that may wait to be accepted: enough for a rush of some thousand."""
-
 FINISH_S = 20.0
-"""After the listener is closed, requests and dialogues may take this long to finish."""
+"""After the listener is closed, requests and dialogues have this long to finish."""
 
 GIVE_BACK_S = 1.0
 """What has not finished by then is given back to other replicas, and the requests that
@@ -48,12 +48,18 @@ LAG_WINDOW_S = 15.0
 
 
 class Server:
-    """Both listeners of a service, from `start` to the end of `run`. `jobs` run as long as it listens."""
+    """Both listeners of a service, from `start` to the end of `run`.
+
+    service   what is served
+    reloader  reads the settings again
+    extra     the development server's pages
+    jobs      coroutine functions that run as long as the server listens
+    """
 
     def __init__(
         self, service: Service, reloader: Reloader, *, extra: Routes, jobs: Sequence[Job] = ()
     ) -> None:
-        # the gate counts fields itself, so that it can say why; 64 KiB bound the work
+        # The gate counts fields itself, so that it can name the reason.
         set_parse_body_config(
             ParseBodyConfig(urlencoded=ParseUrlEncodedConfig(max_arguments=MAX_BODY_BYTES + 1))
         )
@@ -96,20 +102,22 @@ class Server:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> tuple[int, int]:
-        """Handle signals and listen; the ports of both listeners. SettingsError if one cannot be had."""
+        """Handle signals and listen; return the ports of both listeners.
+
+        Raises SettingsError if a port or the address cannot be had.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
         settings = self.service.settings
-        address = None if settings.host == ALL_ADDRESSES else settings.host
         ports = []
         for name, server, port in (
             ("SMSD_PORT", self._public, settings.port),
             ("SMSD_ADMIN_PORT", self._admin, settings.admin_port),
         ):
             try:
-                sockets = bind_sockets(port, address, backlog=BACKLOG)
+                sockets = bind(settings.host, port)
             except OSError as error:
                 raise SettingsError(_cannot_listen(name, port, error)) from None
             server.add_sockets(sockets)
@@ -117,9 +125,7 @@ class Server:
         return ports[0], ports[1]
 
     async def run(self) -> None:
-        """Until SIGTERM or SIGINT, and then until everything under way is answered. A second signal ends it
-        now.
-        """
+        """Serve until SIGTERM or SIGINT, then drain."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(job()) for job in self._jobs]
         await self._stop.wait()
@@ -131,13 +137,12 @@ class Server:
         self._stop.set()
 
     async def _drain(self) -> None:
-        """Fail readiness, go on until the load balancer knows, close the listener, finish what is under way."""
+        """Fail readiness, wait for the load balancer, close the listener, finish what was begun."""
         settings = self.service.settings
         logs.event(log, logging.INFO, "draining", seconds=settings.drain_delay_s)
         self.service.draining = True
-        self._public.conn_params.no_keep_alive = (
-            True  # answers say so: clients take their next request elsewhere
-        )
+        # Answers say so, and clients take their next request elsewhere.
+        self._public.conn_params.no_keep_alive = True
         await asyncio.sleep(settings.drain_delay_s)
         self._public.stop()
         exchange = self.service.exchange
@@ -166,7 +171,7 @@ class Server:
             await asyncio.sleep(0.01)
 
     async def _watch_files(self) -> None:
-        """Look at the files every second, and at once on SIGHUP."""
+        """Check the files every second, and reload them at once on SIGHUP."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RELOAD_EVERY_S):
@@ -196,7 +201,7 @@ class Server:
             self._admin.watch()
 
     async def _watch_lag(self) -> None:
-        """How late the loop is with a sleep: the worst of this window and of the one before."""
+        """Measure how late a sleep ends: the worst of this window and of the one before."""
         worst_s, before_s = 0.0, 0.0
         window_ends_s = time.monotonic() + LAG_WINDOW_S
         while True:
@@ -210,7 +215,7 @@ class Server:
 
 
 def _cannot_listen(name: str, port: int, error: OSError) -> str:
-    """Which port cannot be had, and what to do about it."""
+    """Name the port that cannot be had, and what to do about it."""
     option = {"SMSD_PORT": "--port", "SMSD_ADMIN_PORT": "--admin-port"}[name]
     if error.errno == errno.EADDRINUSE:
         return (

@@ -1,15 +1,16 @@
 """An HTTP server that knows how many connections it can take.
 
-Tornado accepts until `accept` fails for want of a descriptor, and then fails in a tight
+Tornado accepts connections until `accept` fails for want of a descriptor, and then fails in a tight
 loop, with a traceback each time. This server stops accepting at `max_connections`, closes
-idle connections to make room, and backs off when `accept` fails all the same (another
-part of the process, or of the machine, may use the descriptors). The kernel's queue holds
-who comes meanwhile. Nothing needs to be done for the recovery.
+idle connections to make room, and backs off if `accept` fails nevertheless: the dialogue,
+or the rest of the machine, may have used up the descriptors. Meanwhile, new connections
+wait in the kernel's queue. The server recovers by itself.
 
 It knows no request; time-outs are the listener's.
 """
 
 import asyncio
+import errno
 import logging
 import socket
 import time
@@ -17,7 +18,9 @@ from collections.abc import Iterable
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
+from tornado.netutil import bind_sockets
 
+from smsd.settings.casts import ALL_ADDRESSES
 from smsd.telemetry import logs
 from smsd.web.descriptors import RESERVED
 from smsd.web.listener import Listener
@@ -28,6 +31,9 @@ CHUNK_BYTES = 8 * 1024
 usual 64 KiB cost a fifteenth of all instructions of a message.
 """
 
+BACKLOG = 4096
+"""Connections that may wait in the kernel's queue: enough for a rush of some thousand."""
+
 BACK_OFF_S = 0.25
 ACCEPT_AT_ONCE = 128
 REPORT_EVERY_S = 60.0
@@ -36,6 +42,40 @@ NEEDED = RESERVED + 32
 """Descriptors that N connections need besides their own."""
 
 log = logging.getLogger("smsd.web.accept")
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Bind listening sockets. Raises OSError if the address or the port cannot be had.
+
+    All addresses are those of IPv4 and IPv6, or of the one that this machine has. With
+    port 0 they share a port that the system chooses.
+    """
+    if host != ALL_ADDRESSES:
+        return bind_sockets(port, host, backlog=BACKLOG)
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104
+        try:
+            sockets += bind_sockets(port, address, family, BACKLOG)
+        except OSError as error:
+            if error.errno not in _NO_SUCH_FAMILY:
+                for sock in sockets:
+                    sock.close()
+                raise
+            missing = error
+        if sockets:
+            port = sockets[0].getsockname()[1]
+    if not sockets:
+        raise missing or OSError(errno.EADDRNOTAVAIL, "no address family is available")
+    return sockets
+
+
+_NO_SUCH_FAMILY = (
+    errno.EAFNOSUPPORT,
+    errno.EADDRNOTAVAIL,
+    socket.EAI_FAMILY,
+    socket.EAI_NONAME,
+)
 
 
 class BoundedServer(HTTPServer):

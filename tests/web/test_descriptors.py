@@ -1,6 +1,7 @@
 """A process with few descriptors, with closed standard streams, on both address families."""
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -10,10 +11,12 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
+from tornado import netutil
 
-from smsd.web import descriptors
+from smsd.web import accept, descriptors
 from tests import raw_http as wire
 from tests.processes import SETTINGS, Memcached, Smsd, free_port, wait_for
 
@@ -205,3 +208,50 @@ def test_both_listeners_accept_both_address_families() -> None:
             assert wire.post(f"{host}:{server.port}", wire.message()).status == 200
             answer = wire.request(f"{host}:{server.admin_port}", "GET", "/readyz")
             assert answer.status == 200
+
+
+@pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, socket.EAI_FAMILY])
+@pytest.mark.parametrize("missing", [socket.AF_INET, socket.AF_INET6])
+def test_missing_address_family_is_no_problem(
+    number: int, missing: socket.AddressFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if missing == socket.AF_INET and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+
+    def bind_sockets(*args: Any, **more: Any) -> list[socket.socket]:
+        if args[2] == missing:
+            raise OSError(number, "no such family")
+        return netutil.bind_sockets(*args, **more)
+
+    monkeypatch.setattr(accept, "bind_sockets", bind_sockets)
+    (sock,) = accept.bind("*", 0)
+    with sock:
+        assert sock.family != missing
+
+
+def test_no_address_family_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> list[socket.socket]:
+        raise OSError(errno.EAFNOSUPPORT, "no such family")
+
+    monkeypatch.setattr(accept, "bind_sockets", refuse)
+    with pytest.raises(OSError, match="no such family"):
+        accept.bind("*", 0)
+    monkeypatch.setattr(accept, "bind_sockets", lambda *_args, **_more: [])
+    with pytest.raises(OSError, match="no address family"):
+        accept.bind("*", 0)
+
+
+# Tornado leaves the socket that it could not bind to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_port_taken_on_one_family_only_is_taken() -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        taken.bind(("::", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            accept.bind("*", port)
+    for sock in accept.bind("*", port):
+        sock.close()
