@@ -89,6 +89,16 @@ def test_log_table_names_every_event() -> None:
     assert set(re.findall(r"`([^`]+)`", " ".join(rows))) == log_events()
 
 
+def test_rooms_table_names_everything_in_the_package() -> None:
+    text = page("docs/architecture.md").section("The rooms")
+    rooms = {
+        f"smsd/{path.name}{'/' * path.is_dir()}"
+        for path in (ROOT / "smsd").iterdir()
+        if path.name not in ("__pycache__", "__init__.py", "py.typed")
+    }
+    assert {room for room in rooms if f"`{room}`" not in text} == set()
+
+
 def test_route_of_a_duplicate_stays_short() -> None:
     assert duplicate_lines() <= LONGEST_ROUTE
 
