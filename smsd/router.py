@@ -17,20 +17,19 @@ Two routes for the same word, or a route that no message can reach, are mistakes
 `RouteError` where they are registered, so that smsd refuses to start.
 """
 
-import inspect
 import re
 from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from smsd.conversation.session import Session
-from smsd.dialogues.loading import LoadedDialogue, make
 from smsd.dialogues.matching import Groups, TextFilter
 from smsd.dialogues.routes import (
     KINDS,
     Handler,
+    Handlers,
     Route,
     joined,
+    note_of,
     number_address,
     place_of_caller,
     text_filters,
@@ -40,8 +39,6 @@ from smsd.form import Form
 from smsd.twilio.message import Message, address_without_channel
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_NO_GROUPS = Groups()
 
 
 class Router:
@@ -88,8 +85,8 @@ class Router:
         self._forms: list[tuple[Form, Handler]] = []
         self._words: list[tuple[TextFilter, Handler]] = []
         self._otherwise: Handler | None = None
-        self._registered: list[tuple[str, str, Handler]] = []  # kind, what it takes, handler
-        self._dialogues: dict[int, LoadedDialogue] = {}  # by id of a handler's target
+        self._registered: list[tuple[str, str, Handler, str]] = []  # kind, texts, handler, note
+        self._handlers = Handlers()
 
     # --- registration
 
@@ -125,7 +122,8 @@ class Router:
                 count, names = text.arguments
                 registered.check_arguments(2 + count, *names)
                 self._add_text(text, registered, anywhere)
-            self._add("anywhere" if anywhere else "words", joined(filters), registered)
+            kind = "anywhere" if anywhere else "words"
+            self._add(kind, joined(filters), registered, note_of(filters))
             return handler
 
         return register
@@ -196,11 +194,12 @@ class Router:
                 return await self._hear(form, done, message, session)
 
             opener = Handler(ask, place, done.name)
-            self._dialogues[id(ask)] = LoadedDialogue(ask)
+            self._handlers.add(opener)
             for text in filters:
                 self._add_text(text, opener, anywhere=False)
             self._forms.append((form, done))
-            self._add("form", f"{form.name} {joined(filters)}".strip(), done)
+            shown = f"{form.name} {joined(filters)}".strip()
+            self._add("form", shown, done, note_of(filters))
             return handler
 
         return register
@@ -222,10 +221,9 @@ class Router:
         self._add("otherwise", "", registered)
         return handler
 
-    def _add(self, kind: str, shown: str, handler: Handler) -> None:
-        self._registered.append((kind, shown, handler))
-        if not inspect.isclass(handler.target):  # its object is made once settings are known
-            self._dialogues[id(handler.target)] = LoadedDialogue(handler.target)
+    def _add(self, kind: str, shown: str, handler: Handler, note: str = "") -> None:
+        self._registered.append((kind, shown, handler, note))
+        self._handlers.add(handler)
 
     def _add_text(self, text: TextFilter, handler: Handler, anywhere: bool) -> None:
         """Add a route, after checking it against those asked before and after it."""
@@ -249,8 +247,8 @@ class Router:
         """Every route, in the order in which the router asks them."""
         ordered = sorted(self._registered, key=lambda registered: KINDS.index(registered[0]))
         return tuple(
-            Route(kind, shown, handler.name, handler.place, _routes_of(handler.target))
-            for kind, shown, handler in ordered
+            Route(kind, shown, handler.name, handler.place, _routes_of(handler.target), note)
+            for kind, shown, handler, note in ordered
         )
 
     def __repr__(self) -> str:
@@ -261,15 +259,19 @@ class Router:
     async def __call__(self, message: Message, session: Session) -> Any:
         """What the handler of this message returns, or None if no route takes it."""
         if number := self._for_number(message.to):
-            return await self._call(number, message, session)
+            return await self._handlers.call(number, message, session)
         if found := _find(self._anywhere, message.body):
-            return await self._call(found[0], message, session, found[1])
+            return await self._handlers.call(found[0], message, session, found[1])
         for form, done in self._forms:
             if form.is_open(session):
                 return await self._hear(form, done, message, session)
         if found := _find(self._words, message.body):
-            return await self._call(found[0], message, session, found[1])
-        return await self._call(self._otherwise, message, session) if self._otherwise else None
+            return await self._handlers.call(found[0], message, session, found[1])
+        return (
+            await self._handlers.call(self._otherwise, message, session)
+            if self._otherwise
+            else None
+        )
 
     def _for_number(self, address: str) -> Handler | None:
         return self._numbers.get(address) or self._numbers.get(address_without_channel(address))
@@ -278,49 +280,32 @@ class Router:
         heard = form.hear(message.body, session)
         if isinstance(heard, str):
             return heard
-        return await self._call(done, message, session, Groups((heard,)))
-
-    async def _call(
-        self, handler: Handler, message: Message, session: Session, more: Groups = _NO_GROUPS
-    ) -> Any:
-        dialogue = self._dialogues.get(id(handler.target))
-        if dialogue is None:
-            raise RouteError(f"{handler} is a class; smsd makes its object at startup")
-        return await dialogue(message, session, *more.positional, **more.named)
+        return await self._handlers.call(done, message, session, Groups((heard,)))
 
     # --- what a dialogue may have besides
 
     def conversation_key(self, message: Message) -> str | None:
         """The key that the handler of the message's number gives, if it gives one."""
         number = self._for_number(message.to)
-        dialogue = number and self._dialogues.get(id(number.target))
-        return dialogue.conversation_key(message) if dialogue else None
+        return self._handlers.dialogue(number).conversation_key(message) if number else None
 
     def bind_settings(self, settings: object) -> None:
         """Called by smsd at startup: makes the objects of handlers that are classes."""
-        for _, _, handler in self._registered:
-            if inspect.isclass(handler.target) or isinstance(handler.target, Router):
-                self._dialogues[id(handler.target)] = make(handler.target, settings, str(handler))
+        self._handlers.bind_settings(settings)
 
     async def open(self) -> None:
         """Open all handlers. If one fails, those opened before are closed again."""
         if not self._registered:
             raise RouteError(f"the router made at {self._place} has no routes")
-        async with AsyncExitStack() as opened:
-            for dialogue in self._dialogues.values():
-                await dialogue.open()
-                opened.push_async_callback(dialogue.close)
-            opened.pop_all()
+        await self._handlers.open()
 
     async def reload(self, settings: object) -> None:
         """Pass changed settings on to all handlers."""
-        for dialogue in self._dialogues.values():
-            await dialogue.reload(settings)
+        await self._handlers.reload(settings)
 
     async def close(self) -> None:
         """Close all handlers."""
-        for dialogue in self._dialogues.values():
-            await dialogue.close()
+        await self._handlers.close()
 
 
 def _find(routes: Iterable[tuple[TextFilter, Handler]], text: str) -> tuple[Handler, Groups] | None:

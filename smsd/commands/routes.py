@@ -25,13 +25,13 @@ def main(spec: str, out: TextIO, err: TextIO = sys.stderr) -> int:
         return 2
     rows = [*_rows(router.routes)]
     widths = [max([len(row[column]) for row in rows], default=0) for column in range(3)]
-    for *cells, place in rows:
+    for *cells, place, note in rows:
         padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
-        out.write("  ".join([*padded, place]) + "\n")
+        out.write("  ".join([*padded, place]) + "\n" + (f"    {note}\n" if note else ""))
     return 0
 
 
-def _rows(routes: Sequence[Route], indent: str = "") -> Iterator[tuple[str, str, str, str]]:
+def _rows(routes: Sequence[Route], indent: str = "") -> Iterator[tuple[str, str, str, str, str]]:
     for route in routes:
-        yield indent + route.kind, route.takes, route.handler, route.place
+        yield indent + route.kind, route.takes, route.handler, route.place, route.note
         yield from _rows(route.nested, indent + "  ")

@@ -12,10 +12,12 @@ as a `UserCodeError` whose `__cause__` is the original.
 
 import asyncio
 import inspect
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread, main_thread
 from typing import Any
 
 from smsd.errors import UserCodeError
@@ -87,6 +89,34 @@ def _settle(future: Future[Any], function: Callable[[], Any]) -> None:
         future.set_result(function())
     except BaseException as error:  # noqa: BLE001 - raised again where the future is awaited
         future.set_exception(as_exception(error))
+
+
+class TooLate(BaseException):
+    """Raised in a plain function whose time is up. No Exception, so that few catch it."""
+
+
+@contextmanager
+def interrupted_after(limit_s: float) -> Iterator[None]:
+    """Raise TooLate in the block if it takes longer, also while it sleeps or waits for a
+    socket or a lock.
+
+    Works by a signal, so only on the main thread, where `smsd serve` has its event loop. On
+    other threads, such as that of a test's phone, the block may take as long as it likes.
+    """
+    if current_thread() is not main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise TooLate
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def as_exception(error: BaseException) -> Exception:

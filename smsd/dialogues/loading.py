@@ -31,14 +31,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from smsd.conversation.session import Session
-from smsd.dialogues.calling import as_exception, call_in_thread, is_async
+from smsd.dialogues.calling import (
+    TooLate,
+    as_exception,
+    call_in_thread,
+    interrupted_after,
+    is_async,
+)
 from smsd.dialogues.describing import describe_error, in_brackets, place_of
 from smsd.errors import SettingsError
 from smsd.twilio.message import Message
 
-OPEN_LIMIT_S = 20.0
-"""For `open` and `reload`, if they are coroutine functions. A plain one runs on the event
-loop, since what it opens may be bound to its thread; nobody can interrupt it there."""
+OPEN_LIMIT_S = 30.0
+"""For `open` and `reload`. Plain ones run on the event loop, since what they open may be
+bound to its thread."""
 
 CLOSE_LIMIT_S = 5.0
 """For `close`: the process is about to end, and Kubernetes does not wait for long."""
@@ -122,8 +128,11 @@ class LoadedDialogue:
     async def _run(self, name: str, limit_s: float, *args: object) -> None:
         """Call a method of the dialogue, if it has one of that name."""
         try:
-            method = getattr(self._dialogue, name, None)
-            result = method(*args) if callable(method) else None
+            with interrupted_after(limit_s):
+                method = getattr(self._dialogue, name, None)
+                result = method(*args) if callable(method) else None
+        except TooLate:
+            raise _too_late(name, limit_s) from None
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             raise _failed(name, error) from as_exception(error)
         if not inspect.isawaitable(result):
@@ -134,7 +143,7 @@ class LoadedDialogue:
         finally:
             task.cancel()  # a no-op for one that is done; left behind if it does not comply
         if not done:
-            raise SettingsError(f"SMSD_DIALOGUE: {name}() took longer than {limit_s:g} s")
+            raise _too_late(name, limit_s)
         task.result()
 
 
@@ -146,6 +155,10 @@ async def _contained(name: str, awaitable: Awaitable[Any]) -> None:
         raise
     except BaseException as error:  # noqa: BLE001 - user code may raise anything
         raise _failed(name, error) from as_exception(error)
+
+
+def _too_late(name: str, limit_s: float) -> SettingsError:
+    return SettingsError(f"SMSD_DIALOGUE: {name}() took longer than {limit_s:g} s")
 
 
 def _failed(name: str, error: BaseException) -> SettingsError:

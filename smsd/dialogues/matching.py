@@ -28,6 +28,9 @@ class Groups(NamedTuple):
     named: Mapping[str, Any] = MappingProxyType({})
 
 
+NO_GROUPS = Groups()
+
+
 class TextFilter:
     """The texts that a word or a compiled pattern stands for."""
 

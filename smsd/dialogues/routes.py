@@ -1,4 +1,4 @@
-"""The parts of a router's table: a line for listings, a handler, a number, a place.
+"""The parts of a router: its handlers, and the lines of its table.
 
 Must not decide which route takes a message: `smsd.router` does.
 """
@@ -6,12 +6,15 @@ Must not decide which route takes a message: `smsd.router` does.
 import inspect
 import re
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from smsd.dialogues.loading import takes
-from smsd.dialogues.matching import TextFilter
+from smsd.conversation.session import Session
+from smsd.dialogues.loading import LoadedDialogue, make, takes
+from smsd.dialogues.matching import NO_GROUPS, Groups, TextFilter
 from smsd.errors import RouteError
+from smsd.twilio.message import OPT_OUT_WORDS, Message
 
 KINDS = ("number", "anywhere", "form", "words", "otherwise")
 """Every `Route.kind`, in the order in which a router asks its routes."""
@@ -28,6 +31,7 @@ class Route:
     handler   name of the handler
     place     "FILE:LINE" of the registration
     nested    the routes of the handler, if it is a router itself
+    note      what the author should know about it, or ""
     """
 
     kind: str
@@ -35,6 +39,7 @@ class Route:
     handler: str
     place: str
     nested: tuple["Route", ...] = ()
+    note: str = ""
 
     def __str__(self) -> str:
         kind = "" if self.kind == "words" else self.kind
@@ -57,6 +62,60 @@ class Handler:
         if not inspect.isclass(self.target) and not takes(self.target, count, *names):
             further = [f"argument {n}" for n in range(3, count + 1)] + [*names]
             raise RouteError(f"{self} must take ({', '.join(['message', 'session', *further])})")
+
+
+class Handlers:
+    """The handlers of a router as dialogues. One that has several routes is one dialogue."""
+
+    def __init__(self) -> None:
+        self._by_target: dict[int, Handler] = {}
+        self._dialogues: dict[int, LoadedDialogue] = {}
+
+    def add(self, handler: Handler) -> None:
+        """Take in a handler. The object of a class is made once the settings are known."""
+        key = id(handler.target)
+        self._by_target[key] = handler
+        if not inspect.isclass(handler.target):
+            self._dialogues[key] = LoadedDialogue(handler.target)
+
+    def dialogue(self, handler: Handler) -> LoadedDialogue:
+        """The dialogue of a handler. RouteError for a class that was not made yet."""
+        try:
+            return self._dialogues[id(handler.target)]
+        except KeyError:
+            problem = f"{handler} is a class; smsd makes its object at startup"
+            raise RouteError(problem) from None
+
+    async def call(
+        self, handler: Handler, message: Message, session: Session, more: Groups = NO_GROUPS
+    ) -> Any:
+        """What a handler returns."""
+        dialogue = self.dialogue(handler)
+        return await dialogue(message, session, *more.positional, **more.named)
+
+    def bind_settings(self, settings: object) -> None:
+        """Make the objects of classes, and pass the settings on to routers."""
+        for key, handler in self._by_target.items():
+            if inspect.isclass(handler.target) or hasattr(handler.target, "bind_settings"):
+                self._dialogues[key] = make(handler.target, settings, str(handler))
+
+    async def open(self) -> None:
+        """Open all. If one fails, those opened before are closed again."""
+        async with AsyncExitStack() as opened:
+            for dialogue in self._dialogues.values():
+                await dialogue.open()
+                opened.push_async_callback(dialogue.close)
+            opened.pop_all()
+
+    async def reload(self, settings: object) -> None:
+        """Pass changed settings on to all."""
+        for dialogue in self._dialogues.values():
+            await dialogue.reload(settings)
+
+    async def close(self) -> None:
+        """Close all."""
+        for dialogue in self._dialogues.values():
+            await dialogue.close()
 
 
 def text_filters(
@@ -84,6 +143,14 @@ def number_address(number: str, place: str) -> str:
     if any(letter.isalpha() for letter in rest):  # a sender's name, an RCS agent
         return channel + colon + rest
     raise RouteError(f'{place}: {number!r} is no number; write it like "+14155550100" or "12345"')
+
+
+def note_of(filters: Iterable[TextFilter]) -> str:
+    """A warning if Twilio keeps one of these words to itself."""
+    words = [str(text) for text in filters if text.word and text.word.upper() in OPT_OUT_WORDS]
+    if not words:
+        return ""
+    return f"{', '.join(words)}: by SMS and RCS, Twilio answers this itself (SMSD_OPT_OUT)"
 
 
 def joined(shown: Iterable[object]) -> str:

@@ -1,6 +1,7 @@
 """Every form of dialogue can be named, and whatever is wrong with one is said with its place."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 import textwrap
@@ -238,6 +239,47 @@ def test_methods_that_take_too_long_or_swallow_cancellation_are_left_behind(
 
     asyncio.run(life())
     assert [record.message for record in caplog.records] == ["dialogue not closed"]
+
+
+@pytest.mark.parametrize(
+    "block", ["time.sleep(60)", "threading.Event().wait(60)", "queue.Queue().get(timeout=60)"]
+)
+def test_plain_open_that_blocks_is_interrupted(
+    block: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "OPEN_LIMIT_S", 0.05)
+    write(f"""
+        import queue, threading, time
+        class reply:
+            def open(self):
+                try: {block}
+                except Exception: pass
+            def __call__(self, message, session): return 'hi'
+        """)
+    dialogue = load("mine:reply", SETTINGS)
+    with pytest.raises(SettingsError, match=r"open\(\) took longer than 0.05 s"):
+        asyncio.run(dialogue.open())
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def test_plain_open_off_the_main_thread_has_no_limit(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "OPEN_LIMIT_S", 0.01)
+    write("""
+        import time
+        class reply:
+            def open(self): time.sleep(0.05)
+            def __call__(self, message, session): return 'hi'
+        """)
+    opened: list[None] = []
+    thread = threading.Thread(
+        target=lambda: opened.append(asyncio.run(load("mine:reply", SETTINGS).open()))
+    )
+    thread.start()
+    thread.join(60)
+    assert opened == [None]
 
 
 def test_cancellation_from_outside_passes_through_open(write: Write) -> None:

@@ -524,6 +524,18 @@ def test_serve_with_a_mistaken_route_exits_2_and_names_both_places(
     ) in ended.stderr
 
 
+def test_word_that_twilio_keeps_to_itself_is_noted() -> None:
+    router = Router()
+    router.on("menu", "Help", "quit")(A)
+    router.on(re.compile("stop"), "cake")(B)
+    router.form(Form(Ask("a", "A?")), "end")(lambda message, session, answers: "x")
+    assert [route.note.partition(":")[0] for route in router.routes] == [
+        "'end'",
+        "'Help', 'quit'",
+        "",
+    ]
+
+
 def run_routes(folder: Path, spec: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "smsd", "routes", spec],
