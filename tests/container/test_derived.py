@@ -54,14 +54,15 @@ def test_derived_image_serves_the_dialogue_of_the_tutorial(image: str, tmp_path:
 def test_project_made_by_smsd_new_builds_on_the_image_and_answers(
     image: str, tmp_path: Path
 ) -> None:
-    project = tmp_path / "cafe"
-    create("cafe", project)
+    """`image` is smsd:VERSION, which is what the project's Dockerfile begins with."""
+    assert image.endswith(f"smsd:{VERSION}")
+    create("pizza-bot", tmp_path / "pizza-bot")
+    podman(*BUILD, "--tag", "pizza-bot", tmp_path / "pizza-bot")
     try:
-        podman(*BUILD, "--tag", "cafe", project)
-        with container("cafe", options=HARDENED, environ=SETTINGS) as started:
-            wait_until(started.is_ready, "cafe is ready")
+        with container("pizza-bot", options=HARDENED, environ=SETTINGS) as started:
+            wait_until(started.is_ready, "pizza-bot is ready")
             phone = BlockingClient(f"{PUBLIC_URL}/sms", token=TOKEN, connect_to=started.address)
             assert phone.text("hi").text == "Hello! What is your name?"
             assert phone.text("Ada").text == "Nice to meet you, Ada."
     finally:
-        podman("rmi", "--force", "cafe", check=False)  # never the image: other tests need it
+        podman("rmi", "--force", "pizza-bot", check=False)
