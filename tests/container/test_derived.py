@@ -5,6 +5,7 @@ from pathlib import Path
 
 from smsd.commands.new import create
 from smsd.simulator import BlockingClient
+from smsd.version import VERSION
 
 from .podman import (
     CHECKOUT,

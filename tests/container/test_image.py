@@ -102,6 +102,13 @@ def test_docker_run_as_the_readme_says_answers_the_curl_line_it_prints(image: st
             ["sh", "-c", curl], check=False, capture_output=True, text=True, timeout=20
         )
         assert "<Response>" in done.stdout, done
+        (phone_line,) = re.findall(r"In a terminal (.*)$", dev.logs(), re.MULTILINE)
+        engine, exec_, _, name, *command = phone_line.split()
+        assert (engine, exec_) == ("podman", "exec"), (
+            "through a published port it would get no token"
+        )
+        said = podman("exec", name, *command, "--send", "hi")
+        assert said.startswith("Thanks for the new message!") or "has messaged" in said
 
 
 def test_hardened_it_answers_signed_webhooks(smsd: Container) -> None:
