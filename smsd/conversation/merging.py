@@ -52,7 +52,7 @@ import msgspec
 
 from smsd.conversation.identity import lineage_id
 from smsd.conversation.record import (
-    ANSWERED,
+    ANSWERED_EPOCH,
     NOTHING,
     UNWRITTEN,
     WINDOW,
@@ -60,6 +60,7 @@ from smsd.conversation.record import (
     Entry,
     Lineage,
     Record,
+    Turn,
 )
 
 MAX_LINEAGES = 64
@@ -141,15 +142,14 @@ def progress(entry: Entry) -> Progress:
     """Orders the states of one message: not known, waiting or running by epoch and lease,
     answered with a reply that was forgotten, answered with a reply.
     """
-    rest = entry.one_moment, entry.text is not None, entry.text or ""
-    if entry.reply is not None:
-        return True, True, entry.reply, 0, 0, 0, 0, *rest
-    if entry.turn is None:
-        return False, False, b"", -1, 0, 0, 0, *rest
-    turn = entry.turn
-    is_answered = turn.epoch >= ANSWERED.epoch
+    turn = entry.turn or _NO_TURN
+    is_answered = entry.reply is not None or turn.epoch >= ANSWERED_EPOCH
+    state = is_answered, entry.reply is not None, entry.reply or b""
     lease = turn.epoch, turn.until_ms, turn.holder, turn.lost_runs
-    return is_answered, False, b"", *lease, *rest
+    return *state, *lease, entry.one_moment, entry.text is not None, entry.text or ""
+
+
+_NO_TURN = Turn(-1, 0)
 
 
 def _slots(lineage: Lineage) -> Iterable[tuple[int, Entry]]:
@@ -390,21 +390,21 @@ def compacted(record: Record, now_ms: int) -> Record:
 def trimmed(record: Record, most: int, now_ms: int | None = None) -> Record:
     """At most the latest `most` messages are known one by one; the count stays.
 
-    With `now_ms`, messages that still wait for their answer are known beyond that.
+    With `now_ms`, messages that wait for their answer, or for somebody to fetch it, are
+    known beyond that.
     """
     known = [
-        (line.id > record.floor, entry.number, line.id, ordinal, entry)
+        (line.id > record.floor, entry.number, line.id, ordinal)
         for line in record.lineages
         for ordinal, entry in _slots(line)
-        if entry.digest
+        if entry.digest and not (now_ms is not None and _is_needed(entry, now_ms))
     ]
     if len(known) <= most:
         return record
-    known.sort(key=lambda slot: slot[:4])
+    known.sort()
     forgotten: dict[int, set[int]] = {}
-    for _, _, id_, ordinal, entry in known[: len(known) - most]:
-        if not (now_ms is not None and _is_still_open(entry, now_ms)):
-            forgotten.setdefault(id_, set()).add(ordinal)
+    for _, _, id_, ordinal in known[: len(known) - most]:
+        forgotten.setdefault(id_, set()).add(ordinal)
     lineages = tuple(
         [
             _without(line, forgotten[line.id]) if line.id in forgotten else line
@@ -414,9 +414,10 @@ def trimmed(record: Record, most: int, now_ms: int | None = None) -> Record:
     return msgspec.structs.replace(record, lineages=lineages)
 
 
-def _is_still_open(entry: Entry, now_ms: int) -> bool:
-    turn = entry.turn
-    return turn is not None and entry.is_open and now_ms < turn.until_ms + OPEN_GRACE_MS
+def _is_needed(entry: Entry, now_ms: int) -> bool:
+    if entry.turn is None:
+        return False
+    return now_ms < entry.turn.until_ms + (OPEN_GRACE_MS if entry.is_open else 0)
 
 
 def _without(line: Lineage, ordinals: set[int]) -> Lineage:

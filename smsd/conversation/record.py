@@ -28,7 +28,7 @@ class Turn(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where the dialogue of a message that has no answer yet stands. See `turns`."""
 
     epoch: int
-    """Only grows. Even: waiting. Odd: running. ANSWERED: done."""
+    """Only grows. Even: waiting. Odd: running. ANSWERED_EPOCH: done."""
     until_ms: int
     """Running: end of the lease. Waiting: how long the message keeps its place."""
     holder: int = 0
@@ -37,8 +37,12 @@ class Turn(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Runs whose lease ran out, which means that their process died or froze."""
 
 
-ANSWERED = Turn(1 << 62, 0)
-"""The turn of a message that was answered with a reply that is not kept any more."""
+ANSWERED_EPOCH = 1 << 62
+"""The epoch of a message that has its answer. `until_ms` is then how long the answer is
+kept at least, so that a request which waits for it elsewhere finds it."""
+
+ANSWERED = Turn(ANSWERED_EPOCH, 0)
+"""The turn of a message whose reply was forgotten for lack of room."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -54,7 +58,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reply: bytes | None = None
     """The TwiML verbs sent; None while there is no answer, or when it is not known."""
     turn: Turn | None = None
-    """None once it is answered, and where only a cookie remembers the message."""
+    """None if it was answered at once, and where only a cookie remembers the message."""
     one_moment: bool = False
     """SMSD_ONE_MOMENT was sent for it, which counts as a reply for the loop limit."""
     text: str | None = None
@@ -63,7 +67,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def is_open(self) -> bool:
         """Whether its dialogue waits or runs: no answer yet."""
-        return self.turn is not None and self.reply is None and self.turn.epoch < ANSWERED.epoch
+        return self.turn is not None and self.reply is None and self.turn.epoch < ANSWERED_EPOCH
 
 
 NOTHING = Entry(b"")

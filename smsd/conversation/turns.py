@@ -44,7 +44,7 @@ from smsd.conversation.merging import (
     is_small,
     next_stamp,
 )
-from smsd.conversation.record import ANSWERED, NOTHING, Entry, Lineage, Record, Turn
+from smsd.conversation.record import ANSWERED_EPOCH, NOTHING, Entry, Lineage, Record, Turn
 
 LEASE_MS = 3_000
 """A running dialogue's process must renew its lease within this time."""
@@ -165,7 +165,9 @@ def may_run(
 
 def is_answered(entry: Entry) -> bool:
     """Whether its reply was sent or is ready to be sent, known or not."""
-    return entry.reply is not None or entry.turn == ANSWERED
+    if entry.reply is not None:
+        return True
+    return entry.turn is not None and entry.turn.epoch >= ANSWERED_EPOCH
 
 
 def shows_running(entry: Entry) -> bool:
@@ -239,7 +241,8 @@ def answered(
     `merging.added`; `data` is None if the dialogue failed and data stays as it was.
     """
     last_ms = max(record.last_ms, now_ms)
-    written = _replaced(record, found, reply=reply, turn=None, at_s=now_ms // 1000, text=text)
+    done = Turn(ANSWERED_EPOCH, now_ms + PLACE_MS)
+    written = _replaced(record, found, reply=reply, turn=done, at_s=now_ms // 1000, text=text)
     if data is None:
         return compacted(msgspec.structs.replace(written, last_ms=last_ms), now_ms)
     stamp = next_stamp(record, record.count, last_ms, data)

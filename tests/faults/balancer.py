@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Sequence
 from random import Random
 from typing import Self
+from urllib.parse import urlsplit
 
 from tornado.httpclient import HTTPError
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
@@ -29,7 +30,9 @@ class _Connection:
 
     async def exchange(self, request: Request) -> Response:
         """The answer. OSError or EOFError if the connection ends before it is there."""
-        lines = [f"{request.method} /sms HTTP/1.1", "Host: sms.example.com"]
+        url = urlsplit(request.url)
+        target = f"{url.path}?{url.query}" if url.query else url.path
+        lines = [f"{request.method} {target} HTTP/1.1", "Host: sms.example.com"]
         lines += [f"{name}: {value}" for name, value in request.headers]
         lines += [f"Content-Length: {len(request.body)}", "", ""]
         self._writer.write("\r\n".join(lines).encode("latin-1") + request.body)

@@ -67,8 +67,8 @@ def test_g2_replicas_do_collide(four: World) -> None:
     )
 
 
-def test_g2_a_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
-    """Replicas that collide after a second of thinking read again, and do not go on by themselves."""
+def test_g2_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
+    """Messages that wait for a second for their turn are counted in memcached all the same."""
     with world(replicas=2, env={"SMSD_DIALOGUE": "tests.faults.dialogues:slow"}) as made:
 
         async def run() -> None:
@@ -84,4 +84,5 @@ def test_g2_a_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
                 assert twilio.violations() == []
 
         asyncio.run(run())
-        assert sum(replica.metric("smsd_store_conflicts_total") for replica in made.replicas) > 0
+        for replica in made.replicas:
+            assert replica.metric('smsd_messages_total{outcome="degraded"}') == 0
