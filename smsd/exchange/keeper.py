@@ -123,7 +123,7 @@ class Keeper:
             before = merging.find(written.page.record, arrival.digest)
             after = merging.find(written.record, arrival.digest)
             assert before is not None and after is not None  # noqa: PT018, S101 - just changed
-            if after.entry.turn is None:
+            if turns.is_answered(after.entry) or after.entry.turn is None:
                 self._tell(arrival, written, apology)
                 return
             if turns.is_takeover(before, self.holder):

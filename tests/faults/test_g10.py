@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from smsd.simulator import JAR, LOST, Outcome
+from smsd.simulator import LOST, Outcome
 from tests.faults.turns import Scene, Texter, scene, turn_violations, until
 from tests.faults.world import number, wait_until_merged
 
@@ -283,17 +283,18 @@ def test_g10_memcached_goes_away_and_comes_back_during_a_turn() -> None:
 
 def test_g10_dialogue_that_kills_its_process_runs_three_times_at_most() -> None:
     with scene(nodes=1, replicas=4, env=PATIENT, dialogue="kills") as made:
-        texter, from_ = Texter(made.replicas), number()
+        texter, from_ = Texter(made.replicas, fallback=False), number()
 
         async def poison() -> None:
             message = texter.compose("kill", from_)
             for replica in made.replicas[:3]:
-                await texter.deliver(message, replica)
+                outcome = await texter.deliver(message, replica)
+                assert outcome.text is None
                 await until(lambda r=replica: r.process.poll() is not None, "it is dead")
-                texter.down.add(replica.port)
-            outcome = await texter.deliver(message, made.replicas[3], JAR)
+            outcome = await texter.deliver(message, made.replicas[3])
             assert "went wrong" in str(outcome.text)
-            assert (await texter.text("hello", from_)).text == "1 times"
+            hello = await texter.text("hello", from_, made.replicas[3])
+            assert hello.text == "1 times"
 
         asyncio.run(poison())
         assert made.replicas[3].metric('smsd_messages_total{outcome="failed"}') == 1
