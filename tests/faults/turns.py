@@ -16,8 +16,18 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from smsd.simulator import JAR, Account, Answer, Client, Cookies, Failure, Inbound, Outcome, Twilio
-from smsd.simulator import Request as TwilioRequest
+from smsd.simulator import (
+    JAR,
+    Account,
+    Client,
+    Cookies,
+    Failure,
+    Inbound,
+    Outcome,
+    Request,
+    Response,
+    Twilio,
+)
 from tests.faults.dialogues import DIARY
 from tests.faults.world import World, world
 from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN, Smsd
@@ -117,7 +127,7 @@ class Texter:
             self.outcomes.append(outcome)
             return outcome
 
-    async def _perform(self, request: TwilioRequest, replica: Smsd | None) -> Answer | Failure:
+    async def _perform(self, request: Request, replica: Smsd | None) -> Response | Failure:
         up = [each for each in self.replicas if each.port not in self.down]
         target = replica or self.only or self._random.choice(up)
         return await self.client.perform(request, connect_to=target.address)
