@@ -19,6 +19,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HT
 from smsd.errors import MediaError
 from smsd.settings.table import Settings
 from smsd.twilio.markup import is_http_url
+from smsd.web.resolver import ThreadResolver
 
 LIMIT_S = 30.0
 """For one file, redirects included."""
@@ -45,7 +46,7 @@ class MediaFetcher:
         self, settings: Callable[[], Settings], client: Mapping[str, Any] | None = None
     ) -> None:
         self._settings = settings
-        self._client = client or {}
+        self._client = {"resolver": ThreadResolver(), **(client or {})}
 
     async def __call__(self, url: str, limit: int, account_sid: str) -> bytes:
         """The file's content. Raises MediaError."""

@@ -1,0 +1,75 @@
+"""Hosts of smsd's own requests: looked up in daemon threads, and hanging alone."""
+
+import asyncio
+import socket
+import threading
+
+import pytest
+
+from smsd.errors import MediaError
+from smsd.store import lookup
+from smsd.web import resolver as resolver_module
+from smsd.web.media import MediaFetcher
+from smsd.web.resolver import ThreadResolver
+from tests.web.test_media import given
+
+
+def test_host_is_looked_up_for_tornado() -> None:
+    async def test() -> None:
+        resolver = ThreadResolver()
+        found = await resolver.resolve("localhost", 80)
+        assert {address[0] for _, address in found} & {"127.0.0.1", "::1"}
+        only = await resolver.resolve("127.0.0.1", 80, socket.AF_INET6)
+        assert only == []
+
+    asyncio.run(test())
+
+
+def test_host_without_address_is_an_error_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+
+    async def test() -> None:
+        with pytest.raises(OSError, match="cannot be looked up"):
+            await ThreadResolver().resolve("files.test", 80)
+
+    asyncio.run(test())
+
+
+def test_few_hosts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver_module, "MAX_HOSTS", 3)
+
+    async def test() -> None:
+        resolver = ThreadResolver()
+        for last in range(10):
+            await resolver.resolve(f"127.0.0.{last + 1}", 80)
+            assert len(resolver._lookups) <= 3
+
+    asyncio.run(test())
+
+
+def test_hanging_lookup_fails_the_download_and_keeps_no_loop_from_closing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        release.wait(10)
+        ended.set()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(lookup.NameLookup.__init__, "__kwdefaults__", DEFAULTS)
+
+    async def test() -> None:
+        with pytest.raises(MediaError, match="cannot be reached"):
+            await MediaFetcher(given)("https://api.twilio.com/file", 1000, "AC" + "1" * 32)
+
+    asyncio.run(test())  # it waits for the threads of the loop's own resolver
+    assert not ended.is_set()
+    release.set()
+
+
+DEFAULTS = {"resolver": lookup.resolve, "budget_s": 0.1}
