@@ -1,11 +1,12 @@
-"""Every error smsd raises itself, in one tree. No text of an error holds a number, a body or a secret.
+"""Every error that smsd raises itself, in one tree.
 
-Each docstring says who raises, whose fault it is, and who catches.
+No error's text contains a phone number, a message or a secret. Each docstring says what
+happened, who raises the error, and who catches it.
 """
 
 
 class SmsdError(Exception):
-    """The root: `except SmsdError` catches whatever smsd raises on purpose."""
+    """The root of the tree: `except SmsdError` catches whatever smsd raises on purpose."""
 
 
 class SettingsError(SmsdError):
@@ -25,80 +26,86 @@ class SettingsError(SmsdError):
 
 
 class Rejected(SmsdError):
-    """A request that changes nothing. Raised by the checks below, caught by `handlers`, which chooses the
-    status.
+    """A request is refused and changes nothing.
+
+    Raised by `web.gate` and `twilio.message`. Caught by `web.webhooks`, which chooses the
+    HTTP status.
     """
 
     reason: str  # the label of smsd_rejected_total
 
 
 class SignatureMissing(Rejected):
-    """No X-Twilio-Signature: not Twilio, or a proxy that strips headers."""
+    """There is no X-Twilio-Signature: Twilio did not send it, or a proxy removed the header."""
 
     reason = "signature_missing"
 
 
 class SignatureMismatch(Rejected):
-    """X-Twilio-Signature does not fit: not Twilio, or a URL or a token that differs from Twilio's."""
+    """X-Twilio-Signature does not fit: Twilio did not send it, or URL or token differ."""
 
     reason = "signature_mismatch"
 
 
 class WrongAccount(Rejected):
-    """A good signature of another account than TWILIO_ACCOUNT_SID."""
+    """The signature is good, but the account is not served."""
 
     reason = "account"
 
 
 class Malformed(Rejected):
-    """A good signature over parameters that are no message: one is missing or has not the form Twilio
-    documents.
-    """
+    """The signature is good, but the form is not a message as Twilio documents it."""
 
     reason = "malformed"
 
 
 class TooLarge(Rejected):
-    """A body of more than 64 KiB or more than 1,000 fields."""
+    """The body has more than 64 KiB or more than 1,000 fields."""
 
     reason = "too_large"
 
 
 class CookieError(SmsdError):
-    """A cookie that is of no use. Raised by `cookie`, caught by `exchange`: the message is answered without
-    it.
+    """A cookie cannot be used.
+
+    Raised by `conversation.cookie`. Caught by `exchange`, which answers without it.
     """
 
     state: str  # the label of smsd_cookies_total
 
 
 class CookieExpired(CookieError):
-    """Older than the session lifetime; the conversation it tells of is over."""
+    """The cookie is older than SMSD_SESSION_TTL: its conversation has ended."""
 
     state = "expired"
 
 
 class CookieForeign(CookieError):
-    """Signed by us, for another conversation."""
+    """smsd signed the cookie, but for another conversation."""
 
     state = "foreign"
 
 
 class CookieForged(CookieError):
-    """Not signed by any of our keys, or not readable: forged, truncated, garbage or of a later version."""
+    """No key of ours signed the cookie, or it cannot be read: forged, truncated, or newer."""
 
     state = "forged"
 
 
 class RecordError(SmsdError):
-    """Raised by `conversation`: bytes that are no record of this version. Caught by the stores, which treat
-    it as lost.
+    """Stored bytes are not a record of this version.
+
+    Raised by `conversation`. Caught by the stores, which treat the record as lost.
     """
 
 
 class StoreUnavailable(SmsdError):
-    """Raised by stores: no answer in time, or none of use. Caught by `exchange`, which goes on with the
-    overlay.
+    """A store did not answer in time, or not usefully.
+
+    Raised by stores. Caught by the overlay, which takes the store's place.
+
+    node  the node's name, as the settings have it
+    kind  a value of the label `kind` of smsd_store_errors_total
     """
 
     def __init__(self, node: str, kind: str) -> None:
@@ -108,34 +115,46 @@ class StoreUnavailable(SmsdError):
 
 
 class ReplyError(SmsdError):
-    """Raised by `Reply`: more than Twilio takes. The dialogue's fault; `exchange` sends the apology."""
+    """A reply exceeds Twilio's limits.
+
+    Raised by `Reply`. Caught by `exchange`, which sends the apology.
+    """
 
 
 class DataError(SmsdError):
-    """Raised by `exchange`: `session.data` is no JSON object or too large. The dialogue's fault; the apology
-    is sent.
+    """`session.data` is not a JSON object, or is too large.
+
+    Raised by `session`. Caught by `exchange`, which sends the apology.
     """
 
 
 class DialogueTimeout(SmsdError):
-    """Raised and caught by `exchange`: the dialogue did not return within SMSD_DIALOGUE_TIMEOUT."""
+    """The dialogue did not return within SMSD_DIALOGUE_TIMEOUT.
+
+    Raised and caught by `exchange`, which sends the apology.
+    """
 
 
 class UserCodeError(SmsdError):
-    """Stands for what user code raised that is no ordinary exception, such as SystemExit or
-    CancelledError; the original is its `__cause__`. Raised by `dialogues`, caught by `exchange`.
+    """User code raised something else than an `Exception`, such as SystemExit.
+
+    The original is its `__cause__`. Raised by `dialogues`. Caught by `exchange`.
     """
 
 
 class RouteError(SmsdError):
-    """Raised by `Router` while routes are registered: two routes take the same messages, or one
-    can never be reached. The text names both with file and line.
+    """Two routes take the same messages, or one can never be reached.
+
+    Raised by `Router` while routes are registered. The text names both, with file and line.
     """
 
 
 class MediaError(SmsdError):
-    """Raised by `Media.read`: the file cannot be downloaded. The text says why and never holds
-    the URL. `status` is the HTTP status, or None if no answer came.
+    """A file cannot be downloaded. The text says why, without the URL.
+
+    Raised by `Media.read`.
+
+    status  the HTTP status, or None if no answer came
     """
 
     def __init__(self, text: str, status: int | None = None) -> None:
@@ -144,16 +163,12 @@ class MediaError(SmsdError):
 
 
 class TooManyWaiting(SmsdError):
-    """As many messages of the conversation wait as smsd lets wait. The apology is sent."""
+    """Too many messages of the conversation wait for their turn. The apology is sent."""
 
 
 class TooManyHops(SmsdError):
-    """There was no reply when Twilio had been asked to come again as often as it does.
-    The apology is sent.
-    """
+    """There was still no reply after the last redirect. The apology is sent."""
 
 
 class DialogueKilledProcess(SmsdError):
-    """Each process that ran the dialogue for this message stopped giving signs of life.
-    The apology is sent.
-    """
+    """Every process that ran the dialogue for this message died. The apology is sent."""

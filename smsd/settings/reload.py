@@ -1,7 +1,8 @@
-"""Settings that change while smsd runs: which files they come from, whether one changed, what takes effect.
+"""Reads settings again while smsd runs: mounted files change when secrets rotate.
 
-Has no thread, no timer and no signal handler: the caller asks `changed()` now and then, and calls `reload()`
-then and on SIGHUP. Reads no environment: it keeps the mapping that it got.
+It has no thread, no timer and no signal handler: the caller asks `changed()` now and then,
+and calls `reload()` if so, or on SIGHUP. It reads no environment; it keeps the mapping that
+it was given. A broken version of a file never replaces settings that work.
 """
 
 import os
@@ -15,7 +16,11 @@ _Stamp = tuple[tuple[int, ...] | None, ...]
 
 
 class Reloader:
-    """`settings` are those in force. Takes the arguments of `settings.load` and raises what that raises."""
+    """Holds the settings in force. Takes the arguments of `table.load`, and raises the same.
+
+    settings        the settings in force
+    restart_needed  names of the settings whose new value takes effect after a restart
+    """
 
     def __init__(
         self,
@@ -27,7 +32,7 @@ class Reloader:
     ) -> None:
         self._environ = dict(environ)
         self._dev = dev
-        # drawn once: a reload must not change the throw-away secrets
+        # Made once: a reload must not change the throw-away secrets.
         self._defaults = {**throw_away(token), **(dev_defaults or {})}
         self._paths = paths(self._environ)
         self._stamp = self._look()
@@ -35,19 +40,17 @@ class Reloader:
         self.restart_needed: tuple[str, ...] = ()
 
     def changed(self) -> bool:
-        """Whether a file is not as it was at the last `reload()`. One stat for each file, nothing is read."""
+        """Whether a file has changed since the last `reload()`. Costs one stat for each file."""
         return self._look() != self._stamp
 
     def reload(self) -> Settings | None:
-        """The settings now in force, or None if they are as before.
+        """Read the files, and return the settings now in force, or None if nothing changed.
 
-        Raises `SettingsError` for a broken version: the settings stay, and `changed()` is silent until the
-        files change again. `restart_needed` names the settings whose new value waits for a restart.
+        Raises `SettingsError` for a broken version. The settings then stay, and `changed()`
+        returns False until the files change again.
         """
         new = self._read()
-        if (
-            self.changed()
-        ):  # while it was read: half of the old version and half of the new one is neither
+        if self.changed():  # while they were read: half old and half new is neither
             new = self._read()
         waiting = [
             setting
@@ -64,9 +67,7 @@ class Reloader:
         return new
 
     def _read(self) -> Settings:
-        self._stamp = (
-            self._look()
-        )  # before reading: what changes meanwhile is seen by the next `changed()`
+        self._stamp = self._look()  # before reading: `changed()` then sees a later change
         return self._load()
 
     def _load(self) -> Settings:
@@ -77,9 +78,13 @@ class Reloader:
 
 
 def _stamp(path: str) -> tuple[int, ...] | None:
-    """Differs once a file is written, replaced, or reached by another symbolic link. None: not there."""
+    """A value that differs once a file is written, replaced, or linked elsewhere.
+
+    None if there is no such file. Stamps are compared for equality only, so that neither a
+    file from the past nor a clock that was set back hides a change.
+    """
     try:
-        found = os.stat(path)
-    except (OSError, ValueError):  # ValueError: a path with a NUL in it
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a path that contains NUL
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
