@@ -77,6 +77,8 @@ def is_http_url(link: Any) -> bool:
 
 def _message(part: Part) -> str:
     content = _escape(part.text)
+    if not part.media and not part.attributes:  # as in most replies
+        return f"<Message>{content}</Message>"
     if part.media:
         body = f"<Body>{content}</Body>" if content else ""
         content = body + "".join([f"<Media>{_escape(link)}</Media>" for link in part.media])

@@ -76,16 +76,18 @@ class Reply:
     def _set(self, parts: Sequence[Part], redirect: Redirect | None = None) -> None:
         if len(parts) > MOST_MESSAGES:
             raise ReplyError(f"more than {MOST_MESSAGES} messages, the most that Twilio sends")
-        for part in parts:
-            if part.media:
+        media = tuple([link for part in parts for link in part.media])
+        if media:
+            for part in parts:
                 _check_media(part.media)
         twiml = twiml_of(parts, redirect)
         if len(twiml) > MOST_BYTES:
             raise ReplyError(f"{len(twiml)} bytes of TwiML; Twilio reads at most {MOST_BYTES}")
         set_ = object.__setattr__
-        set_(self, "messages", tuple([part.text for part in parts if part.text]))
-        set_(self, "media", tuple([link for part in parts for link in part.media]))
-        set_(self, "texts", tuple([part.text for part in parts if not part.media]))
+        messages = tuple([part.text for part in parts if part.text])
+        set_(self, "messages", messages)
+        set_(self, "media", media)
+        set_(self, "texts", tuple([p.text for p in parts if not p.media]) if media else messages)
         set_(self, "twiml", twiml)
 
     def __setattr__(self, name: str, value: object) -> None:
