@@ -4,8 +4,8 @@ import http.client
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from smsd.simulator.edge import Edge, OnHop, OnReply, connect_failure, failure_of, ignore, merged
-from smsd.simulator.twilio import JAR, Cookies, perform_all
+from smsd.simulator.edge import Edge, OnHop, OnReply, connect_failure, failure_of, merged
+from smsd.simulator.twilio import JAR, Cookies, ignore, perform_all
 from smsd.simulator.values import Failure, Inbound, Outcome, Request, Response
 
 

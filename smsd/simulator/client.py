@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from tornado.httpclient import HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
-from smsd.simulator.edge import Edge, OnHop, OnReply, failure_of, ignore, merged
-from smsd.simulator.twilio import JAR, Cookies
+from smsd.simulator.edge import Edge, OnHop, OnReply, failure_of, merged
+from smsd.simulator.twilio import JAR, Cookies, ignore
 from smsd.simulator.values import Failure, Flow, Inbound, Outcome, Request, Response
 
 

@@ -26,10 +26,6 @@ OnReply = Callable[[Outbound], None]
 OnHop = Callable[[int], None]
 
 
-def ignore(_: object) -> None:
-    """Do nothing: the default callback."""
-
-
 @dataclass
 class Edge:
     """A client's configuration.

@@ -29,6 +29,10 @@ MAX_RUN = 30  # replies between two numbers, each less than 30 s after the one b
 RUN_GAP_S = 30.0
 
 
+def ignore(_: object) -> None:
+    """Do nothing: the default callback."""
+
+
 class Clock:
     """A clock that can be moved. Calling it returns the time in seconds since the epoch.
 
@@ -59,6 +63,9 @@ class Cookies:
     back  send the cookie from this many messages ago, as a request that started too early
     omit  send none
     keep  whether the answer's cookie reaches the jar
+
+    `JAR` is the default. `LOST` sends none, `STALE` the one before the last, `FORGETFUL`
+    does not keep what comes back.
     """
 
     send: str | None = None
@@ -127,8 +134,8 @@ class Twilio:
         account: Account,
         message: Inbound,
         cookies: Cookies = JAR,
-        on_reply: Callable[[Outbound], None] = lambda _: None,
-        on_hop: Callable[[int], None] = lambda _: None,
+        on_reply: Callable[[Outbound], None] = ignore,
+        on_hop: Callable[[int], None] = ignore,
     ) -> Flow:
         """Deliver a message once: a generator of requests to perform.
 

@@ -305,9 +305,11 @@ def test_a_slow_reply_is_on_its_way_while_twilio_comes_again(open_page: Open, fo
     expect(page.locator(".thread .meta").last).to_have_text("Twilio was asked to come again twice")
     expect(page.locator(".verdict-note")).to_contain_text("Twilio was asked to come again")
     page.screenshot(path=ARTEFACTS / "on-its-way.png")
+    page.get_by_role("button", name="You: wait").focus()
     (folder / "go").touch()
     expect(page.locator(".typing")).to_have_count(0)
     (folder / "go").unlink()
+    expect(page.get_by_role("button", name="You: wait")).to_be_focused()
     assert replies(page) == ["One moment", "1: wait"]
     expect_verdict(page, "No cookie, no record: counted as 1.")
     expect(page.locator(".verdict-note")).to_contain_text("the reply took")

@@ -14,7 +14,7 @@ from smsd.twilio.diagnosis import ADVICE
 from smsd.web.refusals import ADVICE as REFUSALS
 from tests.docs.pages import ROOT
 
-API_MODULES = ("smsd", "smsd.form", "smsd.testing")
+API_MODULES = ("smsd", "smsd.form", "smsd.testing", "smsd.simulator")
 """What a bot's author imports. Other modules may change without notice."""
 
 _OPEN_LABELS = {"node", "version"}
@@ -145,7 +145,7 @@ def public_names(module_name: str) -> list[str]:
     module = importlib.import_module(module_name)
     listed = getattr(module, "__all__", None)
     if listed is not None:
-        return [name for name in listed if not name.startswith("__")]
+        return [name for name in listed if _is_documented(getattr(module, name))]
     return [
         name
         for name, value in vars(module).items()
@@ -153,6 +153,11 @@ def public_names(module_name: str) -> list[str]:
         and not name.startswith("pytest_")
         and getattr(value, "__module__", None) == module_name
     ]
+
+
+def _is_documented(value: object) -> bool:
+    """Whether a public name has a docstring of its own: constants have none."""
+    return inspect.isclass(value) or inspect.isroutine(value)
 
 
 def members(owner: type) -> list[str]:

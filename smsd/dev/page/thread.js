@@ -32,13 +32,23 @@ export function show(event) {
   $("thread").querySelector(".welcome")?.remove();
   if (event.ticket) [...$("thread").querySelectorAll("[data-ticket]")].find((item) => item.dataset.ticket === event.ticket)?.remove();
   const before = [...$("thread").children].find((item) => item.dataset.uid === event.uid);
-  const focused = before?.contains(document.activeElement);
-  if (before) before.replaceWith(entry(event));
+  if (before) update(before, entry(event));
   else $("thread").append(entry(event));
-  if (focused) document.querySelector(`[data-uid="${CSS.escape(event.uid)}"] button`).focus();
   $("clear").hidden = false;
   roving();
   toEnd();
+}
+
+// Changes only what is different, so that the focus stays and a screen reader reads only what is new. The bubble that
+// was sent comes first and never changes.
+function update(item, fresh) {
+  const nodes = [...fresh.childNodes];
+  nodes.forEach((node, place) => {
+    const old = item.childNodes[place];
+    if (!old) item.append(node);
+    else if (place > 0 && !old.isEqualNode(node)) old.replaceWith(node);
+  });
+  while (item.childNodes.length > nodes.length) item.lastChild.remove();
 }
 
 export const toEnd = () => { $("log").scrollTop = $("log").scrollHeight; };
