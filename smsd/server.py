@@ -18,6 +18,7 @@ from tornado.httputil import ParseBodyConfig, ParseUrlEncodedConfig, set_parse_b
 
 from smsd.app import Routes, Service
 from smsd.errors import SettingsError
+from smsd.exchange.containment import task_factory
 from smsd.settings.reload import Reloader
 from smsd.telemetry import logs
 from smsd.web import descriptors
@@ -107,6 +108,7 @@ class Server:
         Raises SettingsError if a port or the address cannot be had.
         """
         loop = asyncio.get_running_loop()
+        loop.set_task_factory(task_factory)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)

@@ -4,11 +4,14 @@ Without `--dev` it must not import anything of the development server: `smsd.dev
 imported only inside `if dev`.
 """
 
+import asyncio
 import gc
 import logging
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 import uvloop
 
@@ -23,6 +26,9 @@ from smsd.telemetry import logs
 from smsd.version import VERSION
 
 EXIT_SETTINGS = 2
+END_S = 1.0
+"""Tasks that are left when the server has ended have this long to end as well."""
+
 GARBAGE_THRESHOLD = 10_000
 """New objects between two searches for reference cycles.
 
@@ -55,7 +61,30 @@ def main(environ: Mapping[str, str], *, dev: bool) -> int:
         return refuse(error, dev=dev)
     for warning in settings.warnings:
         logs.event(log, logging.WARNING, "setting", warning=warning)
-    return uvloop.run(_serve(reloader, loaded, dev=dev))
+    return _run(_serve(reloader, loaded, dev=dev))
+
+
+def _run(serving: Coroutine[Any, Any, int]) -> int:
+    """Run on uvloop, and end whatever the dialogue's coroutines do. `uvloop.run` would wait
+    for a coroutine that swallows its cancellation as long as it likes.
+    """
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        code = loop.run_until_complete(serving)
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=END_S))
+    if any(not task.done() for task in left):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # nothing else ends the interpreter without waiting for them
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+    return code
 
 
 async def _serve(reloader: Reloader, loaded: loading.LoadedDialogue, *, dev: bool) -> int:

@@ -24,6 +24,7 @@ import msgspec
 
 from smsd.conversation.session import Session
 from smsd.errors import DialogueTimeout
+from smsd.exchange.containment import in_dialogue
 from smsd.twilio.message import Message
 from smsd.twilio.reply import SILENCE, Reply, to_reply
 
@@ -112,6 +113,7 @@ class Run:
         """The task. It never raises: SystemExit would end the process, and a
         cancellation from elsewhere would be taken for one of ours.
         """
+        in_dialogue.set(True)
         try:
             said = to_reply(await self._driven(dialogue(message, self.session)))
             data = self.session.packed_data(self._data_limit)

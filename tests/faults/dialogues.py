@@ -5,8 +5,10 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
 from smsd import Message, Session
@@ -86,3 +88,126 @@ def _note(message: Message, session: Session, what: str) -> None:
 def _seconds(message: Message) -> float:
     found = re.search(r"[0-9.]+", message.body)
     return float(found[0]) if found else 0.0
+
+
+async def misbehaves(message: Message, session: Session) -> object:
+    """Does what the message says, which no dialogue should. "count" is fine."""
+    session.data["seen"] = session.count
+    return await _MISDEEDS.get(message.body, _counts)(session)
+
+
+def plain_misbehaves(message: Message, session: Session) -> object:
+    """The same as a plain function."""
+    if message.body == "block":
+        time.sleep(3600)
+    elif message.body == "exit":
+        sys.exit(3)
+    elif message.body == "cancelled":
+        raise CancelledError("zQ7jXw")
+    elif message.body == "stop iteration":
+        raise StopIteration("zQ7jXw")
+    elif message.body == "interrupt":
+        raise KeyboardInterrupt
+    return f"{session.count} times"
+
+
+async def _counts(session: Session) -> str:
+    return f"{session.count} times"
+
+
+async def _awaits_cancelled_task(_session: Session) -> object:
+    task = asyncio.ensure_future(asyncio.sleep(3600, "never"))
+    asyncio.get_running_loop().call_later(0.05, task.cancel)
+    return await task
+
+
+async def _exits(_session: Session) -> object:
+    sys.exit(3)
+
+
+async def _exits_later(_session: Session) -> object:
+    await asyncio.sleep(0.05)
+    sys.exit(3)
+
+
+async def _task_exits(_session: Session) -> object:
+    await asyncio.gather(_exits_later(_session), asyncio.sleep(0.1))
+    return "never"
+
+
+async def _forgotten_task_exits(session: Session) -> object:
+    task = asyncio.ensure_future(_exits_later(session))
+    task.add_done_callback(lambda done: done.exception())
+    return await _counts(session)
+
+
+async def _interrupts(_session: Session) -> object:
+    await asyncio.sleep(0)
+    raise KeyboardInterrupt
+
+
+async def _leaves_generator(_session: Session) -> object:
+    raise GeneratorExit
+
+
+async def _raises_its_own(_session: Session) -> object:
+    class Odd(BaseException):
+        pass
+
+    await asyncio.sleep(0.01)
+    raise Odd("zQ7jXw")
+
+
+async def _cancels_itself(_session: Session) -> object:
+    task = asyncio.current_task()
+    assert task
+    task.cancel()
+    await asyncio.sleep(3600)
+    return "never"
+
+
+async def _swallows_cancellation(_session: Session) -> object:
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            continue
+
+
+async def _swallows_while_yielding(_session: Session) -> object:
+    while True:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            continue
+
+
+async def _blocks_for_a_while(session: Session) -> object:
+    time.sleep(1.5)
+    return await _counts(session)
+
+
+async def _returns_nonsense(_session: Session) -> object:
+    return object()
+
+
+async def _recurses(session: Session) -> str:
+    return await _recurses(session)
+
+
+_MISDEEDS = {
+    "cancelled": _awaits_cancelled_task,
+    "exit": _exits,
+    "exit later": _exits_later,
+    "task exits": _task_exits,
+    "forgotten task exits": _forgotten_task_exits,
+    "interrupt": _interrupts,
+    "generator": _leaves_generator,
+    "its own": _raises_its_own,
+    "cancels itself": _cancels_itself,
+    "swallows": _swallows_cancellation,
+    "swallows yielding": _swallows_while_yielding,
+    "blocks": _blocks_for_a_while,
+    "nonsense": _returns_nonsense,
+    "recurses": _recurses,
+}
