@@ -29,19 +29,23 @@ def prepare(environ: Mapping[str, str]) -> dict[str, str]:
     here = os.getcwd()
     sys.path[:] = [here, *(entry for entry in sys.path if entry not in ("", here))]
     prepared = dict(environ)
-    if not (environ.get("SMSD_DIALOGUE") or environ.get("SMSD_DIALOGUE_FILE")):
+    if not _is_given(environ, "SMSD_DIALOGUE"):
         prepared.update(_project_dialogue(Path("pyproject.toml")))
-    if "SMSD_LOG_FORMAT" not in environ and sys.stderr.isatty():
+    if not _is_given(environ, "SMSD_LOG_FORMAT") and sys.stderr.isatty():
         prepared["SMSD_LOG_FORMAT"] = "pretty"
     host = environ.get("SMSD_HOST") or DEV_HOST
     if environ.get("SMSD_PORT") == "0":
         prepared["SMSD_PORT"] = str(_free_port(host))
-    if not environ.get("SMSD_ADMIN_PORT_FILE"):
+    if not environ.get("SMSD_ADMIN_PORT_FILE"):  # its content is for the settings to read
         admin_port = environ.get("SMSD_ADMIN_PORT") or "9090"
         port = prepared.get("SMSD_PORT") or "8080"
         if admin_port == port or _is_taken(host, admin_port):
             prepared["SMSD_ADMIN_PORT"] = "0"
     return prepared
+
+
+def _is_given(environ: Mapping[str, str], name: str) -> bool:
+    return bool(environ.get(name) or environ.get(f"{name}_FILE"))
 
 
 def _project_dialogue(project: Path) -> dict[str, str]:

@@ -181,6 +181,17 @@ def test_project_dialogue_runs_unless_another_is_given(
         assert "SMSD_DIALOGUE" not in environment.prepare({})
 
 
+def test_log_is_pretty_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_terminal, given, expected in (
+        (True, {}, "pretty"),
+        (True, {"SMSD_LOG_FORMAT": "json"}, "json"),
+        (True, {"SMSD_LOG_FORMAT_FILE": "/run/format"}, None),
+        (False, {}, None),
+    ):
+        monkeypatch.setattr("sys.stderr.isatty", lambda is_terminal=is_terminal: is_terminal)
+        assert environment.prepare(given).get("SMSD_LOG_FORMAT") == expected
+
+
 @pytest.mark.parametrize("content", [b"[tool.smsd", b"\xff\xfe"])
 def test_a_project_file_that_is_broken_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "pyproject.toml").write_bytes(content)
