@@ -186,3 +186,21 @@ def module(name: str) -> ModuleType:
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     return made
+
+
+def test_the_later_dialogue_logs_what_it_could_not_send(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And asyncio has nothing to say about an exception that was never retrieved."""
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", TOKEN)
+    later = module("later")
+    monkeypatch.setattr(later, "API", f"http://127.0.0.1:{free_port()}")
+    message = Message("SM" + "0" * 32, ACCOUNT, "+14158675309", "+14158141829", "tea")
+
+    async def send() -> None:
+        await LoadedDialogue(later.reply)(message, Session(1))
+        await asyncio.gather(*later.running)
+
+    asyncio.run(send())
+    (record,) = caplog.records
+    assert record.getMessage() == f"no result for message {message.sid}"

@@ -1,6 +1,7 @@
 """A dialogue that replies at once and sends the result later, as a message of its own."""
 
 import asyncio
+import logging
 import os
 from urllib.parse import urlencode
 
@@ -10,6 +11,7 @@ from smsd import Message, Session
 
 API = "https://api.twilio.com/2010-04-01"
 running: set[asyncio.Task[None]] = set()
+log = logging.getLogger(__name__)
 
 
 async def reply(message: Message, session: Session) -> str:
@@ -20,14 +22,17 @@ async def reply(message: Message, session: Session) -> str:
 
 
 async def send_result(message: Message) -> None:
-    text = await look_up(message.body)
-    await AsyncHTTPClient().fetch(
-        f"{API}/Accounts/{message.account_sid}/Messages.json",
-        method="POST",
-        auth_username=message.account_sid,
-        auth_password=os.environ["TWILIO_AUTH_TOKEN"],
-        body=urlencode({"From": message.to, "To": message.from_, "Body": text}),
-    )
+    try:
+        text = await look_up(message.body)
+        await AsyncHTTPClient().fetch(
+            f"{API}/Accounts/{message.account_sid}/Messages.json",
+            method="POST",
+            auth_username=message.account_sid,
+            auth_password=os.environ["TWILIO_AUTH_TOKEN"],
+            body=urlencode({"From": message.to, "To": message.from_, "Body": text}),
+        )
+    except Exception:  # nobody awaits this task, so nobody else would notice
+        log.exception("no result for message %s", message.sid)
 
 
 async def look_up(words: str) -> str:
