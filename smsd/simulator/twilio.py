@@ -5,6 +5,7 @@ document is `twiml`'s; what lasts longer than a call is kept here.
 """
 
 import itertools
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ AUTOMATIC = {
     "START": "You have successfully been re-subscribed. Reply HELP for help, STOP to unsubscribe.",
     "HELP": "Reply STOP to unsubscribe. Msg&Data Rates May Apply.",
 }
+_SHORT_CODE = re.compile(r"[0-9]{3,8}")
 MAX_RUN = 30  # replies between two numbers, each less than 30 s after the one before (14107)
 RUN_GAP_S = 30.0
 
@@ -239,9 +241,14 @@ class Twilio:
         )
 
     def _opt_out(self, message: Inbound) -> str | None:
-        """Opt the sender out or in if the body says so; returns Twilio's own answer."""
+        """Opt the sender out or in if the body says so; returns Twilio's own answer.
+
+        Twilio does so by SMS and RCS, to long codes and toll-free numbers.
+        """
         kind = keyword(message.body)
-        if kind is None or ":" in message.from_:
+        channel = message.from_.rpartition(":")[0].lower()
+        is_short_code = _SHORT_CODE.fullmatch(message.to.rpartition(":")[2])
+        if kind is None or channel not in ("", "rcs") or is_short_code:
             return None
         if kind == "STOP":
             self.opted_out.add(message.pair)

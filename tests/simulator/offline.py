@@ -61,8 +61,9 @@ class World:
         from_: str = "+14158675309",
         on_reply: Callable[[Outbound], None] = lambda _: None,
         on_hop: Callable[[int], None] = lambda _: None,
+        to: str = "+14158141829",
     ) -> Outcome:
-        message = self.compose(body, from_)
+        message = self.compose(body, from_, to)
         flow = self.twilio.deliver(self.account, message, cookies or Cookies(), on_reply, on_hop)
         return perform_all(flow, self.perform)
 

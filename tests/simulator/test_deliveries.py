@@ -226,6 +226,23 @@ def test_channels_have_no_opt_out_words_and_their_own_parameters() -> None:
     assert form["ToCity"] == "SAN FRANCISCO"
 
 
+@pytest.mark.parametrize(
+    ("from_", "to", "is_stopped"),
+    [
+        ("+14158675309", "+18005550100", True),
+        ("rcs:+14158675309", "rcs:acme_agent", True),
+        ("+14158675309", "12345", False),
+        ("messenger:1234567", "messenger:7654321", False),
+    ],
+)
+def test_opt_out_words_work_by_sms_and_rcs_and_not_on_short_codes(
+    from_: str, to: str, is_stopped: bool
+) -> None:
+    world = World()
+    assert (world.text("STOP", from_=from_, to=to).automatic is not None) is is_stopped
+    assert world.text("hi", from_=from_, to=to).codes == ((21610,) if is_stopped else ())
+
+
 def test_advanced_opt_out_says_so_in_the_form() -> None:
     world = World(account=replace(ACCOUNT, advanced_opt_out=True))
     assert dict(world.text("stop").message.params)["OptOutType"] == "STOP"
