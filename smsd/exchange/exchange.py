@@ -19,7 +19,7 @@ What happens to a message:
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import msgspec
 
@@ -40,13 +40,12 @@ from smsd.exchange.queue import LocalQueue
 from smsd.exchange.running import NOT_ASKED, Dialogue, Result, Run
 from smsd.exchange.waiting import WaitingRoom
 from smsd.store import Store
+from smsd.twilio.limits import MAX_REDIRECTS
 from smsd.twilio.markup import document, texts_of
 from smsd.twilio.message import Message
-from smsd.twilio.reply import to_reply
+from smsd.twilio.reply import Reply, to_reply
 
 LOOP_WINDOW_S = 30
-MOST_HOPS = 40
-"""Twilio follows 50 documents for a message; smsd stops before."""
 
 
 class Exchange:
@@ -267,13 +266,13 @@ class Exchange:
             arrival.message,
             session,
             data_limit=self.store.data_limit,
-            apology=to_reply(self.apology or None),
+            apology=_apology(self.apology),
             timeout_s=self._dialogue_timeout_s,
             is_announced=is_announced,
         )
 
     def _apologize(self, error: Exception) -> Result:
-        return Result(to_reply(self.apology or None), None, error=error)
+        return Result(_apology(self.apology), None, error=error)
 
     # --- a message that is known
 
@@ -298,7 +297,7 @@ class Exchange:
 
     async def _wait(self, arrival: Arrival, conversation: Conversation) -> Answer:
         """The reply, once it is there, or the request to come again."""
-        if arrival.hop >= MOST_HOPS:
+        if arrival.hop >= MAX_REDIRECTS:
             too_late = self._apologize(TooManyHops("no reply after the last hop"))
             await self._keeper.answer(conversation, arrival, too_late)
 
@@ -378,3 +377,9 @@ def _with_one_moment(page: Page, arrival: Arrival) -> Record | None:
 
 def _clock_s() -> float:
     return asyncio.get_running_loop().time()
+
+
+@lru_cache(maxsize=4)
+def _apology(text: str) -> Reply:
+    """The reply that is sent instead; making one for each message would be wasteful."""
+    return to_reply(text or None)
