@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Told:
-    """`errors`: (node, kind) to how often; `up`: node to its last word; `outages`: node, kind,
-    and how long it was down, None at the beginning.
+    """`errors`: (node, kind) to how often; `up`: node to its last word; `outages`:
+    node, kind, and how long it was down, None at the beginning.
     """
 
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)

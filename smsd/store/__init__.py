@@ -3,9 +3,9 @@
 No store is imported here, and this file must not import one: it is all that `exchange`
 knows.
 
-A message goes down through two of them. The exchange asks a `Store`, which always answers
-in time. For `memory://` and `memcached://` that is `overlay.OverlayStore`, around a
-`Remote`, which may fail. Stores report to an `Observer`.
+A message goes down through two of them. The exchange asks a `Store`, which always
+answers in time. For `memory://` and `memcached://` that is `overlay.OverlayStore`,
+around a `Remote`, which may fail. Stores report to an `Observer`.
 
 Terms used in this package:
 
@@ -41,7 +41,8 @@ class View(msgspec.Struct, frozen=True):
     stored: Record | None
     """What the store holds; None if nothing, or if what it held was lost."""
     copies: tuple[Copy, ...]
-    """Other versions: the cookie's, the overlay's, and one read before the store failed."""
+    """Other versions: the cookie's, the overlay's, and one read before the store
+    failed."""
     condition: Condition | None = None
     """None if the store needs none."""
     degraded: bool = False
@@ -51,8 +52,8 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Store(Protocol):
-    """Every operation ends in time and none raises: a store that cannot be reached answers
-    with the overlay's view.
+    """Every operation ends in time and none raises: a store that cannot be reached
+    answers with the overlay's view.
     """
 
     data_limit: int
@@ -82,8 +83,8 @@ class Store(Protocol):
     async def checkpoint(self, key: bytes, record: Record, view: View) -> tuple[bool, View]:
         """Write `record`, as `commit` does, for a caller who will soon write again.
 
-        Returns True and a view from which the next write needs no read, or False and the
-        view to start again from.
+        Returns True and a view from which the next write needs no read, or False and
+        the view to start again from.
         """
         ...
 
@@ -109,13 +110,15 @@ class Remote(Protocol):
         ...
 
     async def save(self, key: bytes, record: Record, token: Any) -> bool:
-        """Write if nobody wrote since the token was read. False if somebody did, or perhaps
-        did: read again.
+        """Write if nobody wrote since the token was read. False if somebody did, or
+        perhaps did: read again.
         """
         ...
 
     async def save_again(self, key: bytes, record: Record, token: Any) -> Any:
-        """Do the same as `save`; return the token for the next write, or None for False."""
+        """Do the same as `save`; return the token for the next write, or None for
+        False.
+        """
         ...
 
     async def flush(self) -> None:
@@ -128,8 +131,8 @@ class Remote(Protocol):
 
 
 class Observer(Protocol):
-    """Stores report events through this interface, so that they depend on neither metrics
-    nor logging.
+    """Stores report events through this interface, so that they depend on neither
+    metrics nor logging.
     """
 
     def store_error(self, node: str, kind: str) -> None:

@@ -5,8 +5,8 @@ the name lookup and for the connection, each within a budget of its own, which i
 than that of an operation: a node whose name takes a while to look up, or which is far
 away, is connected late but not never.
 
-If the name has several addresses they are tried in turn, the next one early, as RFC 8305
-("Happy Eyeballs") describes.
+If the name has several addresses they are tried in turn, the next one early, as RFC
+8305 ("Happy Eyeballs") describes.
 """
 
 import asyncio

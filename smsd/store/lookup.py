@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]
-"""As `socket.getaddrinfo` returns it: family, type, protocol, canonical name, address."""
+"""As `socket.getaddrinfo` returns it: family, type, protocol, canonical name,
+address."""
 
 Resolver = Callable[[str, int], Sequence[AddressInfo]]
 """Blocks while it looks up a host and a port. Raises OSError if there is no answer."""
@@ -28,7 +29,8 @@ LOOKUP_BUDGET_S = 5.0
 """A caller waits this long for an answer."""
 
 KNOWN_BUDGET_S = 0.5
-"""If an earlier answer is known, a caller in a hurry waits only this long for a new one."""
+"""If an earlier answer is known, a caller in a hurry waits only this long for a new
+one."""
 
 FRESH_S = 2.0
 """An answer this young is not looked up again, whether it is good or bad: reconnecting
@@ -38,7 +40,8 @@ HUNG_AFTER_S = 60.0
 """A lookup that takes longer is taken for lost, and another one may start."""
 
 MAX_HUNG = 3
-"""Lost lookups of one node. Each keeps a thread until the system's resolver gives up."""
+"""Lost lookups of one node. Each keeps a thread until the system's resolver gives
+up."""
 
 
 class LookupFailed(Exception):
@@ -84,7 +87,9 @@ class NameLookup:
         return self._lookup is not None and not self._lookup.answer.done()
 
     async def addresses(self) -> tuple[AddressInfo, ...]:
-        """The current addresses. Raises LookupFailed if there are none, or after the budget."""
+        """The current addresses. Raises LookupFailed if there are none, or after the
+        budget.
+        """
         if self.is_literal:
             return self._known
         found = await self._wait(self._budget_s)
@@ -93,7 +98,9 @@ class NameLookup:
         return found
 
     async def addresses_or_known(self) -> tuple[AddressInfo, ...]:
-        """The same in less time: the last known addresses, if the resolver is slow or fails."""
+        """The same in less time: the last known addresses, if the resolver is slow or
+        fails.
+        """
         if not self._known:
             return await self.addresses()
         if self.is_literal:
@@ -109,7 +116,9 @@ class NameLookup:
         return lookup.answer.result()
 
     def _current(self) -> "_Lookup":
-        """The lookup to wait for: the one under way, or a fresh answer, or else a new one."""
+        """The lookup to wait for: the one under way, or a fresh answer, or else a new
+        one.
+        """
         last, now_s = self._lookup, self._loop.time()
         if last and last.is_current(now_s):
             return last

@@ -1,8 +1,8 @@
 """`memcached://`: records on several memcached nodes.
 
-Rendezvous hashing over the nodes' names decides which node has a key. The keys of a dead
-node must not move to another: two replicas that disagree about which node is dead would
-split a conversation. The overlay and the cookie stand in for it.
+Rendezvous hashing over the nodes' names decides which node has a key. The keys of a
+dead node must not move to another: two replicas that disagree about which node is dead
+would split a conversation. The overlay and the cookie stand in for it.
 
 When the list of nodes changes, some keys get another node. The nodes of the former list
 may be given, too. They are read, never written, and what they hold is joined in: so
@@ -27,11 +27,13 @@ from smsd.store.expiry import expires_in_s
 from smsd.store.node import Node, Token
 
 MAX_REMEMBERED_KEYS = 4096
-"""Keys whose node is remembered: hashing takes a microsecond for each node, twice a message."""
+"""Keys whose node is remembered: hashing takes a microsecond for each node, twice a
+message."""
 
 
 class Memcached:
-    """Reads and writes records. Operations raise StoreUnavailable; the overlay catches it.
+    """Reads and writes records. Operations raise StoreUnavailable; the overlay catches
+    it.
 
     nodes       host:port of each node
     former      host:port of each node of the former list; usually none
@@ -82,8 +84,8 @@ class Memcached:
         return node.is_up and not node.is_refusing
 
     async def load(self, key: bytes) -> tuple[Record | None, Token | None]:
-        """Read the record and the token to replace it with. A value that is no record is as
-        good as lost: it is overwritten.
+        """Read the record and the token to replace it with. A value that is no record
+        is as good as lost: it is overwritten.
         """
         node, former_node = self.node_of(key), self._former_node_of(key)
         if former_node is node:
@@ -131,7 +133,9 @@ class Memcached:
         return is_written
 
     async def save_again(self, key: bytes, record: Record, token: Token | None) -> Token | None:
-        """Write, and return the token for the next write; None if another write came first."""
+        """Write, and return the token for the next write; None if another write came
+        first.
+        """
         started_s = time.perf_counter()
         node, expires_s = self.node_of(key), self._expires_in_s(record)
         next_token = await node.write_again(key, encode(record), token, expires_s)

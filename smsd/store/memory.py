@@ -15,12 +15,13 @@ from smsd.store import View
 from smsd.store.expiry import expires_in_s
 
 _SWEEP_EVERY = 1024
-"""Writes between two searches for expired records: the cost is spread, memory is bounded."""
+"""Writes between two searches for expired records: the cost is spread, memory is
+bounded."""
 
 
 class Memory:
-    """Records in a dict, as `memcached.Memcached` keeps them on nodes. They end with the
-    process; cookies do not.
+    """Records in a dict, as `memcached.Memcached` keeps them on nodes. They end with
+    the process; cookies do not.
 
     ttl_s     the session's lifetime
     now_ms    the time in milliseconds since 1970
@@ -78,8 +79,8 @@ class Memory:
 
 
 class CookieOnly:
-    """Nothing is stored: the cookie's copy is the record. Two messages at the same time may
-    get the same number.
+    """Nothing is stored: the cookie's copy is the record. Two messages at the same time
+    may get the same number.
     """
 
     data_limit = COOKIE_DATA_BYTES

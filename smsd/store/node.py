@@ -1,11 +1,11 @@
 """One memcached node: operations that end in time, a breaker, one connection.
 
-Operations must end within the store's time-out whatever happens to the node, its name or
-the network, and nothing here may block.
+Operations must end within the store's time-out whatever happens to the node, its name
+or the network, and nothing here may block.
 
-The idea: a failure opens the breaker. Then operations fail at once, so that messages go on
-with the overlay, until the node has answered a probe. Meanwhile, and independently of any
-message, one task looks up the name, connects, and connects again.
+The idea: a failure opens the breaker. Then operations fail at once, so that messages go
+on with the overlay, until the node has answered a probe. Meanwhile, and independently
+of any message, one task looks up the name, connects, and connects again.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ RECONNECT_AFTER_S = 0.02
 """Before a connection that worked and closed is replaced."""
 
 RESTART_S = 1.0
-"""Most likely memcached is restarted then. If that takes no longer, and no message comes
-meanwhile, it is no outage."""
+"""Most likely memcached is restarted then. If that takes no longer, and no message
+comes meanwhile, it is no outage."""
 
 LOOKUP_EVERY_S = 30.0
 """How often the name of a connected node is looked up again."""
@@ -56,7 +56,8 @@ KINDS = (
 
 class Token(msgspec.Struct, frozen=True):
     """A compare-and-swap token. It is good only for the connection that it came over: a
-    restarted memcached counts its tokens from 1 again, so an old one could fit by chance.
+    restarted memcached counts its tokens from 1 again, so an old one could fit by
+    chance.
     """
 
     connection: int
@@ -112,7 +113,9 @@ class Node:
 
     @property
     def is_refusing(self) -> bool:
-        """The node had no memory for a recent write and should be left alone for a while."""
+        """The node had no memory for a recent write and should be left alone for a
+        while.
+        """
         return self._refusals.is_waiting(self._loop.time())
 
     async def read(self, key: bytes) -> Read:
@@ -127,15 +130,16 @@ class Node:
         return read
 
     async def write(self, key: bytes, value: bytes, token: Token | None, expire_s: int) -> bool:
-        """Write if nobody wrote since the token was read; without a token, if there is no
-        value. False if somebody did, or perhaps did: read again.
+        """Write if nobody wrote since the token was read; without a token, if there is
+        no value. False if somebody did, or perhaps did: read again.
         """
         return await self._write(protocol.write, key, value, token, expire_s) is not None
 
     async def write_again(
         self, key: bytes, value: bytes, token: Token | None, expire_s: int
     ) -> Token | None:
-        """Do the same as `write`; return the token for the next write, or None for False.
+        """Do the same as `write`; return the token for the next write, or None for
+        False.
 
         For a writer that will soon write again. A node without memory that refuses this
         deletes the old value, which it does not when it refuses `write`.
@@ -257,8 +261,8 @@ class Node:
             self._pipeline.received(connection)
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
-        """See `connection.Owner`. If the connection worked, what waits is sent over the next
-        one: most likely memcached was restarted.
+        """See `connection.Owner`. If the connection worked, what waits is sent over the
+        next one: most likely memcached was restarted.
         """
         if connection is not self._pipeline.connection:
             return

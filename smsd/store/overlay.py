@@ -1,11 +1,11 @@
 """The overlay: counts messages in this process while memcached cannot be reached.
 
 It wraps the remote store and must never raise. A conversation whose node fails goes on
-here, in a lineage of its own. When the node is back, the next message of the conversation
-or the reconciliation, whichever comes first, merges it into memcached.
+here, in a lineage of its own. When the node is back, the next message of the
+conversation or the reconciliation, whichever comes first, merges it into memcached.
 
-Reconciliation must not hurry: a node that refuses writes is asked again with exponential
-back-off, and so is a single record that is refused.
+Reconciliation must not hurry: a node that refuses writes is asked again with
+exponential back-off, and so is a single record that is refused.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ from smsd.store import Condition, Observer, Remote, View
 from smsd.store.backoff import Backoff
 
 MAX_PENDING_BYTES = 32 * 1024 * 1024
-"""Of pending records. Beyond it the oldest are dropped: their counts live on in cookies."""
+"""Of pending records. Beyond it the oldest are dropped: their counts live on in
+cookies."""
 
 RECONCILE_EVERY_S = 0.25
 MAX_RETRY_DELAY_S = 30.0
@@ -86,8 +87,8 @@ class OverlayStore:
         waited_s: float = 0.0,
         seen: Record | None = None,
     ) -> View:
-        """Read again for a message that has waited `waited_s` for the store already. `seen`
-        is the record as it was last read, in case it cannot be read any more.
+        """Read again for a message that has waited `waited_s` for the store already.
+        `seen` is the record as it was last read, in case it cannot be read any more.
         """
         if waited_s > self._budget_s:
             return self._degraded(key, copies, seen)
@@ -233,8 +234,8 @@ class Pending:
         return decode(entry.packed) if entry else None
 
     def age_s(self, key: bytes) -> float:
-        """Seconds since the record was put here, by the monotonic clock: a wall clock that
-        is set ahead must not end conversations for good.
+        """Seconds since the record was put here, by the monotonic clock: a wall clock
+        that is set ahead must not end conversations for good.
         """
         return self._clock_s() - self._entries[key].put_at_s
 
@@ -244,7 +245,9 @@ class Pending:
         return entry is not None and not entry.retry.is_waiting(self._clock_s())
 
     def refused(self, key: bytes) -> None:
-        """Wait before this record is tried again: its node took the command and refused."""
+        """Wait before this record is tried again: its node took the command and
+        refused.
+        """
         entry = self._entries.get(key)
         if entry:
             entry.retry.failed(self._clock_s())

@@ -1,11 +1,12 @@
 """Operations on their way to one memcached node and back.
 
-Commands of one turn of the event loop leave in one write, and answers come back in their
-order, without a thread: handing each operation to a thread and back would cost several
-times the round trip, about a third of a message's CPU (tests/bench).
+Commands of one turn of the event loop leave in one write, and answers come back in
+their order, without a thread: handing each operation to a thread and back would cost
+several times the round trip, about a third of a message's CPU (tests/bench).
 
 A pipeline outlives its connections: what has no answer yet is sent again over the next
-one. It must not decide what a failure means; it tells `on_failure` and is told to give up.
+one. It must not decide what a failure means; it tells `on_failure` and is told to give
+up.
 """
 
 import asyncio
@@ -61,8 +62,8 @@ class Pipeline:
     ) -> "asyncio.Future[Any]":
         """Send a command. The future gets the answer, or the error of `give_up`.
 
-        If the connection ends, a command that is bound to it is not sent again: its answer
-        is then None, since nobody knows whether it was carried out.
+        If the connection ends, a command that is bound to it is not sent again: its
+        answer is then None, since nobody knows whether it was carried out.
         """
         deadline_s = self._loop.time() + self._timeout_s
         future = self._loop.create_future()
@@ -87,7 +88,9 @@ class Pipeline:
         self._send()
 
     def disconnect(self) -> None:
-        """Close the connection, if there is one. What waits goes on waiting for the next."""
+        """Close the connection, if there is one. What waits goes on waiting for the
+        next.
+        """
         connection, self.connection = self.connection, None
         self.generation += 1
         self._unsent.clear()

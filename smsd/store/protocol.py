@@ -1,7 +1,8 @@
 """memcached's text protocol, as far as smsd speaks it: makes commands, reads answers.
 
-It must know no socket and no clock. Answers arrive in pieces of any size, so each reader
-either takes one whole answer from what has arrived or raises Incomplete and takes nothing.
+It must know no socket and no clock. Answers arrive in pieces of any size, so each
+reader either takes one whole answer from what has arrived or raises Incomplete and
+takes nothing.
 
 The reader is our own because pymemcache's public client blocks on a socket, and its
 readers are private. `node` explains why smsd does not hand each operation to a thread.
@@ -10,7 +11,8 @@ readers are private. `node` explains why smsd does not hand each operation to a 
 import msgspec
 
 MAX_LINE_BYTES = 2048
-"""Of a line of an answer. memcached's longest is a VALUE line with a key of 250 bytes."""
+"""Of a line of an answer. memcached's longest is a VALUE line with a key of 250
+bytes."""
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -29,7 +31,9 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Incomplete(Exception):
-    """The rest of the answer has not arrived yet. Raised by `Answers`, caught by `node`."""
+    """The rest of the answer has not arrived yet. Raised by `Answers`, caught by
+    `node`.
+    """
 
 
 class ProtocolError(Exception):
@@ -51,8 +55,9 @@ def write(key: bytes, value: bytes, expire_s: int, cas: bytes | None) -> bytes:
 def write_again(key: bytes, value: bytes, expire_s: int, cas: bytes | None) -> bytes:
     """Make the same as `write` with a meta command, whose answer holds the new token.
 
-    memcached 1.6 or newer. A full memcached that refuses `cas` keeps the old value, but one
-    that refuses `ms` deletes it (seen with 1.6.18): so `write` is the usual command.
+    memcached 1.6 or newer. A full memcached that refuses `cas` keeps the old value, but
+    one that refuses `ms` deletes it (seen with 1.6.18): so `write` is the usual
+    command.
     """
     condition = b"ME" if cas is None else b"C" + cas
     return b"ms %b %d c T%d %b\r\n%b\r\n" % (key, len(value), expire_s, condition, value)

@@ -1,7 +1,7 @@
 """TLS to memcached: what smsd trusts, and what went wrong when it does not.
 
-It must never connect without verifying the certificate and the host's name: that is what
-TLS to a store is for.
+It must never connect without verifying the certificate and the host's name: that is
+what TLS to a store is for.
 """
 
 import ssl
@@ -26,7 +26,8 @@ def client_context(authorities: str | None) -> ssl.SSLContext:
 
 
 def tls_problem(error: BaseException) -> str | None:
-    """Say in words why a TLS connection to a node failed; None if it was not TLS's fault.
+    """Say in words why a TLS connection to a node failed; None if it was not TLS's
+    fault.
 
     For people who check their settings:
 

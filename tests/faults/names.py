@@ -1,7 +1,7 @@
 """Name lookups that a test controls, in real smsd processes.
 
-`Names` writes what each host resolves to into a file. `python -m tests.faults.names serve`
-runs smsd with a `socket.getaddrinfo` that reads it at every lookup.
+`Names` writes what each host resolves to into a file. `python -m tests.faults.names
+serve` runs smsd with a `socket.getaddrinfo` that reads it at every lookup.
 """
 
 import functools
@@ -50,8 +50,8 @@ class Names:
         self._directory.cleanup()
 
     def set(self, host: str, *addresses: str, after_s: float = 0.0) -> None:
-        """From now on `host` has these addresses, and a lookup takes `after_s`. A lookup
-        that is under way ends once it has taken that long.
+        """From now on `host` has these addresses, and a lookup takes `after_s`. A
+        lookup that is under way ends once it has taken that long.
         """
         with self._lock:  # faults come from several threads
             self._names[host] = addresses, after_s

@@ -1,5 +1,6 @@
-"""G4: with memcached down, slow or hung, every message is still answered within 1 s; when it is back, counts made
-meanwhile are merged, none lost, none doubled.
+"""G4: with memcached down, slow or hung, every message is still answered within 1 s.
+When memcached is back, the counts made meanwhile are merged: none is lost, none is
+doubled.
 """
 
 import asyncio
@@ -31,7 +32,9 @@ def two() -> Iterator[World]:
 
 
 class Lag(threading.Thread):
-    """How late this machine wakes whoever sleeps: what no event loop can be blamed for."""
+    """How late this machine wakes a sleeping thread: no event loop is to blame for
+    that.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -56,7 +59,7 @@ def lag() -> Iterator[Lag]:
 
 @pytest.fixture(scope="module")
 def bare() -> Iterator[World]:
-    """No proxies: the processes themselves fail."""
+    """Nodes without proxies: the processes themselves fail."""
     with world(nodes=3, replicas=2) as made:
         yield made
 
@@ -92,7 +95,9 @@ def outage(made: World, fault: Fault, delay_s: float = 0.1) -> Iterator[None]:
 
 
 async def converse(twilio: Recorder, numbers: list[str], messages: int) -> list[Delivery]:
-    """So many messages of each, one after the other in a conversation, all conversations at the same time."""
+    """Send `messages` from each number, one after the other, all numbers at the same
+    time.
+    """
     begun = len(twilio.history)
 
     async def one(from_: str) -> None:
@@ -117,10 +122,12 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fault", "delay_s"), FAULTS)
-def test_g4_every_message_is_answered_in_time_and_none_is_lost_or_doubled(
+def test_g4_messages_are_answered_and_counted_through_faults(
     two: World, fault: Fault, delay_s: float
 ) -> None:
-    """Before, during and after: each conversation counts on; afterwards a message without cookie finds the sum."""
+    """Each conversation counts on before, during and after the fault. Afterwards a
+    message without a cookie finds the sum.
+    """
 
     async def run() -> None:
         async with Recorder(two.replicas) as twilio:
@@ -138,7 +145,7 @@ def test_g4_every_message_is_answered_in_time_and_none_is_lost_or_doubled(
 
 
 @pytest.mark.parametrize("delay_s", [0.1, 0.2, 0.24])
-def test_g4_many_messages_of_one_conversation_at_once_are_answered_in_time_though_memcached_is_slow(
+def test_g4_concurrent_messages_are_answered_while_memcached_is_slow(
     two: World, delay_s: float
 ) -> None:
     async def run() -> None:
@@ -157,11 +164,11 @@ def test_g4_many_messages_of_one_conversation_at_once_are_answered_in_time_thoug
 
 @pytest.mark.parametrize("fault", [hung, down])
 @pytest.mark.parametrize("nodes", [1, 3])
-def test_g4_nodes_hung_or_down(
+def test_g4_hung_or_killed_nodes_delay_no_answer(
     bare: World, lag: "Lag", fault: Callable[[Memcached], object], nodes: int
 ) -> None:
-    """The slowest answer, the median after the breaker has opened, the time until the return is seen, and that the
-    event loop was never held up for 50 ms.
+    """Bounds the slowest answer, the median after the breaker opened, and the time
+    until the return is seen. The event loop is never blocked for 50 ms.
     """
 
     async def run() -> None:
@@ -197,8 +204,8 @@ def test_g4_nodes_hung_or_down(
         assert replica.metric("smsd_event_loop_lag_seconds") < 0.05 + 2 * lag.worst_s
 
 
-def test_g4_a_node_that_hung_through_many_writes_and_wakes_doubles_nothing(bare: World) -> None:
-    """What was sent to it before the breaker opened is carried out when it wakes."""
+def test_g4_writes_of_a_node_that_wakes_double_nothing(bare: World) -> None:
+    """It carries out what was sent before the breaker opened."""
 
     async def run() -> None:
         async with Recorder(bare.replicas) as twilio:
@@ -219,8 +226,8 @@ def test_g4_a_node_that_hung_through_many_writes_and_wakes_doubles_nothing(bare:
     asyncio.run(run())
 
 
-def test_g4_one_replica_cut_off_from_the_nodes_counts_on(two: World) -> None:
-    """A partition: one replica reaches no node, the other reaches all; messages go to both in turn."""
+def test_g4_replica_cut_off_from_its_nodes_keeps_counting(two: World) -> None:
+    """One replica reaches no node, the other reaches all; both get messages in turn."""
     cut_off, other = two.replicas
 
     async def run() -> None:
@@ -244,8 +251,10 @@ def test_g4_one_replica_cut_off_from_the_nodes_counts_on(two: World) -> None:
     asyncio.run(run())
 
 
-def test_g4_counts_made_apart_by_two_replicas_add_up_afterwards(two: World) -> None:
-    """Both count new messages of one conversation on their overlays: a limit in docs/promises.md. Then the sum."""
+def test_g4_counts_of_separated_replicas_add_up(two: World) -> None:
+    """Both count the same conversation on their overlays, and may show the same numbers
+    meanwhile, as docs/promises.md says. Afterwards the sum is right.
+    """
 
     async def run() -> None:
         async with Recorder(two.replicas) as twilio:
@@ -265,8 +274,10 @@ def test_g4_counts_made_apart_by_two_replicas_add_up_afterwards(two: World) -> N
     assert sum(map(counted, two.replicas)) == before + 13
 
 
-def test_g4_what_a_replica_counted_alone_is_merged_before_it_ends(two: World) -> None:
-    """SIGTERM while memcached is back, but not merged with yet, loses nothing: no cookie is needed."""
+def test_g4_overlay_is_merged_before_its_replica_ends(two: World) -> None:
+    """SIGTERM after memcached came back, but before the merge, loses nothing. Messages
+    without a cookie show it.
+    """
     leaving, other = two.replicas
 
     async def run() -> None:
@@ -282,9 +293,9 @@ def test_g4_what_a_replica_counted_alone_is_merged_before_it_ends(two: World) ->
     leaving.start()
 
 
-def test_g4_the_overlay_is_bounded_and_what_it_drops_lives_on_in_the_cookies() -> None:
-    """At the bound the oldest conversations go, and are counted; a message with its cookie counts on exactly, one
-    without begins anew.
+def test_g4_dropped_overlay_records_live_on_in_cookies() -> None:
+    """At the limit the oldest conversations are dropped and counted. A message with its
+    cookie still counts on exactly; one without begins again.
     """
 
     async def run() -> None:

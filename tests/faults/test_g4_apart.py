@@ -1,6 +1,8 @@
-"""G4 in process: replicas whose memcached comes and goes, on their overlays meanwhile. Long enough, and with enough
-duplicates, for the cookie, the window and the lineages to overflow: what the tests with real processes would need hours
-for.
+"""G4 in one process: replicas lose memcached again and again, and count on their
+overlays.
+
+The runs are long enough, and have enough duplicates, to overflow the cookie, the window
+and the lineages. With real processes that would take hours.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +31,7 @@ class Cluster:
     now_ms: int = START_MS
 
     def deliver(self, place: int, message: int, cookie: Record | None) -> tuple[int, Record]:
-        """What the replica says to be the message's number, and the answer's cookie."""
+        """Deliver a message; return its number and the cookie of the answer."""
         self.now_ms += self.random.choice((5, 50, 1000))
         if self.reaches[place]:
             number, record = self._step(message, self.stored, cookie, self.overlays[place])
@@ -66,7 +68,9 @@ class Cluster:
 
 
 def converse(cluster: Cluster, messages: int, duplicates: float, *, outages: bool) -> None:
-    """One message after the other, some to two or three replicas at once; the jar keeps the cookie of one."""
+    """Send one message after the other, some to two or three replicas at once. The jar
+    keeps the cookie of one of them.
+    """
     random, cookie = cluster.random, None
     for message in range(1, messages + 1):
         for place in REPLICAS:
@@ -84,14 +88,16 @@ def converse(cluster: Cluster, messages: int, duplicates: float, *, outages: boo
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("duplicates", [0.02, 0.1, 0.5])
-def test_g4_replicas_apart_count_right_by_the_cookie_alone(seed: int, duplicates: float) -> None:
+def test_g4_separated_replicas_count_right_by_cookie(seed: int, duplicates: float) -> None:
     converse(Cluster(Random(seed), reaches=[False] * 3), 120, duplicates, outages=False)
 
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("duplicates", [0.02, 0.1, 0.5])
-def test_g4_many_short_outages_lose_and_double_nothing(seed: int, duplicates: float) -> None:
-    """Each replica reaches memcached at least every twelve messages: the cookie knows at least the last sixteen."""
+def test_g4_many_short_outages_lose_nothing(seed: int, duplicates: float) -> None:
+    """Each replica reaches memcached at least every 12 messages; the cookie knows at
+    least the last 16.
+    """
     cluster = Cluster(Random(seed))
     converse(cluster, 150, duplicates, outages=True)
     cluster.reaches = [True] * 3

@@ -1,5 +1,5 @@
-"""G4: a memcached that is full and evicts nothing refuses writes: they wait on the overlay,
-are retried with back-off, and are merged once there is room.
+"""G4: a memcached that is full and evicts nothing refuses writes: they wait on the
+overlay, are retried with back-off, and are merged once there is room.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ def refused(made: World) -> float:
     return replica.metric(f'smsd_store_errors_total{{kind="server",node="{node.node}"}}')
 
 
-def test_g4_full_memcached_is_retried_with_back_off_and_merged_when_there_is_room(
+def test_g4_full_memcached_is_retried_with_back_off(
     full: World,
 ) -> None:
     (node,) = full.nodes
@@ -77,8 +77,10 @@ def test_g4_full_memcached_is_retried_with_back_off_and_merged_when_there_is_roo
     asyncio.run(run())
 
 
-def test_g4_full_memcached_holds_up_no_end(full: World) -> None:
-    """SIGTERM with conversations that nobody takes: smsd ends, and says how many were lost."""
+def test_g4_full_memcached_does_not_delay_shutdown(full: World) -> None:
+    """SIGTERM with conversations that nobody takes: smsd ends, and says how many were
+    lost.
+    """
     (replica,) = full.replicas
 
     async def run() -> None:

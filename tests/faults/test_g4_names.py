@@ -31,9 +31,7 @@ def named(nodes: list[Memcached]) -> list[str]:
     return [f"memcached-{i}.test:{node.port}" for i, node in enumerate(nodes)]
 
 
-def test_g4_slow_lookup_delays_no_message_and_the_node_comes_up(
-    names: Names, three: list[Memcached]
-) -> None:
+def test_g4_slow_lookup_delays_no_message(names: Names, three: list[Memcached]) -> None:
     """The lookup takes four times as long as a store operation may."""
 
     async def run(made: World) -> None:
@@ -53,7 +51,7 @@ def test_g4_slow_lookup_delays_no_message_and_the_node_comes_up(
 
 
 @pytest.mark.parametrize("fails", ["hangs", "has no address"])
-def test_g4_lookup_that_fails_is_an_outage_of_its_node_only(
+def test_g4_failing_lookup_affects_only_its_node(
     names: Names, three: list[Memcached], fails: str
 ) -> None:
     def is_up(node: int) -> bool:
@@ -99,9 +97,7 @@ def log_events(log: str, event: str) -> list[tuple[str, str]]:
     return [(line["node"], line["kind"]) for line in lines]
 
 
-def test_g4_hanging_lookups_keep_no_process_from_ending(
-    names: Names, three: list[Memcached]
-) -> None:
+def test_g4_hanging_lookups_do_not_delay_shutdown(names: Names, three: list[Memcached]) -> None:
     """Every lookup of three nodes hangs for an hour; SIGTERM all the same ends smsd."""
     for i in range(3):
         names.set(f"memcached-{i}.test", after_s=HANGS)
@@ -110,9 +106,7 @@ def test_g4_hanging_lookups_keep_no_process_from_ending(
         assert replica.terminate() == 0
 
 
-def test_g4_lookup_that_begins_to_hang_harms_no_open_connection(
-    names: Names, three: list[Memcached]
-) -> None:
+def test_g4_hanging_lookup_keeps_the_open_connection(names: Names, three: list[Memcached]) -> None:
     names.set("memcached-0.test", "127.0.0.1")
     with names.smsd(store_of(named(three[:1]))) as replica:
 
@@ -133,7 +127,7 @@ def test_g4_lookup_that_begins_to_hang_harms_no_open_connection(
         assert log_events(replica.log(), "memcached node down") == []
 
 
-def test_g4_node_of_several_addresses_is_reached_at_the_one_that_answers(
+def test_g4_node_is_reached_at_the_address_that_answers(
     names: Names, three: list[Memcached]
 ) -> None:
     names.set("memcached-0.test", "127.0.0.2", "127.0.0.3", "127.0.0.1")

@@ -1,4 +1,5 @@
-"""G9: a hash ring that grows or shrinks loses no count (cookie)."""
+"""G9: a hash ring that grows or shrinks loses no count, and moved names are
+followed."""
 
 import asyncio
 import time
@@ -32,7 +33,9 @@ def nodes() -> Iterator[list[str]]:
 def test_g9_no_count_is_lost_when_the_ring_changes(
     nodes: list[str], rings: list[list[int]]
 ) -> None:
-    """Restarted with another SMSD_STORE between the messages of twelve conversations."""
+    """smsd is restarted with another SMSD_STORE between the messages of 12
+    conversations.
+    """
 
     async def run() -> None:
         numbers = [number() for _ in range(12)]
@@ -47,9 +50,9 @@ def test_g9_no_count_is_lost_when_the_ring_changes(
     asyncio.run(run())
 
 
-def test_g9_no_count_is_lost_while_replicas_disagree_about_the_ring(nodes: list[str]) -> None:
-    """In a rolling update some replicas know the new node already: messages go to both kinds in turn, and some
-    twice.
+def test_g9_no_count_is_lost_between_two_rings(nodes: list[str]) -> None:
+    """During a rolling update some replicas know the new node already. Messages go to
+    both kinds in turn, some of them twice.
     """
 
     async def run() -> None:
@@ -67,8 +70,10 @@ def test_g9_no_count_is_lost_while_replicas_disagree_about_the_ring(nodes: list[
     asyncio.run(run())
 
 
-def test_g9_messages_at_the_same_time_on_two_rings_add_up(nodes: list[str]) -> None:
-    """Each of them continues the conversation on its own; whichever cookie is kept, the next message finds both."""
+def test_g9_concurrent_messages_on_two_rings_add_up(nodes: list[str]) -> None:
+    """Each ring continues the conversation. Whichever cookie Twilio keeps, the next
+    message finds both.
+    """
 
     async def run() -> None:
         with Smsd(store_of(nodes[:1])) as before, Smsd(store_of(nodes[1:])) as after:
@@ -93,9 +98,9 @@ def names() -> Iterator[Names]:
         yield made
 
 
-def test_g9_moved_name_is_followed_though_the_old_address_answers(names: Names) -> None:
-    """Two replicas, messages all the while. The name's address changes; both addresses keep
-    answering; smsd looks every fifth of a second instead of every 30 s.
+def test_g9_moved_name_is_followed(names: Names) -> None:
+    """Two replicas, messages all the while. The name's address changes; both addresses
+    keep answering; smsd looks every fifth of a second instead of every 30 s.
     """
 
     async def run(old: Memcached, new: Memcached, replicas: list[Smsd]) -> None:
@@ -143,7 +148,7 @@ def stat(memcached: Memcached, name: bytes) -> int:
     return value
 
 
-def test_g9_former_nodes_are_read_so_that_both_rings_add_up(nodes: list[str]) -> None:
+def test_g9_former_nodes_are_read(nodes: list[str]) -> None:
     """A rolling update with SMSD_STORE_FORMER: replicas of both rings count at the same
     time, and no cookie helps. The new ring knows every message.
     """

@@ -1,4 +1,4 @@
-"""What every store promises `exchange`, and every remote promises the overlay: one set of tests for all."""
+"""One set of tests for all stores, and for everything that the overlay can wrap."""
 
 import asyncio
 import time
@@ -73,7 +73,7 @@ remotes = pytest.mark.parametrize("make", [memory, memcached, switched])
 
 
 @remotes
-def test_what_is_saved_is_loaded(make: Remotes, nodes: list[processes.Memcached]) -> None:
+def test_load_returns_what_save_wrote(make: Remotes, nodes: list[processes.Memcached]) -> None:
     async def test(remote: Any) -> None:
         for key in (b"smsd:%d" % i for i in range(20)):
             found, token = await remote.load(key)
@@ -87,7 +87,7 @@ def test_what_is_saved_is_loaded(make: Remotes, nodes: list[processes.Memcached]
 
 
 @remotes
-def test_of_two_writers_one_wins(make: Remotes, nodes: list[processes.Memcached]) -> None:
+def test_only_one_of_two_writers_succeeds(make: Remotes, nodes: list[processes.Memcached]) -> None:
     async def test(remote: Any) -> None:
         _, mine = await remote.load(b"smsd:k")
         _, other = await remote.load(b"smsd:k")
@@ -104,7 +104,7 @@ def test_of_two_writers_one_wins(make: Remotes, nodes: list[processes.Memcached]
 
 
 @remotes
-def test_a_record_that_was_lost_meanwhile_is_not_overwritten_blindly(
+def test_save_fails_if_the_record_was_lost_meanwhile(
     make: Remotes, nodes: list[processes.Memcached]
 ) -> None:
     async def test(remote: Any) -> None:
@@ -119,9 +119,7 @@ def test_a_record_that_was_lost_meanwhile_is_not_overwritten_blindly(
 
 
 @remotes
-def test_many_operations_at_once_do_not_mix(
-    make: Remotes, nodes: list[processes.Memcached]
-) -> None:
+def test_concurrent_operations_do_not_mix(make: Remotes, nodes: list[processes.Memcached]) -> None:
     async def test(remote: Any) -> None:
         async def one(i: int) -> None:
             key = b"smsd:%d" % i
@@ -139,7 +137,9 @@ def test_many_operations_at_once_do_not_mix(
 
 
 @remotes
-def test_a_large_record_goes_through(make: Remotes, nodes: list[processes.Memcached]) -> None:
+def test_large_records_are_saved_and_loaded(
+    make: Remotes, nodes: list[processes.Memcached]
+) -> None:
     async def test(remote: Any) -> None:
         opened = c.opened(None, (), now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=1).record
         large = c.added(opened, b"digest", b"r" * 60_000, now_ms=now_ms(), data=b"d" * 100_000)
@@ -172,9 +172,7 @@ async def store(kind: str, nodes: list[str]) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("kind", ["memory", "cookie", "memcached"])
-def test_every_store_gives_a_view_and_takes_it_back(
-    kind: str, nodes: list[processes.Memcached]
-) -> None:
+def test_store_commits_only_the_latest_view(kind: str, nodes: list[processes.Memcached]) -> None:
     async def test() -> None:
         async with store(kind, [node.node for node in nodes]) as made:
             view = await made.load(b"smsd:k", record("from the cookie"))
@@ -193,7 +191,7 @@ def test_every_store_gives_a_view_and_takes_it_back(
     asyncio.run(test())
 
 
-def test_memory_forgets_what_has_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_sweeps_expired_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smsd.store.memory._SWEEP_EVERY", 10)
     clock_s = 1000.0
 
@@ -211,7 +209,7 @@ def test_memory_forgets_what_has_expired(monkeypatch: pytest.MonkeyPatch) -> Non
     asyncio.run(test())
 
 
-def test_memcached_outlives_the_record_by_two_seconds(nodes: list[processes.Memcached]) -> None:
+def test_memcached_keeps_a_record_two_seconds_longer(nodes: list[processes.Memcached]) -> None:
     async def test(remote: Any) -> None:
         _, token = await remote.load(b"smsd:k")
         await remote.save(b"smsd:k", record("1"), token)
@@ -224,7 +222,7 @@ def test_memcached_outlives_the_record_by_two_seconds(nodes: list[processes.Memc
     assert TTL_S < left_s <= TTL_S + 2
 
 
-def test_the_node_of_a_key_depends_on_names_alone_and_moves_little() -> None:
+def test_new_node_takes_over_only_its_share_of_keys() -> None:
     async def test() -> None:
         names = [f"127.0.0.1:{port}" for port in (1, 2, 3)]
         three, again = memcached(names), memcached(names[::-1])

@@ -25,9 +25,7 @@ DATE_S = 60 * 60 * 24 * 30
         (-1000 * HOUR_MS, 14400),
     ],
 )
-def test_record_is_kept_for_the_rest_of_its_life_and_never_longer(
-    age_ms: int, expected_s: int
-) -> None:
+def test_record_is_kept_for_the_rest_of_its_lifetime(age_ms: int, expected_s: int) -> None:
     record = Record(NOW_MS - age_ms)
     assert expires_in_s(record, ttl_s=14400, now_ms=NOW_MS) == expected_s + MARGIN_S
 

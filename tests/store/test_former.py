@@ -1,4 +1,4 @@
-"""The nodes of a former list are read for a while after it changed: real memcached nodes."""
+"""After the list of nodes changed, the former nodes are still read. Real memcached."""
 
 import asyncio
 import time

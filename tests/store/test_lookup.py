@@ -1,7 +1,7 @@
 """Names of nodes: slow, hanging, failing and changing lookups, and several addresses.
 
-The resolver is the tests' own; memcached processes and sockets are real. 127.0.0.2 and its
-like are other addresses of this machine.
+The resolver is the tests' own; memcached processes and sockets are real. 127.0.0.2 and
+its like are other addresses of this machine.
 """
 
 import asyncio
@@ -95,7 +95,7 @@ async def is_connected(node: Node) -> None:
                 return
 
 
-def test_node_whose_lookup_is_slow_is_connected_late_but_not_never() -> None:
+def test_node_connects_after_a_slow_lookup() -> None:
     resolver = Resolver("127.0.0.1")
     resolver.hang()
 
@@ -112,7 +112,7 @@ def test_node_whose_lookup_is_slow_is_connected_late_but_not_never() -> None:
         run(resolver, test, port=memcached.port)
 
 
-def test_lookup_outlasting_its_budget_is_waited_for_again() -> None:
+def test_late_lookup_is_used_by_the_next_attempt() -> None:
     resolver = Resolver("127.0.0.1")
     resolver.hang()
 
@@ -128,7 +128,7 @@ def test_lookup_outlasting_its_budget_is_waited_for_again() -> None:
         run(resolver, test, port=memcached.port)
 
 
-def test_hanging_lookup_holds_up_no_other_node() -> None:
+def test_hanging_lookup_does_not_delay_other_nodes() -> None:
     hanging, quick = Resolver("127.0.0.1"), Resolver("127.0.0.1")
     hanging.hang()
 
@@ -156,7 +156,7 @@ def test_name_without_address_is_retried_until_it_has_one() -> None:
         run(resolver, test, port=memcached.port)
 
 
-def test_addresses_that_refuse_are_passed_over() -> None:
+def test_addresses_that_refuse_are_skipped() -> None:
     async def test(node: Node, told: Told) -> None:
         await node.read(KEY)
         assert not told.errors
@@ -165,7 +165,7 @@ def test_addresses_that_refuse_are_passed_over() -> None:
         run(Resolver("127.0.0.2", "127.0.0.3", "127.0.0.1"), test, port=memcached.port, timeout_s=5)
 
 
-def test_address_that_swallows_connections_is_overtaken() -> None:
+def test_next_address_is_tried_while_one_hangs() -> None:
     async def test(node: Node, told: Told) -> None:
         await node.read(KEY)
         assert not told.errors
@@ -198,7 +198,7 @@ def test_refused_at_every_address_is_an_outage() -> None:
     run(Resolver("127.0.0.1", "127.0.0.2"), test, port=free_port(), timeout_s=5)
 
 
-def test_changed_address_is_followed_though_the_old_one_answers() -> None:
+def test_node_follows_its_name_while_the_old_address_answers() -> None:
     resolver = Resolver("127.0.0.1")
 
     async def test(node: Node, told: Told) -> None:
@@ -215,7 +215,7 @@ def test_changed_address_is_followed_though_the_old_one_answers() -> None:
         run(resolver, test, port=old.port, timeout_s=5, lookup_every_s=0.05)
 
 
-def test_changed_order_of_addresses_keeps_the_connection() -> None:
+def test_reordered_addresses_keep_the_connection() -> None:
     resolver = Resolver("127.0.0.1", "127.0.0.2")
 
     async def test(node: Node, told: Told) -> None:
@@ -229,7 +229,7 @@ def test_changed_order_of_addresses_keeps_the_connection() -> None:
         run(resolver, test, port=memcached.port, timeout_s=5, lookup_every_s=0.05)
 
 
-def test_failing_lookup_keeps_a_connection_that_works() -> None:
+def test_failing_lookup_keeps_a_working_connection() -> None:
     resolver = Resolver("127.0.0.1")
 
     async def test(node: Node, told: Told) -> None:
@@ -246,7 +246,7 @@ def test_failing_lookup_keeps_a_connection_that_works() -> None:
         run(resolver, test, port=memcached.port, timeout_s=5, lookup_every_s=0.05)
 
 
-def test_restarted_node_is_reached_at_its_last_address_while_the_resolver_hangs() -> None:
+def test_last_known_address_is_used_while_lookups_hang() -> None:
     resolver = Resolver("127.0.0.1")
 
     async def test(node: Node, told: Told) -> None:
@@ -295,7 +295,7 @@ def look_up(test: Callable[[NameLookup], Awaitable[None]], resolver: lookup.Reso
 @pytest.mark.parametrize(
     "name", ["127.0.0.1:11211", "[::1]:11211", "[0000::1]:11211"], ids=["IPv4", "IPv6", "long"]
 )
-def test_addresses_are_not_looked_up(name: str) -> None:
+def test_ip_addresses_are_not_looked_up(name: str) -> None:
     async def whole() -> None:
         made = NameLookup(*split_name(name), resolver=Resolver())
         ((_, _, _, _, address),) = await made.addresses()
@@ -305,12 +305,12 @@ def test_addresses_are_not_looked_up(name: str) -> None:
     asyncio.run(whole())
 
 
-def test_system_resolver_knows_this_machine() -> None:
+def test_system_resolver_finds_localhost() -> None:
     found = {address[4][0] for address in lookup.resolve("localhost", 11211)}
     assert found & {"127.0.0.1", "::1"}
 
 
-def test_young_answers_good_or_bad_are_not_asked_for_again() -> None:
+def test_fresh_answers_are_reused() -> None:
     resolver = Resolver()
 
     async def test(made: NameLookup) -> None:
@@ -322,7 +322,7 @@ def test_young_answers_good_or_bad_are_not_asked_for_again() -> None:
     look_up(test, resolver)
 
 
-def test_name_that_cannot_be_encoded_has_no_address() -> None:
+def test_lookup_fails_for_a_name_that_cannot_be_encoded() -> None:
     async def test(made: NameLookup) -> None:
         with pytest.raises(LookupFailed):
             await made.addresses()
@@ -330,7 +330,7 @@ def test_name_that_cannot_be_encoded_has_no_address() -> None:
     look_up(test, lambda host, port: lookup.resolve("x" * 70 + ".test", port))
 
 
-def test_system_without_threads_is_a_failed_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lookup_fails_if_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -360,7 +360,7 @@ def test_hung_lookups_are_replaced_and_bounded(monkeypatch: pytest.MonkeyPatch) 
     look_up(test, resolver)
 
 
-def test_answer_after_the_event_loop_is_closed_is_dropped() -> None:
+def test_answer_after_the_loop_closed_is_ignored() -> None:
     resolver = Resolver("127.0.0.1")
     resolver.hang()
 

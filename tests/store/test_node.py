@@ -1,4 +1,7 @@
-"""One memcached node under faults: what is told, how soon, and that it comes back. Real processes, real sockets."""
+"""One memcached node under faults: what it reports, how soon, and that it recovers.
+
+The processes and sockets are real.
+"""
 
 import asyncio
 import socket
@@ -41,7 +44,9 @@ async def until(condition: Callable[[], object]) -> None:
 
 @contextmanager
 def server(*answers: bytes | None) -> Iterator[str]:
-    """Answers what it reads with one of `answers` a connection; None: silence. After the last it refuses."""
+    """A server that answers each connection with the next of `answers`, or with silence
+    if that is None. After the last it refuses connections.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
 
@@ -70,7 +75,7 @@ async def fails(operation: Awaitable[object]) -> str:
     return caught.value.kind
 
 
-def test_a_value_and_its_token() -> None:
+def test_write_needs_the_current_token() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await node.read(KEY) == Read(None, None)
         assert await node.write(KEY, b"one", None, 60)
@@ -85,7 +90,7 @@ def test_a_value_and_its_token() -> None:
         run(memcached.node, test)
 
 
-def test_a_kept_connection_to_a_restarted_memcached_is_tried_again_at_once() -> None:
+def test_read_is_repeated_after_memcached_restarts() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await node.write(KEY, b"one", None, 60)
         token = (await node.read(KEY)).token
@@ -103,7 +108,7 @@ def test_a_kept_connection_to_a_restarted_memcached_is_tried_again_at_once() -> 
         run(memcached.node, test, timeout_s=5)
 
 
-def test_a_write_over_a_connection_that_broke_is_for_reading_again() -> None:
+def test_write_with_an_old_token_fails_after_a_restart() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await node.write(KEY, b"one", None, 60)
         token = (await node.read(KEY)).token
@@ -116,7 +121,7 @@ def test_a_write_over_a_connection_that_broke_is_for_reading_again() -> None:
         run(memcached.node, test, timeout_s=5)
 
 
-def test_connection_lost_during_its_probe_is_replaced_at_once() -> None:
+def test_connection_lost_during_its_probe_is_replaced() -> None:
     """What waits behind the probe is sent over the next connection."""
 
     async def test(node: Node, told: Told) -> None:
@@ -128,7 +133,7 @@ def test_connection_lost_during_its_probe_is_replaced_at_once() -> None:
         run(name, test, timeout_s=5)
 
 
-def test_refused_then_back() -> None:
+def test_node_recovers_from_refused_connections() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await fails(node.read(KEY)) == "refused"
         assert told.up == {node.name: False}
@@ -145,7 +150,7 @@ def test_refused_then_back() -> None:
         memcached.kill()
 
 
-def test_hanging_then_back() -> None:
+def test_node_recovers_from_hanging() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await node.write(KEY, b"one", None, 60)
         memcached.hang()
@@ -172,9 +177,7 @@ def test_hanging_then_back() -> None:
         ((b"HTTP/1.1 400 Bad Request\r\n",), "protocol"),
     ],
 )
-def test_what_a_broken_server_says_is_an_outage(
-    answers: tuple[bytes | None, ...], kind: str
-) -> None:
+def test_broken_answer_to_a_read_is_an_outage(answers: tuple[bytes | None, ...], kind: str) -> None:
     async def test(node: Node, told: Told) -> None:
         assert await fails(node.read(KEY)) == kind
         assert told.errors[node.name, kind] == 1
@@ -185,7 +188,7 @@ def test_what_a_broken_server_says_is_an_outage(
 
 
 @pytest.mark.parametrize("answer", [b"WHAT\r\n", b"VALUE x\r\n"])
-def test_no_answer_to_a_write_is_an_outage(answer: bytes) -> None:
+def test_broken_answer_to_a_write_is_an_outage(answer: bytes) -> None:
     async def test(node: Node, told: Told) -> None:
         assert await fails(node.write(KEY, b"v", None, 60)) == "protocol"
 
@@ -193,7 +196,7 @@ def test_no_answer_to_a_write_is_an_outage(answer: bytes) -> None:
         run(name, test)
 
 
-def test_a_slow_drip_ends_at_the_deadline() -> None:
+def test_dripping_answer_ends_at_the_deadline() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
 
@@ -218,14 +221,14 @@ def test_a_slow_drip_ends_at_the_deadline() -> None:
     listener.close()
 
 
-def test_a_host_that_does_not_exist_is_an_outage_and_not_a_crash() -> None:
+def test_unknown_host_is_an_outage() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await fails(node.read(KEY)) == "lookup"
 
     run("memcached-0.invalid:11211", test, timeout_s=2)
 
 
-def test_a_record_that_memcached_refuses_harms_only_itself() -> None:
+def test_refused_value_affects_only_itself() -> None:
     async def test(node: Node, told: Told) -> None:
         kind, written = await asyncio.gather(
             fails(node.write(b"smsd:large", b"x" * 2_000_000, None, 60)),
@@ -239,14 +242,14 @@ def test_a_record_that_memcached_refuses_harms_only_itself() -> None:
         run(memcached.node, test, timeout_s=5)
 
 
-def test_ipv6_addresses_are_in_brackets() -> None:
+def test_node_accepts_an_ipv6_address_in_brackets() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await fails(node.read(KEY)) in {"refused", "network"}
 
     run(f"[::1]:{free_port()}", test)
 
 
-def test_a_token_of_another_connection_is_never_sent() -> None:
+def test_token_of_another_connection_is_never_sent() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await node.write(KEY, b"one", None, 60)
         read = await node.read(KEY)
@@ -260,7 +263,7 @@ def test_a_token_of_another_connection_is_never_sent() -> None:
         run(memcached.node, test, timeout_s=5)
 
 
-def test_an_event_loop_that_was_held_up_is_not_taken_for_an_outage() -> None:
+def test_blocked_event_loop_is_not_taken_for_an_outage() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await node.write(KEY, b"one", None, 60)
         reading = asyncio.gather(*(node.read(KEY) for _ in range(3)))
@@ -273,7 +276,7 @@ def test_an_event_loop_that_was_held_up_is_not_taken_for_an_outage() -> None:
         run(memcached.node, test)
 
 
-def test_a_node_that_hangs_while_the_event_loop_is_held_up_is_down_all_the_same() -> None:
+def test_hanging_node_is_noticed_despite_a_blocked_loop() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await node.write(KEY, b"one", None, 60)
         memcached.hang()
@@ -286,7 +289,7 @@ def test_a_node_that_hangs_while_the_event_loop_is_held_up_is_down_all_the_same(
         run(memcached.node, test)
 
 
-def test_closing_ends_the_connection_and_what_waits_for_it() -> None:
+def test_close_closes_the_connection() -> None:
     async def test(node: Node, told: Told) -> None:
         await node.read(KEY)
         assert connections() == 2  # the node's and the one that asks

@@ -1,4 +1,7 @@
-"""The overlay: what is counted while the store is away, and how it gets back. The store is a dict with a switch."""
+"""The overlay counts while the store is away, and is merged when the store is back.
+
+The store is a dict with a switch.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +25,7 @@ KEY = b"smsd:key"
 
 
 class Bench:
-    """An overlay over a store in memory that can be taken down, with a clock."""
+    """An overlay around an in-memory store that can be switched off, with both clocks."""
 
     def __init__(self, **settings: Any) -> None:
         self.now_ms = START_MS
@@ -34,7 +37,7 @@ class Bench:
         self.sent = 0
 
     def another(self, **settings: Any) -> OverlayStore:
-        """Another replica over the same store."""
+        """Another replica with the same store."""
         return OverlayStore(
             self.remote,
             ttl_s=TTL_S,
@@ -62,7 +65,7 @@ class Bench:
         sid: str = "",
         store: OverlayStore | None = None,
     ) -> int:
-        """One message, as `exchange` does it; its number."""
+        """Count one message as `exchange` does; return its number."""
         self.elapse(1)
         self.sent += 1
         store = store or self.store
@@ -91,7 +94,7 @@ def run(test: Callable[[Bench], Awaitable[None]], **settings: Any) -> None:
     asyncio.run(whole())
 
 
-def test_counting_goes_on_while_the_store_is_down_and_is_merged_when_it_is_back() -> None:
+def test_counts_made_during_an_outage_are_merged() -> None:
     async def test(bench: Bench) -> None:
         assert await bench.text() == 1
         cookie = bench.last
@@ -107,7 +110,7 @@ def test_counting_goes_on_while_the_store_is_down_and_is_merged_when_it_is_back(
     run(test)
 
 
-def test_the_next_message_merges_too() -> None:
+def test_next_message_merges_the_overlay() -> None:
     async def test(bench: Bench) -> None:
         await bench.text()
         bench.remote.up = False
@@ -119,7 +122,7 @@ def test_the_next_message_merges_too() -> None:
     run(test)
 
 
-def test_a_message_counted_on_two_overlays_and_in_the_store_counts_once() -> None:
+def test_message_on_two_overlays_counts_once() -> None:
     async def test(bench: Bench) -> None:
         other = bench.another()
         await bench.text()
@@ -135,7 +138,7 @@ def test_a_message_counted_on_two_overlays_and_in_the_store_counts_once() -> Non
     run(test)
 
 
-def test_a_store_that_fails_at_the_write_is_not_asked_again() -> None:
+def test_failed_write_continues_on_the_overlay() -> None:
     async def test(bench: Bench) -> None:
         await bench.text()
         view = await bench.store.load(KEY, None)
@@ -151,7 +154,7 @@ def test_a_store_that_fails_at_the_write_is_not_asked_again() -> None:
     run(test)
 
 
-def test_an_overlay_that_was_merged_meanwhile_is_no_ground_to_write_on() -> None:
+def test_commit_fails_if_the_overlay_was_merged_meanwhile() -> None:
     async def test(bench: Bench) -> None:
         bench.remote.up = False
         await bench.text()
@@ -175,7 +178,7 @@ def test_an_overlay_that_was_merged_meanwhile_is_no_ground_to_write_on() -> None
     run(test)
 
 
-def test_a_merge_that_fails_halfway_is_tried_again() -> None:
+def test_failed_merge_is_retried() -> None:
     async def test(bench: Bench) -> None:
         bench.remote.up = False
         await bench.text()
@@ -197,7 +200,7 @@ def test_a_merge_that_fails_halfway_is_tried_again() -> None:
     run(test)
 
 
-def test_conversations_that_are_over_are_not_merged() -> None:
+def test_ended_conversations_are_not_merged() -> None:
     async def test(bench: Bench) -> None:
         bench.remote.up = False
         await bench.text()
@@ -210,7 +213,7 @@ def test_conversations_that_are_over_are_not_merged() -> None:
     run(test)
 
 
-def test_at_the_memory_bound_the_oldest_are_dropped_and_live_on_in_their_cookies() -> None:
+def test_oldest_records_are_dropped_at_the_memory_limit() -> None:
     async def test(bench: Bench) -> None:
         bench.remote.up = False
         cookies = {}
@@ -225,7 +228,7 @@ def test_at_the_memory_bound_the_oldest_are_dropped_and_live_on_in_their_cookies
     run(test, max_pending_bytes=4000)
 
 
-def test_after_too_many_conflicts_the_overlay_counts() -> None:
+def test_overlay_counts_after_too_many_conflicts() -> None:
     async def test(bench: Bench) -> None:
         await bench.text()
         save = bench.remote.save
@@ -245,7 +248,7 @@ def test_after_too_many_conflicts_the_overlay_counts() -> None:
     run(test, timeout_s=0.05)
 
 
-def test_closing_merges_what_it_can() -> None:
+def test_close_merges_pending_records() -> None:
     async def test(bench: Bench) -> None:
         bench.remote.up = False
         await bench.text()
@@ -257,7 +260,7 @@ def test_closing_merges_what_it_can() -> None:
     run(test)
 
 
-def test_closing_waits_no_longer_than_it_may() -> None:
+def test_close_ends_at_its_deadline() -> None:
     async def test(bench: Bench) -> None:
         bench.remote.up = False
         await bench.text()
@@ -268,7 +271,7 @@ def test_closing_waits_no_longer_than_it_may() -> None:
 
 
 @pytest.mark.parametrize("jump_s", [-5 * 3600, 5 * 3600])
-def test_clock_that_jumps_and_comes_back_ends_no_pending_conversation(jump_s: int) -> None:
+def test_clock_jump_ends_no_pending_conversation(jump_s: int) -> None:
     async def test(bench: Bench) -> None:
         bench.remote.up = False
         await bench.text()
@@ -285,7 +288,7 @@ def test_clock_that_jumps_and_comes_back_ends_no_pending_conversation(jump_s: in
 
 
 def refuse(bench: Bench, refused: Callable[[bytes], bool]) -> list[bytes]:
-    """Let the store refuse some keys' writes, as a full memcached does; the writes tried."""
+    """Refuse the writes of some keys, as a full memcached does. Returns the keys tried."""
     tried: list[bytes] = []
     save = bench.remote.remote.save
 
@@ -313,7 +316,7 @@ def test_refused_record_is_retried_with_back_off() -> None:
     run(test)
 
 
-def test_refused_record_does_not_hold_up_the_others() -> None:
+def test_refused_record_does_not_delay_others() -> None:
     async def test(bench: Bench) -> None:
         bench.remote.up = False
         keys = [b"smsd:%d" % i for i in range(300)]
@@ -327,7 +330,7 @@ def test_refused_record_does_not_hold_up_the_others() -> None:
     run(test)
 
 
-def test_refused_record_is_tried_at_once_after_its_next_message() -> None:
+def test_next_message_retries_a_refused_record_at_once() -> None:
     async def test(bench: Bench) -> None:
         refusing = True
         refuse(bench, lambda key: refusing)
@@ -342,7 +345,7 @@ def test_refused_record_is_tried_at_once_after_its_next_message() -> None:
     run(test)
 
 
-def test_checkpoint_gives_a_view_to_write_from_again() -> None:
+def test_checkpoint_returns_a_view_to_commit_from() -> None:
     async def test(bench: Bench) -> None:
         loads = 0
         load = bench.remote.remote.load
@@ -369,7 +372,7 @@ def test_checkpoint_gives_a_view_to_write_from_again() -> None:
     run(test)
 
 
-def test_checkpoint_on_the_overlay_gives_a_view_to_write_from_again() -> None:
+def test_checkpoint_works_on_the_overlay() -> None:
     async def test(bench: Bench) -> None:
         bench.remote.up = False
         view = await bench.store.load(KEY, None)

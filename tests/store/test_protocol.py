@@ -1,5 +1,5 @@
-"""Answers in pieces, answers that are none, and pymemcache's client as the judge of both
-directions.
+"""Answers in pieces, answers that are none, and pymemcache's client as the judge of
+both directions.
 """
 
 import socket
@@ -32,7 +32,7 @@ def all_pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 
 @given(st.lists(st.integers(0, 200)))
-def test_answers_are_read_alike_however_they_are_cut(cuts: list[int]) -> None:
+def test_answers_may_arrive_in_any_pieces(cuts: list[int]) -> None:
     readers: list[Callable[[Answers], object]] = [
         Answers.read_value,
         Answers.read_written,
@@ -76,7 +76,7 @@ def test_answers_to_writes(line: bytes, expected: object) -> None:
     assert answers.read_written() == expected
 
 
-def test_refused_read_leaves_the_connection_usable() -> None:
+def test_refused_read_keeps_the_connection_usable() -> None:
     answers = Answers()
     answers.feed(b"SERVER_ERROR out of memory writing get response\r\nEND\r\n")
     assert answers.read_value() == Refused(is_full=False)
@@ -95,7 +95,7 @@ def test_refused_read_leaves_the_connection_usable() -> None:
         b"x" * (protocol.MAX_LINE_BYTES + 1),
     ],
 )
-def test_what_is_no_answer_to_a_read_is_an_error(data: bytes) -> None:
+def test_malformed_answer_to_a_read_is_an_error(data: bytes) -> None:
     answers = Answers()
     answers.feed(data)
     with pytest.raises(ProtocolError):
@@ -105,7 +105,7 @@ def test_what_is_no_answer_to_a_read_is_an_error(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data", [b"OK\r\n", b"ERROR\r\n", b"\r\n", b"END\r\n", b"VALUE k 0 1 1\r\n"]
 )
-def test_what_is_no_answer_to_a_write_is_an_error(data: bytes) -> None:
+def test_malformed_answer_to_a_write_is_an_error(data: bytes) -> None:
     answers = Answers()
     answers.feed(data)
     with pytest.raises(ProtocolError):
@@ -129,9 +129,7 @@ class Talk:
 
 
 @pytest.mark.parametrize("value", [b"", b"\r\n", b"END\r\n", bytes(range(256)) * 400], ids=len)
-def test_pymemcache_reads_what_we_write_and_we_read_what_it_writes(
-    memcached: Memcached, value: bytes
-) -> None:
+def test_pymemcache_agrees_in_both_directions(memcached: Memcached, value: bytes) -> None:
     client, talk = memcached.client(), Talk(memcached)
     with talk.sock:
         for command in (protocol.write, protocol.write_again):

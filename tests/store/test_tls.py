@@ -1,5 +1,5 @@
-"""`memcacheds://` against real memcached processes that speak TLS, with certificates of the
-tests' own authority.
+"""`memcacheds://` against real memcached processes that speak TLS, with certificates of
+the tests' own authority.
 """
 
 import asyncio
@@ -117,7 +117,7 @@ def test_certificate_of_an_unknown_authority_is_refused(tmp_path: Path) -> None:
         assert "SMSD_STORE_CA" in str(problem(node, client_context(PEM)))
 
 
-def test_the_systems_authorities_do_not_know_ours(tmp_path: Path) -> None:
+def test_system_authorities_are_trusted_by_default(tmp_path: Path) -> None:
     with memcached(tmp_path, "127.0.0.1") as node:
         run(node, is_refused, tls=client_context(None))
         assert "SMSD_STORE_CA" in str(problem(node, client_context(None)))
@@ -129,7 +129,7 @@ def test_expired_certificate_is_refused(tmp_path: Path) -> None:
         assert problem(node, client_context(PEM)) == "its certificate has expired"
 
 
-def test_node_without_tls_is_an_outage_when_tls_is_demanded() -> None:
+def test_plain_node_is_an_outage_when_tls_is_required() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await fails(node.read(KEY)) in {"tls", "closed"}
         assert not node.is_up
@@ -139,7 +139,7 @@ def test_node_without_tls_is_an_outage_when_tls_is_demanded() -> None:
         assert "does not speak TLS" in str(problem(node, client_context(PEM)))
 
 
-def test_node_with_tls_is_an_outage_when_plain_text_is_sent(tmp_path: Path) -> None:
+def test_tls_node_is_an_outage_without_tls(tmp_path: Path) -> None:
     async def whole(name: str) -> None:
         told = Told()
         node = Node(name, 5, told)
@@ -151,7 +151,7 @@ def test_node_with_tls_is_an_outage_when_plain_text_is_sent(tmp_path: Path) -> N
         asyncio.run(whole(made.node))
 
 
-def test_other_errors_are_no_problems_of_tls() -> None:
+def test_tls_problem_ignores_other_errors() -> None:
     assert tls_problem(ConnectionRefusedError()) is None
     assert tls_problem(TimeoutError()) is None
     unheard_of = ssl.SSLCertVerificationError()
@@ -162,8 +162,10 @@ def test_other_errors_are_no_problems_of_tls() -> None:
     assert "handshake failed" in str(tls_problem(nameless))
 
 
-def test_smsd_counts_over_tls_and_goes_on_when_it_trusts_nobody(tmp_path: Path) -> None:
-    """One replica with the right SMSD_STORE_CA, one that trusts the system's authorities."""
+def test_smsd_counts_over_tls_or_degrades_without_trust(tmp_path: Path) -> None:
+    """One replica with the right SMSD_STORE_CA, one that trusts the system's
+    authorities.
+    """
 
     async def run() -> None:
         async with Recorder([trusting, doubting]) as twilio:
