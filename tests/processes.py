@@ -200,6 +200,10 @@ class Smsd:
             sys.stderr.write(f"--- log of smsd on port {self.port}\n{self.log()[-4000:]}\n")
         self._log.close()
 
+    def run_package_in(self, folder: Path) -> None:
+        """From the next start on, run the package `smsd` in this folder: perhaps another version."""
+        self._cwd = folder
+
     def start(self) -> None:
         """Start it, perhaps again, and wait until it listens."""
         self._log_begins = len(self.log())

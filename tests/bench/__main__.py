@@ -7,7 +7,7 @@ BENCH_ROUNDS   rounds, 12
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -22,6 +22,9 @@ IN_FLIGHT = 32
 CONVERSATIONS = 1000
 FASTEST_PER_S = 6000
 """No server here answers more on one core: so long is a traffic file."""
+
+BEFORE = "ad364f7"
+"""The last commit of 0.1.0: what a message cost before turns, measured in the same minutes."""
 
 GOAL, LEAST = 0.85, 0.75
 Servers = dict[str, Any]
@@ -45,16 +48,27 @@ def main() -> None:
     everyone: dict[str, Callable[[str], Any]] = {
         "bare handler": lambda _node: servers.bare(),
         "smsd": servers.smsd,
-        **peers,
     }
     with (
         tempfile.TemporaryDirectory(prefix="smsd-bench-") as folder,
+        tempfile.TemporaryDirectory(prefix="smsd-before-") as before,
         servers.memcached() as store,
-        started(store.node, everyone) as running,
     ):
+        source = servers.package_of(BEFORE, Path(before))
+        if source:
+            everyone["smsd 0.1.0"] = lambda node: servers.smsd(node, source=source)
+        else:
+            say(f"no row for smsd 0.1.0: this clone has no commit {BEFORE}")
+        measure_all(Path(folder), store.node, everyone | peers, peers)
+
+
+def measure_all(
+    folder: Path, node: str, everyone: dict[str, Callable[[str], Any]], peers: Iterable[str]
+) -> None:
+    with started(node, everyone) as running:
         say(f"{ROUNDS} rounds of {SECONDS} s for each of {', '.join(running)}: {IN_FLIGHT} messages in flight, "
             f"{CONVERSATIONS:,} conversations of {traffic.TURNS} messages, one core")  # fmt: skip
-        rounds = in_turns(Path(folder), running)
+        rounds = in_turns(folder, running)
         check_counts(running["smsd"], rounds["smsd"])
     table(rounds)
     for name in peers:
@@ -130,6 +144,12 @@ def verdict(rounds: dict[str, list[Round]]) -> None:
         ]
         say(f"  {name:20} {median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
     say(f"goal for smsd: {GOAL}, at least {LEAST}, and ahead of every peer")
+    if "smsd 0.1.0" in rounds:
+        pairs = zip(rounds["smsd"], rounds["smsd 0.1.0"], strict=True)
+        ratios = [now.cpu_us / before.cpu_us for now, before in pairs]
+        say(
+            f"CPU of smsd over that of 0.1.0: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
 
 
 def middle(rounds: list[Round], name: str) -> float:

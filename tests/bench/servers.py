@@ -64,12 +64,34 @@ def bare() -> Process:
     return Process(sys.executable, str(HERE / "bare.py"))
 
 
-def smsd(node: str, core: int = SERVER_CORE) -> Smsd:
-    """As in production: JSON lines to a file. Without the loop limit: here one person texts all the time."""
-    server = Smsd({"SMSD_STORE": f"memcached://{node}", "SMSD_LOOP_LIMIT": "0"})
+def smsd(
+    node: str,
+    core: int = SERVER_CORE,
+    *,
+    source: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Smsd:
+    """As in production: JSON lines to a file. Without the loop limit, since one person sends everything.
+
+    `source` is the folder of another version's package; `env` are more settings.
+    """
+    server = Smsd({"SMSD_STORE": f"memcached://{node}", "SMSD_LOOP_LIMIT": "0", **(env or {})})
+    if source:
+        server.run_package_in(source)
     with on_core(core):
         server.start()
     return server
+
+
+def package_of(commit: str, folder: Path) -> Path | None:
+    """The package as it was at a commit, unpacked into `folder`; None if this clone does not have it."""
+    packed = subprocess.run(
+        ["git", "archive", commit, "smsd"], cwd=HERE.parent.parent, check=False, capture_output=True
+    )
+    if packed.returncode:
+        return None
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=packed.stdout, check=True)
+    return folder
 
 
 def flask(node: str) -> Process:

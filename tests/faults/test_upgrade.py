@@ -7,7 +7,7 @@ promised while both versions run: the order of the dialogues, and `data` that bo
 import asyncio
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from smsd.simulator import LOST
+from smsd.version import VERSION
 from tests.faults.balancer import Balancer
 from tests.faults.history import Delivery, Recorder
 from tests.faults.world import PATIENT, number, store_of
@@ -38,41 +39,19 @@ async def reply(message, session):
 """
 
 
-class Replica(Smsd):
-    """A process whose version can change between two starts."""
-
-    def __init__(self, env: Mapping[str, str | None], source: Path) -> None:
-        super().__init__(env)
-        self.source = source
-
-    @property
-    def source(self) -> Path:
-        """The folder that holds the package it runs."""
-        return self._cwd
-
-    @source.setter
-    def source(self, folder: Path) -> None:
-        self._cwd = folder
-
-    def version(self) -> str:
-        """What it says of itself."""
-        _, page = self.admin("/metrics")
-        return next(line for line in page.splitlines() if line.startswith("smsd_build_info"))
-
-
 @dataclass
 class Mixed:
     """Replicas of both versions over one memcached node."""
 
     node: Memcached
-    replicas: list[Replica]
+    replicas: list[Smsd]
 
     @property
-    def old(self) -> Replica:
+    def old(self) -> Smsd:
         return self.replicas[0]
 
     @property
-    def new(self) -> Replica:
+    def new(self) -> Smsd:
         return self.replicas[-1]
 
 
@@ -103,7 +82,11 @@ def replicas_of(*sources: Path, **env: str | None) -> Iterator[Mixed]:
     with ExitStack() as stack:
         node = stack.enter_context(Memcached())
         settings = {**store_of([node.node]), **PATIENT, **env}
-        yield Mixed(node, [stack.enter_context(Replica(settings, each)) for each in sources])
+        made = Mixed(node, [Smsd(settings) for _ in sources])
+        for replica, source in zip(made.replicas, sources, strict=True):
+            replica.run_package_in(source)
+            stack.enter_context(replica)
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +97,8 @@ def mixed(old_source: Path) -> Iterator[Mixed]:
 
 
 def test_upgrade_the_two_versions_are_what_they_say(mixed: Mixed) -> None:
-    assert 'version="0.1.0"' in mixed.old.version()
-    assert 'version="0.1.0"' not in mixed.new.version()
+    assert mixed.old.metric('smsd_build_info{version="0.1.0"}') == 1
+    assert mixed.new.metric(f'smsd_build_info{{version="{VERSION}"}}') == 1
 
 
 @pytest.mark.parametrize("direction", ["upgrade", "rollback"])
@@ -135,7 +118,7 @@ def test_upgrade_rolling_under_traffic_loses_no_count(old_source: Path, directio
             talking = asyncio.create_task(_talk(twilio, over))
             for replica in made.replicas:
                 assert await asyncio.to_thread(replica.terminate) == 0
-                replica.source = after
+                replica.run_package_in(after)
                 await asyncio.to_thread(replica.start)
                 while not balancer.is_ready(replica):
                     await asyncio.sleep(0.02)
