@@ -19,13 +19,17 @@ Beside this front door, authors import `smsd.form` (several questions in a row),
 `smsd.testing` (a phone for tests) and `smsd.errors`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from smsd.conversation.history import HistoryEntry
 from smsd.conversation.session import Session
-from smsd.router import Router
 from smsd.twilio.media import Media
 from smsd.twilio.message import Button, Geography, Location, Message
 from smsd.twilio.reply import Reply
 from smsd.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from smsd.router import Router
 
 __all__ = [
     "Button",
@@ -39,3 +43,12 @@ __all__ = [
     "Session",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Router` when it is first used: it needs asyncio, and `smsd --help` does not."""
+    if name != "Router":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from smsd.router import Router  # noqa: PLC0415 - see above
+
+    return Router

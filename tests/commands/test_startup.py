@@ -1,6 +1,8 @@
 """What `smsd serve` costs before its first message: processor time, memory, modules."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,14 @@ def test_it_starts_within_its_budget_of_time_and_memory(capsys: pytest.CaptureFi
         print(f"\n[start-up: {least_s:.2f} s of processor time, {least_mb:.0f} MB resident]")
     assert least_s < CPU_LIMIT_S
     assert least_mb < RESIDENT_LIMIT_MB
+
+
+def test_help_loads_no_server() -> None:
+    """What makes `smsd --help` slow is imports; they are counted, not timed."""
+    heavy = "{'asyncio', 'tornado', 'uvloop', 'pymemcache', 'twilio', 'ssl', 'pytest'}"
+    code = f"import sys, smsd.cli; smsd.cli._parser(); print({heavy} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_production_never_imports_what_it_does_not_need(tmp_path: Path) -> None:
