@@ -81,7 +81,7 @@ class BadOrder(HTTPError):
 
 
 class Guarded(RequestHandler):
-    """What every handler of the page has in common: who may ask."""
+    """A handler of the page, which refuses requests that do not come from this machine's own page."""
 
     desk: Desk
 
@@ -90,7 +90,7 @@ class Guarded(RequestHandler):
         self.desk = desk
 
     def set_default_headers(self) -> None:
-        """Nothing is cached, framed, sniffed, or loaded from elsewhere."""
+        """Forbid caching, framing, sniffing and loading from elsewhere."""
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Content-Type-Options", "nosniff")
@@ -98,7 +98,7 @@ class Guarded(RequestHandler):
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
 
     def prepare(self) -> None:
-        """Refuse whoever does not ask from this machine's own page."""
+        """Refuse other hosts, other origins, proxies and plain forms."""
         headers = self.request.headers
         if not _is_address(self.request.host) or any(name in headers for name in _PROXY_HEADERS):
             raise HTTPError(
@@ -143,21 +143,21 @@ class File(Guarded):
     """A file of the page."""
 
     def initialize(self, desk: Desk, name: str = "") -> None:
-        """Take the file's name, too."""
+        """Take the file's name as well."""
         super().initialize(desk)
         self.name = name
 
     def get(self) -> None:
-        """The file."""
+        """Send the file."""
         self.set_header("Content-Type", FILES[self.name])
         self.finish((PAGE / self.name).read_bytes())
 
 
 class Developer(Guarded):
-    """What `smsd phone` must know of a dev server: it is told to this machine alone."""
+    """What `smsd phone` needs to sign, for processes of this machine alone."""
 
     def get(self) -> None:
-        """Token, account and public URL."""
+        """Send token, account, webhook URL and people."""
         loopback = ipaddress.ip_address(self.request.remote_ip or "0.0.0.0").is_loopback  # noqa: S104
         if (
             not loopback
@@ -171,10 +171,10 @@ class Developer(Guarded):
 
 
 class State(Guarded):
-    """Where things stand."""
+    """The present state."""
 
     def get(self) -> None:
-        """Everything the page needs to begin."""
+        """Send everything that the page needs to begin."""
         self.send_json(self.desk.state())
 
 
@@ -214,7 +214,7 @@ class Count(Guarded):
     """How many segments a text needs."""
 
     def post(self) -> None:
-        """Encoding, units and segments of `{"body": …}`."""
+        """Count encoding, units and segments of `{"body": …}`."""
         body = self.json_body()
         counted = segments(str(body.get("body", "")) if isinstance(body, dict) else "")
         self.send_json(
@@ -264,7 +264,7 @@ class VirtualClock(Guarded):
 
 
 class Store(Guarded):
-    """Harms the store, and mends it."""
+    """Empties the store, takes it down, or brings it back."""
 
     async def post(self) -> None:
         """Do what `{"action": "flush" | "down" | "up"}` says."""

@@ -125,7 +125,7 @@ def test_the_inspector_begins_with_a_verdict(open_page: Open) -> None:
     assert first["y"] < step["y"]
 
 
-def test_with_the_store_down_the_verdict_promises_no_more_than_is_true(open_page: Open) -> None:
+def test_verdict_says_for_now_while_the_store_is_down(open_page: Open) -> None:
     page = open_page()
     be_a_stranger(page)
     talk(page, "a", "b")
@@ -153,7 +153,7 @@ def test_three_messages_are_three_segments_and_times_are_rounded(open_page: Open
     expect(page.locator(".badge")).to_have_text(re.compile(r"^200 in \d+ ms$"))
 
 
-def test_record_and_data_come_before_headers_and_long_cookies_fold(open_page: Open) -> None:
+def test_record_comes_before_headers_and_cookies_fold(open_page: Open) -> None:
     page = open_page()
     be_a_stranger(page)
     talk(page, "a", "b")
@@ -183,7 +183,7 @@ def test_a_failed_dialogue_shows_its_traceback(open_page: Open, folder: Path) ->
     expect(page.locator(".thread .trouble")).to_have_text("The dialogue failed. KeyError: 'boom'")
 
 
-def test_a_refused_version_is_a_banner_until_it_is_mended(open_page: Open, folder: Path) -> None:
+def test_refused_version_is_a_banner_until_fixed(open_page: Open, folder: Path) -> None:
     page = open_page()
     expect(page.locator("#dialogue")).to_have_text("first_bot:reply")
     expect(page.locator("#loaded")).to_have_text(re.compile(r"^loaded \d\d:\d\d"))
@@ -280,7 +280,7 @@ def test_a_restart_keeps_the_thread_and_the_unsent_text(open_page: Open, server:
     assert replies(page) == ["1: before", "1: after"]
 
 
-def test_a_text_under_way_is_seen_by_a_page_opened_later_and_lost_with_the_server(
+def test_text_under_way_outlives_a_reload_and_not_the_server(
     open_page: Open, server: DevServer
 ) -> None:
     page = open_page(may_complain=True)
@@ -296,7 +296,7 @@ def test_a_text_under_way_is_seen_by_a_page_opened_later_and_lost_with_the_serve
     expect(page.locator(".trouble")).to_have_text("The server stopped before the reply came.")
 
 
-def test_a_slow_reply_is_on_its_way_while_twilio_comes_again(open_page: Open, folder: Path) -> None:
+def test_slow_reply_shows_typing_and_redirects(open_page: Open, folder: Path) -> None:
     page = open_page()
     be_a_stranger(page)
     say(page, "wait")
@@ -335,7 +335,7 @@ def test_the_empty_thread_suggests_a_first_experiment(open_page: Open) -> None:
     expect(page.locator(".bubble.in:not(.typing)")).to_have_text("1: hi")
 
 
-def test_a_picture_is_shown_from_this_server_and_framed_from_elsewhere(open_page: Open) -> None:
+def test_picture_from_elsewhere_is_a_placeholder(open_page: Open) -> None:
     page = open_page()
     be_a_stranger(page)
     talk(page, "own picture")

@@ -66,7 +66,7 @@ def test_a_whole_conversation(open_page: Open, size: str, scheme: Scheme) -> Non
             assert section.evaluate("node => node.scrollWidth - node.clientWidth") <= 0
 
 
-def test_people_are_greeted_by_name_and_have_their_own_threads(open_page: Open) -> None:
+def test_each_sender_has_a_thread_of_their_own(open_page: Open) -> None:
     page = open_page()
     page.get_by_label("From", exact=True).select_option(REY)
     say(page, "hi")
@@ -140,7 +140,7 @@ def test_a_lost_or_an_old_cookie_changes_no_count(open_page: Open, switch: str) 
     expect(carried).to_contain_text("none" if "Lose" in switch else "count 1")
 
 
-def test_lost_and_old_exclude_each_other_and_can_be_undone(open_page: Open) -> None:
+def test_lost_and_old_cookie_exclude_each_other(open_page: Open) -> None:
     page = open_page()
     lost, old = (
         page.get_by_role("switch", name=name) for name in ("Lose the cookie", "Send an old cookie")
@@ -177,7 +177,7 @@ def test_after_a_flush_the_count_goes_on(open_page: Open) -> None:
     expect_reply(page, 2, friend(3))
 
 
-def test_with_the_store_down_texts_are_answered_and_merged_later(open_page: Open) -> None:
+def test_texts_are_answered_while_the_store_is_down(open_page: Open) -> None:
     page = open_page()
     be_a_stranger(page)
     say(page, "hi")
@@ -316,9 +316,7 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_has_enough_contrast_and_every_control_a_name(
-    open_page: Open, scheme: Scheme
-) -> None:
+def test_texts_have_contrast_and_controls_have_names(open_page: Open, scheme: Scheme) -> None:
     page = open_page("desk", scheme)
     be_a_stranger(page)
     page.get_by_role("switch", name="Deliver twice").check()
@@ -337,7 +335,7 @@ def test_every_text_has_enough_contrast_and_every_control_a_name(
         )
 
 
-def test_a_server_that_is_gone_is_said_and_found_again(open_page: Open, server: DevServer) -> None:
+def test_page_finds_a_server_that_comes_back(open_page: Open, server: DevServer) -> None:
     page = open_page(
         may_complain=True
     )  # the browser itself reports refused connections on the console
@@ -357,7 +355,7 @@ def test_a_server_that_is_gone_is_said_and_found_again(open_page: Open, server: 
     expect_reply(page, 0, thanked())
 
 
-def test_a_message_that_was_not_sent_can_be_tried_again(open_page: Open, server: DevServer) -> None:
+def test_unsent_message_can_be_tried_again(open_page: Open, server: DevServer) -> None:
     page = open_page(may_complain=True)
     be_a_stranger(page)
     page.route("**/api/messages", lambda route: route.abort())

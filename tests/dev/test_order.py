@@ -29,7 +29,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("address", GOOD)
-def test_a_number_a_short_code_or_a_channels_address_is_accepted(address: str) -> None:
+def test_numbers_short_codes_and_channel_addresses_are_accepted(address: str) -> None:
     order = parse_order({"from": f" {address} ", "to": "12345"})
     assert (order.from_, order.to) == (address, "12345")
 

@@ -119,7 +119,7 @@ def test_a_message_that_went_wrong(what: Facts, text: str) -> None:
     assert (verdict.text, verdict.good) == (text, False)
 
 
-def test_a_failed_dialogue_is_named_with_what_the_sender_got() -> None:
+def test_verdict_on_a_failed_dialogue_names_the_error() -> None:
     problem = Problem("KeyError: 'x'", "Traceback …")
     failed = replace(facts(outcome_label="failed"), problem=problem)
     verdict = judge(failed)

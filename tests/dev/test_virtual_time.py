@@ -32,10 +32,10 @@ def test_a_dialogue_that_sleeps_is_answered_in_virtual_time() -> None:
         assert phone.text("9") == "slept 9"
         assert time.monotonic() - real_s < phone.waited_s
         assert 9 <= phone.waited_s < 12
-        assert phone._stage.clock() - virtual_s == pytest.approx(30 + phone.waited_s)
+        assert phone._stage.clock() - virtual_s == pytest.approx(30 + phone.waited_s, abs=0.001)
 
 
-def test_a_long_dialogue_is_answered_by_redirects_in_virtual_time() -> None:
+def test_long_dialogue_is_answered_by_redirects() -> None:
     environ = {"SMSD_DIALOGUE_TIMEOUT": "60", "SMSD_ONE_MOMENT": "one moment"}
     with phone_of(sleepy, environ) as phone:
         assert phone.text("40") == "one moment\nslept 40"
@@ -73,7 +73,7 @@ def test_work_in_a_thread_takes_real_time() -> None:
         assert phone._stage.loop.skipped_s == 0
 
 
-def test_time_is_real_while_one_of_two_dialogues_is_busy() -> None:
+def test_time_is_real_while_any_dialogue_is_busy() -> None:
     async def main() -> tuple[bool, bool]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)

@@ -100,7 +100,7 @@ def test_all_tries_together_stay_within_the_total_time(retries: int, ct: int, tt
     assert len(outcome.attempts) <= retries + 1
 
 
-def test_the_fallback_url_gets_the_same_message_with_code_and_url() -> None:
+def test_fallback_url_gets_the_message_with_error_code() -> None:
     world = World(
         answer(500), OK, account=replace(ACCOUNT, fallback_url="https://other.example/sms?f=1#rc=0")
     )
@@ -180,7 +180,7 @@ def test_cookies_can_be_lost_stale_foreign_or_not_kept() -> None:
     assert sent == [None, "smsd=0", None, "smsd=1", "smsd=0", "smsd=x", "smsd=5", "smsd=5"]
 
 
-def test_a_composed_message_can_be_delivered_twice_and_out_of_order() -> None:
+def test_composed_messages_can_be_delivered_twice_and_reordered() -> None:
     world = World()
     first, second = world.compose("1"), world.compose("2")
     for message in (second, first, first):
@@ -216,7 +216,7 @@ def test_after_stop_replies_are_refused_until_start() -> None:
     assert world.text("hi").codes == ()
 
 
-def test_channels_have_no_opt_out_words_and_their_own_parameters() -> None:
+def test_channels_have_no_opt_out_words() -> None:
     world = World()
     outcome = world.text("STOP", from_="whatsapp:+14158675309")
     form = dict(outcome.message.params)
@@ -280,7 +280,7 @@ def test_slow_replies_are_never_a_loop() -> None:
         world.clock.advance(30)
 
 
-def test_status_callbacks_come_in_any_order_and_need_no_reply() -> None:
+def test_status_callbacks_come_in_any_order() -> None:
     world = World(
         OK, answer(204), account=replace(ACCOUNT, status_url="https://sms.example.com/sms/status")
     )
@@ -297,7 +297,7 @@ def test_status_callbacks_come_in_any_order_and_need_no_reply() -> None:
     assert "undelivered" in world.twilio.statuses(delivered=False)
 
 
-def test_a_status_callback_without_a_url_is_a_mistake_of_the_caller() -> None:
+def test_status_callback_without_a_url_raises_value_error() -> None:
     world = World()
     flow = world.twilio.status(ACCOUNT, world.compose(), "SM1", "sent")
     with pytest.raises(ValueError, match="statusCallback"):
@@ -315,7 +315,7 @@ def test_an_outcome_without_attempts_has_nothing_to_show() -> None:
     )
 
 
-def test_a_text_that_looks_machine_made_never_reaches_the_webhook() -> None:
+def test_machine_made_text_never_reaches_the_webhook() -> None:
     world = World()
     message = replace(world.compose(), is_machine_made=True)
     outcome = perform_all(world.twilio.deliver(ACCOUNT, message), world.perform)
@@ -327,7 +327,7 @@ def test_a_text_that_looks_machine_made_never_reaches_the_webhook() -> None:
 @pytest.mark.parametrize(
     ("old", "new"), [("Answer", "Response"), ("Reply", "Outbound"), ("Webhook", "WebhookUrl")]
 )
-def test_names_of_the_first_version_still_work_with_a_warning(old: str, new: str) -> None:
+def test_old_names_still_work_with_a_warning(old: str, new: str) -> None:
     with pytest.warns(DeprecationWarning, match=new):
         assert getattr(simulator, old) is getattr(simulator, new)
     with pytest.raises(AttributeError):

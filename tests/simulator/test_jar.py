@@ -32,9 +32,7 @@ def _jar(reading: Reading = "set") -> tuple[Jar, Clock]:
         ("; Expires=whenever", FOUR_HOURS_S),
     ],
 )
-def test_a_cookie_lives_as_long_as_it_says_but_never_over_four_hours(
-    attributes: str, lives_s: int
-) -> None:
+def test_cookie_never_lives_over_four_hours(attributes: str, lives_s: int) -> None:
     jar, clock = _jar()
     jar.store(PAIR, ["smsd=1" + attributes])
     clock.advance(lives_s - 1)
@@ -44,9 +42,7 @@ def test_a_cookie_lives_as_long_as_it_says_but_never_over_four_hours(
 
 
 @pytest.mark.parametrize(("reading", "still"), [("set", None), ("inactivity", "smsd=1")])
-def test_the_two_readings_differ_when_a_cookie_is_used_but_not_set_again(
-    reading: Reading, still: str | None
-) -> None:
+def test_readings_differ_if_a_cookie_is_only_used(reading: Reading, still: str | None) -> None:
     jar, clock = _jar(reading)
     jar.store(PAIR, ["smsd=1"])
     clock.advance(hours=3)
@@ -58,9 +54,7 @@ def test_the_two_readings_differ_when_a_cookie_is_used_but_not_set_again(
 @pytest.mark.parametrize("reading", ["set", "inactivity"])
 @given(st.lists(st.integers(0, 5 * 3600), max_size=8))
 @settings(max_examples=40, deadline=None)
-def test_a_cookie_set_again_with_every_answer_makes_both_readings_equal(
-    reading: Reading, gaps: list[int]
-) -> None:
+def test_readings_agree_if_every_answer_sets_the_cookie(reading: Reading, gaps: list[int]) -> None:
     jar, clock = _jar(reading)
     jar.store(PAIR, ["smsd=0; Max-Age=14400"])
     for number, gap_s in enumerate(gaps, 1):
@@ -69,7 +63,7 @@ def test_a_cookie_set_again_with_every_answer_makes_both_readings_equal(
         jar.store(PAIR, [f"smsd={number}; Max-Age=14400"])
 
 
-def test_an_answer_replaces_the_cookie_of_its_name_and_keeps_the_others() -> None:
+def test_answer_replaces_only_the_cookie_of_its_name() -> None:
     jar, _ = _jar()
     jar.store(PAIR, ["a=1", "b=1"])
     jar.store(PAIR, ["a=2"])
@@ -78,7 +72,7 @@ def test_an_answer_replaces_the_cookie_of_its_name_and_keeps_the_others() -> Non
     assert jar.header(PAIR) is None
 
 
-def test_each_pair_of_numbers_and_account_has_its_own_jar() -> None:
+def test_each_account_and_pair_has_its_own_jar() -> None:
     jar, _ = _jar()
     jar.store(PAIR, ["a=1"])
     others = [("AC2", "+2", "+1"), ("AC1", "+3", "+1"), ("AC1", "+2", "+3"), ("AC1", "+1", "+2")]

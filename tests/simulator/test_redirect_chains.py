@@ -17,7 +17,7 @@ def form(request: Request) -> dict[str, str]:
     return dict(parse_qsl(request.body.decode(), keep_blank_values=True))
 
 
-def test_a_redirect_verb_fetches_the_next_document_and_keeps_earlier_texts() -> None:
+def test_redirect_verb_keeps_the_texts_before_it() -> None:
     world = World(
         xml("<Message>a</Message><Redirect>/more</Redirect>"), xml("<Message>b</Message>")
     )
@@ -63,7 +63,7 @@ def test_connection_overrides_belong_to_the_url_that_carries_them() -> None:
     assert world.requests[2].url == "https://sms.example.com/own"
 
 
-def test_a_text_before_a_redirect_is_sent_before_the_redirect_is_followed() -> None:
+def test_text_before_a_redirect_is_sent_first() -> None:
     seen: list[str] = []
 
     def service(request: Request) -> Response:
@@ -90,7 +90,7 @@ def test_without_a_reply_the_sender_waits_until_the_end() -> None:
 
 
 @pytest.mark.parametrize("failure", [RT, answer(500), answer(403), xml("<")])
-def test_a_failed_hop_is_asked_for_at_the_fallback_url(failure: Result) -> None:
+def test_failed_hop_is_asked_for_at_the_fallback_url(failure: Result) -> None:
     world = World(HOP, failure, OK, account=replace(ACCOUNT, fallback_url=FALLBACK))
     outcome = world.text()
     assert (outcome.text, outcome.hops, len(outcome.codes)) == ("ok", 1, 1)
@@ -98,7 +98,7 @@ def test_a_failed_hop_is_asked_for_at_the_fallback_url(failure: Result) -> None:
     assert form(world.requests[2])["ErrorUrl"] == f"{URL}?turn=1"
 
 
-def test_after_a_fallback_that_redirects_the_next_document_has_a_fallback_too() -> None:
+def test_document_after_a_fallback_has_a_fallback_too() -> None:
     script = (answer(500), xml("<Redirect>/sms?turn=2</Redirect>"), answer(502), OK)
     world = World(*script, account=replace(ACCOUNT, fallback_url=FALLBACK))
     assert world.text().text == "ok"
@@ -145,14 +145,14 @@ def test_hops_without_a_new_cookie_carry_the_first_one() -> None:
     assert [request.header("Cookie") for request in world.requests] == [None, "smsd=1", "smsd=1"]
 
 
-def test_a_lost_cookie_is_lost_for_the_first_document_only() -> None:
+def test_lost_cookie_is_lost_for_the_first_document() -> None:
     world = World(xml("", "smsd=1"), xml("<Redirect/>", "smsd=2"), OK)
     world.text()
     world.text(cookies=LOST)
     assert [request.header("Cookie") for request in world.requests] == [None, None, "smsd=2"]
 
 
-def test_an_old_cookie_is_from_before_a_message_and_never_from_a_hop() -> None:
+def test_old_cookie_never_comes_from_a_hop() -> None:
     world = World(
         xml("", "smsd=1"),
         xml("<Redirect/>", "smsd=2"),
@@ -165,7 +165,7 @@ def test_an_old_cookie_is_from_before_a_message_and_never_from_a_hop() -> None:
     assert world.text(cookies=STALE).cookie_sent == "smsd=1"
 
 
-def test_a_redirect_by_get_puts_the_form_into_the_query_and_signs_it() -> None:
+def test_redirect_by_get_signs_the_form_in_the_query() -> None:
     world = World(xml("<Redirect method='GET'>/more?a=1</Redirect>"), OK)
     world.text()
     first, second = world.requests
@@ -175,14 +175,14 @@ def test_a_redirect_by_get_puts_the_form_into_the_query_and_signs_it() -> None:
     assert RequestValidator("12345").validate(second.url, {}, second.header("X-Twilio-Signature"))
 
 
-def test_a_redirect_with_another_method_is_a_post_with_a_warning() -> None:
+def test_redirect_with_an_unknown_method_is_a_post() -> None:
     world = World(xml("<Redirect method='PUT'>/more</Redirect>"), OK)
     assert world.text().codes == (12200,)
     assert world.requests[1].method == "POST"
 
 
 @pytest.mark.parametrize("url", ["ftp://a.example/", "mailto:a@b.example", "/sms#rc=9"])
-def test_a_redirect_to_a_bad_url_is_an_error_and_keeps_what_was_sent(url: str) -> None:
+def test_redirect_to_a_bad_url_keeps_what_was_sent(url: str) -> None:
     outcome = World(xml(f"<Message>a</Message><Redirect>{url}</Redirect>")).text()
     assert (outcome.text, outcome.codes) == ("a", (11100,))
 
