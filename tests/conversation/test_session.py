@@ -72,7 +72,7 @@ CIRCLE["circle"] = CIRCLE
         {1.5: Unknown()},
     ],
 )
-def test_what_is_no_json_object_is_an_error_of_the_dialogue(data: Any) -> None:
+def test_data_that_is_not_a_json_object_is_an_error(data: Any) -> None:
     def keep() -> bytes:
         session = Session(1)
         session.data = data

@@ -71,7 +71,7 @@ def test_one_hit_is_answered_with_name_phone_email_and_picture() -> None:
     assert answer.media == ("https://example.com/directory/beatriz-nunez.jpg",)
 
 
-def test_what_a_person_has_not_is_left_out() -> None:
+def test_missing_details_of_a_person_are_left_out() -> None:
     answer = Thread(directory("Rey")).say("rey")
     assert (answer.messages, answer.media) == (("Rey",), ())
 
@@ -109,7 +109,7 @@ def test_letters_are_found_by_those_that_people_type(name: str, text: str) -> No
     assert Thread(directory(name, "Zz")).text(text) == name
 
 
-def test_several_hits_are_a_numbered_list_and_a_number_picks_from_it() -> None:
+def test_number_picks_from_a_list_of_several_hits() -> None:
     thread = sample()
     assert thread.text("lindq").splitlines() == [
         "I found 2. Send a number:",
@@ -131,7 +131,7 @@ def test_ten_are_listed_and_more_goes_on_with_the_eleventh() -> None:
     assert thread.text("more") == "That was all. Send a number from 1 to 25, or another name."
 
 
-def test_a_number_that_is_not_listed_is_a_name_like_any_other() -> None:
+def test_unlisted_number_is_searched_as_a_name() -> None:
     thread = Thread(directory(*MANY, "Agent 47", "Zoë"))
     thread.say("number")
     assert thread.text("11") == "Person Number11"  # found by its name, not by its place
@@ -150,7 +150,7 @@ def test_a_new_search_is_possible_at_any_time() -> None:
     assert thread.text("1").startswith("Ada Okafor\n")
 
 
-def test_nothing_found_says_so_and_leaves_the_list() -> None:
+def test_search_without_hits_keeps_the_list() -> None:
     thread = sample()
     thread.say("lindq")
     assert thread.text("xyz") == NOBODY
@@ -196,7 +196,7 @@ def test_data_that_another_dialogue_left_is_no_list(data: dict[str, object]) -> 
     assert thread.text("1") == NOBODY
 
 
-def test_the_longest_list_and_the_longest_person_fit_into_one_message() -> None:
+def test_longest_list_and_person_fit_into_one_message() -> None:
     name = "\U0001f600" * 5000
     long = [Person(f"{n} {name}", "1" * 3000, "e" * 3000) for n in range(20)]
     thread = Thread(Directory(Settings(tuple(long))))
@@ -208,7 +208,7 @@ def test_a_name_of_several_lines_is_listed_in_one() -> None:
     assert Thread(directory("Ann\nLee", "Bob\tLee")).listed("lee") == ["1. Ann Lee", "2. Bob Lee"]
 
 
-def test_a_text_longer_than_what_is_remembered_is_no_part_of_a_name() -> None:
+def test_text_too_long_to_remember_finds_nobody() -> None:
     thread = Thread(directory("\U0001f600" * 61 + "a", "\U0001f600" * 61 + "b"))
     assert thread.text("\U0001f600" * 61) == NOBODY
     assert len(thread.listed("\U0001f600" * 60)) == 2
@@ -219,7 +219,7 @@ texts = st.text(max_size=80) | st.sampled_from(["more", "1", "2", "11", "e", "pe
 
 @properties
 @given(st.lists(texts, max_size=6))
-def test_whatever_is_said_one_message_answers_and_little_is_remembered(said: Iterable[str]) -> None:
+def test_every_text_gets_one_message_and_leaves_little_data(said: Iterable[str]) -> None:
     thread = Thread(directory(*MANY, "Zoë", "\U0001f600" * 60, "\U0001f600" * 61))
     for text in said:
         answer = thread.say(text)

@@ -42,9 +42,7 @@ class Thread:
         return heard
 
 
-def test_questions_come_in_order_with_earlier_answers_in_them_and_all_answers_come_at_the_end() -> (
-    None
-):
+def test_questions_come_in_order_and_quote_earlier_answers() -> None:
     thread = Thread()
     assert tuple(thread.say(word) for word in ("hi", *list(GOOD.values())[:-1])) == QUESTIONS
     assert thread.say("yes") == VALUES
@@ -53,7 +51,7 @@ def test_questions_come_in_order_with_earlier_answers_in_them_and_all_answers_co
 
 
 @pytest.mark.parametrize("back", ["back", "Back.", "  BACK! "])
-def test_back_takes_the_last_answer_back_as_often_as_one_likes(back: str) -> None:
+def test_back_takes_the_last_answer_back_repeatedly(back: str) -> None:
     thread = Thread()
     assert thread.say("hi", "Ada", "2026-12-24", "4", back) == "24.12.: how many?"
     assert thread.say(back) == "Ada, which day?"
@@ -80,11 +78,11 @@ def test_never_mind_forgets_all_and_start_over_begins_anew() -> None:
         (Ask("a", "A?", read=yes), "no", "A?"),
     ],
 )
-def test_an_answer_that_is_refused_is_asked_for_again(ask: Ask, answer: str, reply: str) -> None:
+def test_refused_answer_is_asked_for_again(ask: Ask, answer: str, reply: str) -> None:
     assert Thread(ask).say("hi", answer) == reply
 
 
-def test_the_words_can_be_chosen_and_two_forms_share_a_conversation() -> None:
+def test_two_forms_with_their_own_words_share_a_conversation() -> None:
     first = Form(
         Ask("a", "A?"),
         Ask("b", "B?"),
@@ -115,12 +113,12 @@ def test_the_words_can_be_chosen_and_two_forms_share_a_conversation() -> None:
         (Ask("a", "A?"), Ask("b", "{c.real}?")),
     ],
 )
-def test_a_form_that_could_not_be_asked_cannot_be_made(asks: tuple[Ask, ...]) -> None:
+def test_form_that_could_not_be_asked_cannot_be_made(asks: tuple[Ask, ...]) -> None:
     with pytest.raises(ValueError, match=r"form needs|named 'a'|not asked before"):
         Form(*asks)
 
 
-def test_a_new_version_of_the_form_asks_again_for_what_it_would_refuse_and_keeps_the_rest() -> None:
+def test_new_version_of_a_form_asks_refused_answers_again() -> None:
     thread = Thread()
     thread.say("hi", "Ada", "2026-12-24", "40")
 
@@ -143,7 +141,7 @@ def test_a_new_version_of_the_form_asks_again_for_what_it_would_refuse_and_keeps
 @pytest.mark.parametrize(
     "packed", [b'{"form":7}', b'{"form":[]}', b'{"form":{"name":7}}', b'{"form":{"day":"x"}}']
 )
-def test_data_of_another_making_is_no_trap(packed: bytes) -> None:
+def test_data_of_another_dialogue_does_not_break_a_form(packed: bytes) -> None:
     thread = Thread(packed=packed)
     thread.say("start over")
     if thread.form.is_open(Session(2, packed_data=thread.packed)):
@@ -171,7 +169,7 @@ WORDS = st.sampled_from(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(WORDS, max_size=30))
-def test_no_walk_gets_stuck_or_loses_an_answer(walk: list[str]) -> None:
+def test_no_sequence_of_messages_loses_an_answer(walk: list[str]) -> None:
     thread = Thread()
     given: dict[str, Any] | None = (
         None  # what was answered and not taken back; None while the form is closed

@@ -36,7 +36,7 @@ def seen(reply: str | None) -> list[str]:
     return [text for text, _ in json.loads(reply or "")]
 
 
-def test_history_has_what_was_said_before_and_not_the_message_itself(phone: Any) -> None:
+def test_history_has_earlier_messages_only(phone: Any) -> None:
     assert phone.text("one") == "[]"
     assert phone.text("two") == '[["one", "[]"]]'
     assert seen(phone.text("three")) == ["one", "two"]

@@ -113,7 +113,7 @@ def test_a_dialogue_may_be(form: str, write: Write) -> None:
     assert ask(load("mine:reply", SETTINGS), 7) == "hi 7"
 
 
-def test_coroutines_run_on_the_event_loop_and_plain_functions_do_not(write: Write) -> None:
+def test_only_coroutines_run_on_the_event_loop(write: Write) -> None:
     write("""
         import threading
         async def here(message, session): return str(threading.get_ident())
@@ -147,7 +147,7 @@ def test_a_dialogue_is_opened_told_of_new_settings_and_closed(word: str, write: 
     assert dialogue._dialogue.seen == ["open", "new", "close"]  # type: ignore[attr-defined]
 
 
-def test_a_dialogue_that_cannot_open_or_reload_is_a_settings_error_and_one_that_cannot_close_is_not(
+def test_failing_open_or_reload_is_a_settings_error(
     write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write("""
@@ -213,7 +213,7 @@ def test_methods_of_a_dialogue_may_raise_anything(
     assert isinstance(record.exc_info[1], Exception)
 
 
-def test_methods_that_take_too_long_or_swallow_cancellation_are_left_behind(
+def test_methods_that_swallow_cancellation_are_left_behind(
     write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(loading, "OPEN_LIMIT_S", 0.01)
@@ -343,7 +343,7 @@ def test_a_dialogue_may_name_the_conversation_of_a_message(
         "@property\n            def conversation_key(self): raise GeneratorExit",
     ],
 )
-def test_a_conversation_key_that_fails_is_logged_and_counts_as_none(
+def test_failing_conversation_key_is_logged_and_counts_as_none(
     hook: str, write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(f"""
@@ -394,7 +394,7 @@ def test_plain_function_never_raises_what_asyncio_would_misunderstand(
     assert (frame.filename, frame.lineno) == (str(path), 3)
 
 
-def test_a_plain_function_that_hangs_does_not_hold_up_the_end_of_the_process(write: Write) -> None:
+def test_hanging_plain_function_does_not_hold_up_the_exit(write: Write) -> None:
     write("""
         import asyncio, sys, threading
         from smsd import Message, Session
@@ -430,7 +430,7 @@ def test_a_plain_function_that_hangs_does_not_hold_up_the_end_of_the_process(wri
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the end\n", "")
 
 
-def test_plain_functions_run_side_by_side_and_those_beyond_the_limit_wait(
+def test_plain_functions_beyond_the_thread_limit_wait(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calling, "_threads", DaemonThreads(MOST_THREADS))
@@ -525,7 +525,7 @@ def test_plain_functions_run_side_by_side_and_those_beyond_the_limit_wait(
         ),
     ],
 )
-def test_what_is_no_dialogue_is_refused_with_its_place(
+def test_what_is_not_a_dialogue_is_refused_with_its_place(
     code: str, complaint: str, write: Write
 ) -> None:
     path = write(code)
@@ -536,7 +536,7 @@ def test_what_is_no_dialogue_is_refused_with_its_place(
     assert said.endswith(complaint.format(path=path) if "{path}" in complaint else complaint)
 
 
-def test_a_module_that_is_not_there_is_named() -> None:
+def test_missing_module_is_named() -> None:
     with pytest.raises(SettingsError, match="ModuleNotFoundError: No module named 'nowhere'"):
         load("nowhere.at_all:reply", SETTINGS)
 
@@ -553,7 +553,7 @@ def test_a_module_that_is_not_there_is_named() -> None:
     ],
 )
 @pytest.mark.parametrize("options", [(), ("--dev",)])
-def test_serve_with_a_broken_dialogue_says_where_and_exits_2_before_it_listens(
+def test_serve_with_a_broken_dialogue_exits_2_with_its_place(
     code: str, complaint: str, options: tuple[str, ...], write: Write
 ) -> None:
     path = write(code)

@@ -61,7 +61,7 @@ def test_lost_record_is_restored_while_twilio_has_the_cookie(phone: Any, node: M
     assert phone.text("b") == "2 a b True"
 
 
-def test_lost_record_is_lost_for_good_once_the_cookie_is_gone(phone: Any, node: Memcached) -> None:
+def test_lost_record_without_a_cookie_is_lost_for_good(phone: Any, node: Memcached) -> None:
     phone.text("a")
     phone.wait(hours=5)
     node.flush()

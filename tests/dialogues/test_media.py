@@ -53,7 +53,7 @@ def test_plain_function_reads_media_with_asyncio_run(phone: Any) -> None:
     assert phone.text("look", media=[(*CAT[:2], b"meow")]) == "meow"
 
 
-def test_media_of_a_message_that_smsd_did_not_receive_cannot_be_read() -> None:
+def test_media_of_a_handmade_message_cannot_be_read() -> None:
     with pytest.raises(MediaError, match="not received by smsd"):
         asyncio.run(Media("https://x", "image/png").read())
 

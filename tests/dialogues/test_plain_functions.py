@@ -20,7 +20,7 @@ def reply(message, session):
 """
 
 
-def test_plain_function_runs_once_for_each_of_many_messages_at_once(tmp_path: Path) -> None:
+def test_plain_function_runs_once_for_each_simultaneous_message(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(DIALOGUE)
     runs = tmp_path / "runs"
     env = {"SMSD_DIALOGUE": "mine:reply", "PYTHONPATH": str(tmp_path), "RUNS": str(runs),

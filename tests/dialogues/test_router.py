@@ -504,7 +504,7 @@ def test_routes_and_repr_list_everything_in_the_order_asked(write: Callable[[str
     assert menu.place.startswith(__file__)
 
 
-def test_serve_with_a_mistaken_route_exits_2_and_names_both_places(
+def test_serve_with_a_mistaken_route_names_both_places(
     write: Callable[[str], Path],
 ) -> None:
     path = write(MODULE + '\n    @router.on("SALDO")\n    def again(message, session): ...\n')

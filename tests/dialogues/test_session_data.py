@@ -66,7 +66,7 @@ def test_data_and_count_survive_a_restart_of_smsd(env: dict[str, str | None]) ->
         assert again.text("keep b").text == "3 a b large False"
 
 
-def test_a_repeated_message_changes_data_once_also_when_only_the_cookie_knows_it(
+def test_repeated_message_changes_data_once(
     env: dict[str, str | None],
 ) -> None:
     with served(env) as (node, _, rey):
@@ -79,7 +79,7 @@ def test_a_repeated_message_changes_data_once_also_when_only_the_cookie_knows_it
         assert rey.text("look").text == "3 a b small True"
 
 
-def test_messages_at_the_same_time_on_two_replicas_each_change_data_once(
+def test_simultaneous_messages_on_two_replicas_each_change_data_once(
     env: dict[str, str | None],
 ) -> None:
     words = [f"w{n:02}" for n in range(24)]
@@ -102,7 +102,7 @@ def test_messages_at_the_same_time_on_two_replicas_each_change_data_once(
         assert sum(server.metric("smsd_store_conflicts_total") for server in servers) > 0
 
 
-def test_in_an_outage_data_goes_on_from_the_cookie_and_is_merged_afterwards(
+def test_data_goes_on_from_the_cookie_during_an_outage(
     env: dict[str, str | None],
 ) -> None:
     with served(env) as (node, smsd, rey):
@@ -115,7 +115,7 @@ def test_in_an_outage_data_goes_on_from_the_cookie_and_is_merged_afterwards(
         assert rey.text("look", cookies=LOST).text == "4 a b c small False"
 
 
-def test_large_data_is_away_in_an_outage_and_back_afterwards_unless_data_was_changed_meanwhile(
+def test_large_data_returns_after_an_outage_unless_changed_meanwhile(
     env: dict[str, str | None],
 ) -> None:
     with served(env) as (node, smsd, rey):
@@ -130,7 +130,7 @@ def test_large_data_is_away_in_an_outage_and_back_afterwards_unless_data_was_cha
             assert rey.text("look").text == afterwards
 
 
-def test_with_the_record_lost_small_data_comes_from_the_cookie_and_large_is_gone(
+def test_lost_record_keeps_small_data_and_loses_large(
     env: dict[str, str | None],
 ) -> None:
     with served(env) as (node, _, rey):
@@ -144,7 +144,7 @@ def test_with_the_record_lost_small_data_comes_from_the_cookie_and_large_is_gone
         assert rey.text("look", cookies=LOST).text == "1 - small False", "record and cookie lost"
 
 
-def test_what_a_dialogue_that_fails_has_changed_is_dropped(env: dict[str, str | None]) -> None:
+def test_changes_of_a_failing_dialogue_are_dropped(env: dict[str, str | None]) -> None:
     with served(env) as (_, smsd, rey):
         rey.text("keep a")
         rey.text("fail")
@@ -152,7 +152,7 @@ def test_what_a_dialogue_that_fails_has_changed_is_dropped(env: dict[str, str | 
         assert smsd.metric('smsd_messages_total{outcome="failed"}') == 1
 
 
-def test_the_end_takes_data_along(env: dict[str, str | None]) -> None:
+def test_end_of_the_conversation_drops_data(env: dict[str, str | None]) -> None:
     with served(env) as (node, _, rey):
         rey.text("keep a")
         before = rey.text("bye").text
@@ -162,7 +162,7 @@ def test_the_end_takes_data_along(env: dict[str, str | None]) -> None:
         assert rey.text("look").text == "2 - small True"
 
 
-def test_with_the_cookie_as_the_store_data_of_400_bytes_goes_from_message_to_message(
+def test_cookie_as_the_store_carries_400_bytes_of_data(
     env: dict[str, str | None],
 ) -> None:
     with Smsd({**env, "SMSD_STORE": "cookie://", "SMSD_APOLOGY": "Sorry"}) as smsd:

@@ -69,7 +69,7 @@ def test_a_message_has_its_fields_as_received() -> None:
         [b"x" * (ADDRESS_LIMIT + 1)],
     ],
 )
-def test_a_required_field_missing_or_malformed_is_refused_without_its_value(
+def test_malformed_required_field_is_refused_without_its_value(
     name: str, values: list[bytes]
 ) -> None:
     with pytest.raises(Malformed) as caught:
@@ -119,12 +119,12 @@ def test_a_sid_of_another_form_is_refused(name: str, value: str) -> None:
         ("To", "Grüße"),
     ],
 )
-def test_what_twilio_sends_besides_phone_numbers_is_taken(name: str, value: str) -> None:
+def test_addresses_that_are_not_phone_numbers_are_accepted(name: str, value: str) -> None:
     got = message(**{name: value})
     assert value in (got.sid, got.account_sid, got.from_, got.to)
 
 
-def test_body_and_status_may_be_missing_and_a_body_need_not_be_text() -> None:
+def test_body_and_status_may_be_missing_or_not_text() -> None:
     form = {name: value for name, value in INBOUND.items() if name not in ("Body", "SmsStatus")}
     assert Message.from_params(raw(form)).body == ""
     assert message(Body=b"\xff\x00ok").body == "\ufffd\x00ok"
@@ -163,7 +163,7 @@ def test_the_channel_is_what_stands_before_the_address(
     assert address_without_channel(sender) == bare
 
 
-def test_media_are_read_in_order_and_end_at_the_first_gap() -> None:
+def test_media_end_at_the_first_gap() -> None:
     got = message(
         NumMedia="2",
         MediaUrl0="https://x/0",
@@ -288,7 +288,7 @@ def test_advanced_opt_out_marks_any_text() -> None:
     ("sent", "read"),
     [("11200", "11200"), ("", None), ("12", "other"), ("\uff11" * 5, "other"), ("no", "other")],
 )
-def test_the_error_code_of_the_fallback_is_fit_for_a_label(sent: str, read: str | None) -> None:
+def test_error_code_of_the_fallback_fits_a_label(sent: str, read: str | None) -> None:
     assert message(ErrorCode=sent, ErrorUrl="https://x").error_code == read
     assert message().error_code is None
 
@@ -362,7 +362,7 @@ def test_any_form_is_a_delivery_with_known_labels_or_refused(form: Params) -> No
 
 @properties
 @given(st.dictionaries(names.filter(lambda name: name not in INBOUND), values))
-def test_other_fields_whatever_never_hinder_a_message(form: Params) -> None:
+def test_unknown_fields_never_hinder_a_message(form: Params) -> None:
     got = Message.from_params({**form, **raw({**INBOUND, "MessageStatus": ""})})
     assert got.params["MessageSid"] == SID
     assert len(got.media) <= 1

@@ -61,7 +61,7 @@ def everything() -> MessagingResponse:
     return response
 
 
-def test_everything_that_the_sdk_can_say_is_sent_as_it_would_send_it() -> None:
+def test_every_verb_and_noun_of_the_sdk_is_sent() -> None:
     reply = to_reply(everything())
     assert reply.twiml.decode().endswith(
         '<Message to="+14155550100" from="+14155550199" action="/status?a=1&amp;b=2" method="GET" '

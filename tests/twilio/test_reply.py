@@ -126,7 +126,7 @@ def test_the_verbs_can_be_kept_and_made_a_document_again(
     assert b"Response" not in verbs(twiml) or any("Response" in text for text in texts)
 
 
-def test_what_is_no_reply_is_refused_by_its_type_alone() -> None:
+def test_what_is_not_a_reply_is_refused_by_its_type() -> None:
     with pytest.raises(
         ReplyError, match="a dialogue returns Reply, str, None or MessagingResponse, not dict"
     ):
@@ -150,14 +150,14 @@ def test_what_is_no_reply_is_refused_by_its_type_alone() -> None:
         ([["x"]], (), True, "a text is a str, not list"),
     ],
 )
-def test_more_than_twilio_takes_is_an_error(
+def test_reply_beyond_twilios_limits_is_an_error(
     texts: list[str], media: list[str], split: bool, complaint: str
 ) -> None:
     with pytest.raises(ReplyError, match=complaint):
         Reply(*texts, media=media, split=split)
 
 
-def test_as_much_as_twilio_takes_is_sent() -> None:
+def test_reply_at_twilios_limits_is_sent() -> None:
     full = Reply(*["x" * 1600] * 10, media=[PNG] * 10, split=False)
     assert (len(full.messages), len(full.media), len(full.twiml) <= MOST_BYTES) == (10, 10, True)
     assert Reply("\U0001f600" * 800, split=False).messages == ("\U0001f600" * 800,)
@@ -223,9 +223,7 @@ def test_no_media_link_whatever_raises_another_error(link: str) -> None:
         ("e" + "\u0301" * 1700, [1600, 101]),  # no end of it in sight
     ],
 )
-def test_a_long_text_is_cut_between_words_else_between_what_the_eye_takes_for_characters(
-    text: str, lengths: list[int]
-) -> None:
+def test_long_text_is_cut_between_words_or_graphemes(text: str, lengths: list[int]) -> None:
     parts = Reply(text).messages
     assert [len(part) for part in parts] == lengths
     assert re.sub(r"\s", "", "".join(parts)) == re.sub(r"\s", "", text)
@@ -249,7 +247,7 @@ def test_splitting_loses_nothing_but_blanks_and_every_part_fits(bits: list[str])
 # --- a value
 
 
-def test_a_reply_is_a_value_that_cannot_be_changed_and_does_not_show_its_text() -> None:
+def test_reply_is_immutable_and_hides_its_text() -> None:
     one = Reply("secret", media=PNG)
     assert one == Reply("secret", media=[PNG])
     assert len({one, Reply("secret", media=[PNG])}) == 1

@@ -23,7 +23,7 @@ async def reply(message, session):
 """
 
 
-def test_segments_of_replies_are_counted_by_encoding_once_and_for_sms_alone(tmp_path: Path) -> None:
+def test_reply_segments_are_counted_once_and_for_sms_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(DIALOGUE)
     env = {"SMSD_DIALOGUE": "mine:reply", "PYTHONPATH": str(tmp_path), "SMSD_APOLOGY": "Sorry"}
     with Smsd(env) as smsd:
