@@ -104,7 +104,7 @@ class Connector:
                 lambda: Connection(owner),
                 sock=sock,
                 ssl=self._tls,
-                server_hostname=self._lookup.host if self._tls else None,
+                server_hostname=self._lookup.host.rstrip(".") if self._tls else None,
             )
         except BaseException:
             sock.close()

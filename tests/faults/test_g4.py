@@ -4,6 +4,7 @@ doubled.
 """
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,16 @@ from smsd.store.memcached import Memcached as Remote
 from smsd.store.overlay import OverlayStore
 from tests.faults.history import Delivery, Recorder
 from tests.faults.proxy import Fault
-from tests.faults.world import World, counted, number, sees, status, wait_until_merged, world
+from tests.faults.world import (
+    PATIENT,
+    World,
+    counted,
+    number,
+    sees,
+    status,
+    wait_until_merged,
+    world,
+)
 from tests.observer import Told
 from tests.processes import Memcached, free_port, wait_for
 
@@ -202,6 +212,33 @@ def test_g4_hung_or_killed_nodes_delay_no_answer(
     asyncio.run(run())
     for replica in bare.replicas:
         assert replica.metric("smsd_event_loop_lag_seconds") < 0.05 + 2 * lag.worst_s
+
+
+def test_g4_outage_leaves_one_log_line_at_each_end() -> None:
+    """However many messages come meanwhile. Kind and duration are told, and no node is down
+    for a reason of its own: operations may take 5 s.
+    """
+
+    async def run() -> None:
+        async with Recorder([replica]) as twilio:
+            numbers = [number() for _ in range(10)]
+            await converse(twilio, numbers, 1)
+            with down(node):
+                await asyncio.to_thread(wait_for, sees(replica, "down"), "the outage is seen")
+                await converse(twilio, numbers, 5)
+            await asyncio.to_thread(wait_until_merged, made)
+
+    with world(1, 1, PATIENT) as made:
+        (node,), (replica,) = made.nodes, made.replicas
+        asyncio.run(run())
+        lines = [
+            json.loads(line) for line in replica.log().splitlines() if "memcached node" in line
+        ]
+        assert [(line["level"], line["event"], line["node"], line["kind"]) for line in lines] == [
+            ("warning", "memcached node down", node.node, "refused"),
+            ("warning", "memcached node up", node.node, "refused"),
+        ]
+        assert 0 < lines[1]["down_s"] < 60
 
 
 def test_g4_writes_of_a_node_that_wakes_double_nothing(bare: World) -> None:

@@ -19,6 +19,7 @@ from tests.faults.history import Recorder
 from tests.faults.world import number, settled
 from tests.observer import Told
 from tests.processes import Memcached, Smsd, wait_for
+from tests.store.test_lookup import addresses
 from tests.store.test_node import KEY, fails, until
 
 AUTHORITY = trustme.CA()
@@ -76,6 +77,17 @@ def test_node_is_read_and_written_over_tls(tmp_path: Path) -> None:
 
     with memcached(tmp_path, "127.0.0.1") as node:
         run(node, test)
+
+
+def test_name_may_end_in_a_dot(tmp_path: Path) -> None:
+    async def test(name: str) -> None:
+        here = addresses("127.0.0.1", port=made.port)
+        node = Node(name, 5, Told(), tls=client_context(PEM), resolver=lambda *_: here)
+        assert (await node.read(KEY)).value is None
+        await node.close()
+
+    with memcached(tmp_path, "memcached.test") as made:
+        asyncio.run(test(f"memcached.test.:{made.port}"))
 
 
 def test_restarted_node_is_reached_again_over_tls(tmp_path: Path) -> None:
