@@ -55,7 +55,7 @@ class Service:
         self.dialogue = dialogue
         self.draining = False
         self._fetch_media = fetch_media or MediaFetcher(lambda: self.settings)
-        self.metrics = Metrics(nodes=settings.store.nodes)
+        self.metrics = Metrics(nodes=(*settings.store.nodes, *(settings.store_former or ())))
         self.refusals = Refusals(self.metrics, clock_s)
         self._now_ms = now_ms
         self._draw = random.Random().getrandbits  # noqa: S311 - names of lineages, no secrets

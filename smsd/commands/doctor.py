@@ -86,7 +86,7 @@ def _findings(settings: Settings, *, call: bool) -> Iterator[Finding]:
     signing = next(iter(settings.cookie_keys))
     yield ok(f"cookie keys: {len(settings.cookie_keys)}, version {signing} signs")
     tls = client_context(settings.store_ca) if settings.store.tls else None
-    for node in settings.store.nodes:
+    for node in dict.fromkeys((*settings.store.nodes, *(settings.store_former or ()))):
         yield from check_node(node, settings.store_timeout_s, tls)
     if call:
         yield from check_public_url(settings)

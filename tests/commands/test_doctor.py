@@ -82,6 +82,17 @@ def test_other_nodes_are_checked_after_one_refuses() -> None:
     assert "For Twilio's console" in done.stdout
 
 
+def test_former_nodes_are_checked_once() -> None:
+    gone = f"127.0.0.1:{free_port()}"
+    with Memcached() as node:
+        done = doctor(
+            SMSD_STORE=f"memcached://{node.node}", SMSD_STORE_FORMER=f"{node.node},{gone}"
+        )
+    assert done.stdout.count(f"memcached {node.node}: version") == 1
+    (problem,) = wrong(done)
+    assert problem.startswith(f"memcached {gone}: ")
+
+
 def test_hanging_node_is_wrong_in_time() -> None:
     with Memcached() as node:
         node.hang()
