@@ -35,7 +35,7 @@ redirected
     A redirect (301 or 302) turned Twilio's POST into a GET without a message. In Twilio's
     console, enter the URL to which it redirects.
 method
-    Only POST is served here. Point health checks at /healthz.
+    This path does not serve this method: /sms takes POST, /healthz takes GET.
 voice
     A voice webhook arrived here. In Twilio's console, enter this URL under Messaging only.
 conversations

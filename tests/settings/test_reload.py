@@ -51,7 +51,7 @@ def test_a_new_token_is_taken_over(mount: Path) -> None:
     assert found.settings.auth_token == Secret("new-token")
 
 
-def test_a_reload_without_a_change_gives_nothing_and_keeps_the_settings(mount: Path) -> None:
+def test_reload_without_a_change_returns_none(mount: Path) -> None:
     found = reloader(mount)
     before = found.settings
     os.utime(mount / "token", ns=(1, 1))
@@ -60,7 +60,7 @@ def test_a_reload_without_a_change_gives_nothing_and_keeps_the_settings(mount: P
     assert found.settings is before
 
 
-def test_a_broken_version_keeps_the_old_one_and_is_tried_once(mount: Path) -> None:
+def test_broken_version_keeps_the_old_one(mount: Path) -> None:
     found = reloader(mount)
     before = found.settings
     (mount / "people.toml").write_text('"+14155550123" = ')
@@ -78,7 +78,7 @@ def test_a_broken_version_keeps_the_old_one_and_is_tried_once(mount: Path) -> No
     )
 
 
-def test_a_file_that_is_gone_keeps_the_old_version(mount: Path) -> None:
+def test_missing_file_keeps_the_old_version(mount: Path) -> None:
     found = reloader(mount)
     (mount / "token").unlink()
     assert found.changed()
@@ -88,7 +88,7 @@ def test_a_file_that_is_gone_keeps_the_old_version(mount: Path) -> None:
     assert not found.changed()
 
 
-def test_a_file_replaced_by_one_of_the_same_size_and_time_is_seen(mount: Path) -> None:
+def test_replaced_file_of_equal_size_and_time_is_noticed(mount: Path) -> None:
     found = reloader(mount)
     times = os.stat(mount / "token")
     (mount / "next").write_text("new-token")
@@ -97,7 +97,7 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_seen(mount: Path) -
     assert found.changed()
 
 
-def test_a_kubernetes_mount_is_followed_when_its_data_link_is_swapped(tmp_path: Path) -> None:
+def test_swapped_kubernetes_mount_is_noticed(tmp_path: Path) -> None:
     for version in ("old", "new"):
         (tmp_path / f"..{version}").mkdir()
         (tmp_path / f"..{version}" / "token").write_text(f"{version}-token")
@@ -114,7 +114,7 @@ def test_a_kubernetes_mount_is_followed_when_its_data_link_is_swapped(tmp_path: 
     assert not found.restart_needed
 
 
-def test_what_cannot_change_at_run_time_keeps_its_value_and_is_told(mount: Path) -> None:
+def test_setting_that_needs_a_restart_keeps_its_value(mount: Path) -> None:
     (mount / "port").write_text("8081")
     (mount / "store").write_text("memory://")
     found = reloader(
@@ -141,7 +141,7 @@ def test_the_first_version_must_be_right(mount: Path) -> None:
         reloader(mount)
 
 
-def test_a_path_that_is_none_counts_as_a_file_that_is_not_there(mount: Path) -> None:
+def test_invalid_path_counts_as_a_missing_file(mount: Path) -> None:
     found = Reloader({"SMSD_PEOPLE": str(mount / "people.toml")}, dev=True)
     assert not found.changed()
     with pytest.raises(SettingsError, match="SMSD_PEOPLE"):

@@ -45,7 +45,7 @@ def problems(**changes: str) -> list[str]:
     return list(caught.value.problems)
 
 
-def test_the_required_settings_suffice_and_the_defaults_are_the_specified_ones() -> None:
+def test_required_settings_suffice_with_specified_defaults() -> None:
     settings = load(GOOD)
     assert settings.auth_token.reveal() == b"12345" + b"a" * 27
     assert list(settings.cookie_keys) == [2, 1]
@@ -85,7 +85,7 @@ def test_the_first_greeting_is_the_specified_text() -> None:
     assert good(SMSD_GREETING="Hi {name}", SMSD_GREETING_FIRST="Yo").greeting_first == "Yo"
 
 
-def test_the_built_in_directory_has_invented_people_some_of_whom_share_a_name() -> None:
+def test_built_in_directory_has_invented_people() -> None:
     persons = load(GOOD).directory
     assert len(persons) == 12
     assert all(re.fullmatch(r"\+1202555010\d|\+1202555011\d", person.phone) for person in persons)
@@ -114,7 +114,7 @@ def test_the_hint_comes_with_missing_settings_only() -> None:
     assert caught.value.hint
 
 
-def test_every_default_is_one_that_the_operator_could_have_given() -> None:
+def test_every_default_is_a_valid_value() -> None:
     rows = {row.name: row.default for row in SETTINGS if row.default is not None and not row.file}
     assert good(**rows) == Settings(
         **{f.name: getattr(load(GOOD), f.name) for f in fields(Settings) if f.name != "given"},
@@ -268,7 +268,7 @@ def test_the_dialogue_must_end_before_the_last_redirect() -> None:
     ]
 
 
-def test_an_api_key_needs_its_secret_and_the_reverse() -> None:
+def test_api_key_and_its_secret_need_each_other() -> None:
     key = "SK" + "0123456789abcdef" * 2
     both = good(TWILIO_API_KEY=key, TWILIO_API_SECRET="s" * 32)
     assert (both.api_key, both.api_secret) == (Secret(key), Secret("s" * 32))
@@ -323,7 +323,7 @@ def test_any_setting_may_come_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", "_FILE"])
-def test_a_toml_setting_names_its_file_under_either_name(tmp_path: Path, suffix: str) -> None:
+def test_toml_setting_takes_its_file_under_both_names(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / "people.toml"
     file.write_text(
         '"+49 151 (234) 5678-9" = "Mia"\n"whatsapp:+4915123456780" = "Jo"\n12345 = "Short code"\n'
@@ -334,7 +334,7 @@ def test_a_toml_setting_names_its_file_under_either_name(tmp_path: Path, suffix:
     assert paths(environ) == (str(file),)
 
 
-def test_an_empty_file_of_an_optional_setting_is_as_if_it_were_not_given(tmp_path: Path) -> None:
+def test_empty_file_of_an_optional_setting_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("\n")
     assert (
         good(TWILIO_AUTH_TOKEN_SECONDARY_FILE=str(tmp_path / "token")).auth_token_secondary is None
@@ -356,9 +356,7 @@ def test_an_empty_file_of_an_optional_setting_is_as_if_it_were_not_given(tmp_pat
         (b"a b", "contains a blank"),
     ],
 )
-def test_a_file_that_is_of_no_use_is_a_problem(
-    tmp_path: Path, content: bytes | None, said: str
-) -> None:
+def test_unusable_file_is_a_problem(tmp_path: Path, content: bytes | None, said: str) -> None:
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
@@ -371,12 +369,12 @@ def test_a_file_that_is_of_no_use_is_a_problem(
     assert said in problem
 
 
-def test_a_path_must_be_a_path_to_a_regular_file(tmp_path: Path) -> None:
+def test_path_must_lead_to_a_regular_file(tmp_path: Path) -> None:
     assert "is not a regular file" in problems(SMSD_PEOPLE=str(tmp_path))[0]
     assert "cannot be read" in problems(SMSD_PEOPLE="a\x00b")[0]
 
 
-def test_given_both_ways_is_a_problem_and_empty_is_not_given(tmp_path: Path) -> None:
+def test_setting_given_twice_is_a_problem(tmp_path: Path) -> None:
     assert problems(SMSD_PORT="1", SMSD_PORT_FILE="/x") == [
         "SMSD_PORT: is given twice, also as SMSD_PORT_FILE"
     ]
@@ -466,7 +464,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("name", "content", "said"), BROKEN)
-def test_a_broken_file_is_refused_without_being_quoted(
+def test_broken_file_is_refused_without_being_quoted(
     tmp_path: Path, name: str, content: str, said: str
 ) -> None:
     file = tmp_path / "file.toml"
@@ -537,7 +535,7 @@ def test_kubernetes_service_links_are_not_taken_for_settings() -> None:
     assert good(SMSD_STORE="cookie://", **links).warnings == ()
 
 
-def test_the_memory_store_is_warned_of_in_production_only() -> None:
+def test_memory_store_is_warned_of_in_production_only() -> None:
     assert [warning.split(":")[0] for warning in load(GOOD).warnings] == ["SMSD_STORE"]
     assert load(GOOD, dev=True).warnings == ()
 
@@ -545,7 +543,7 @@ def test_the_memory_store_is_warned_of_in_production_only() -> None:
 # ---- dev
 
 
-def test_dev_needs_no_setting_and_draws_its_secrets() -> None:
+def test_dev_needs_no_settings_and_makes_its_secrets() -> None:
     settings = load({}, dev=True, token=iter(["a" * 32, "b" * 32, "c" * 32]).__next__)
     assert settings.auth_token.reveal() == b"a" * 32
     assert settings.cookie_keys == {1: Secret("b" * 32)}
@@ -569,7 +567,7 @@ def test_dev_derives_the_public_url_and_accepts_http(environ: dict[str, str], ur
     assert load(environ, dev=True).public_url == url
 
 
-def test_what_is_given_wins_over_dev_defaults_and_those_over_throw_away_values() -> None:
+def test_given_values_win_over_dev_defaults() -> None:
     defaults = {"SMSD_PORT": "81", "SMSD_HOST": "127.0.0.2"}
     settings = load({"SMSD_PORT": "82"}, dev=True, dev_defaults=defaults)
     assert (settings.port, settings.host) == (82, "127.0.0.2")
@@ -585,7 +583,7 @@ def test_what_is_given_wins_over_dev_defaults_and_those_over_throw_away_values()
         ("https://a.example/a/b", "/a/b"),
     ],
 )
-def test_the_prefix_is_the_path_of_the_public_url(url: str, prefix: str) -> None:
+def test_prefix_is_the_path_of_the_public_url(url: str, prefix: str) -> None:
     assert good(SMSD_PUBLIC_URL=url).prefix == prefix
 
 
@@ -601,7 +599,7 @@ def test_a_secret_shows_itself_only_to_reveal() -> None:
     assert len({secret, Secret("correct-horse")}) == 1
 
 
-def test_neither_secrets_nor_people_show_in_the_repr(tmp_path: Path) -> None:
+def test_repr_shows_neither_secrets_nor_people(tmp_path: Path) -> None:
     (tmp_path / "accounts.toml").write_text(ACCOUNTS)
     shown = repr(good(SMSD_ACCOUNTS=str(tmp_path / "accounts.toml")))
     assert not any(
@@ -616,7 +614,7 @@ planted = st.builds("{}{}{}".format, st.sampled_from(STARTS), st.just(MARK), st.
 
 @hypothesis_settings(deadline=None, max_examples=150)
 @given(st.dictionaries(st.sampled_from(sorted(NAMES)), planted, min_size=1))
-def test_no_value_is_ever_told_and_every_problem_names_its_setting(
+def test_problems_name_settings_and_never_values(
     given: dict[str, str],
 ) -> None:
     told, shown = outcome({**GOOD, **given})
@@ -637,7 +635,7 @@ def outcome(environ: dict[str, str]) -> tuple[tuple[str, ...], str]:
 
 @hypothesis_settings(deadline=None, max_examples=50)
 @given(content=st.text(max_size=40, alphabet=st.characters(codec="utf-8")).map(MARK.__add__))
-def test_no_content_of_the_accounts_file_is_told(
+def test_accounts_file_is_never_quoted(
     content: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     file = tmp_path_factory.mktemp("accounts") / "accounts.toml"
@@ -649,7 +647,7 @@ def test_no_content_of_the_accounts_file_is_told(
 # ---- the table
 
 
-def test_the_table_has_a_row_for_every_field_and_a_meaning_for_every_row() -> None:
+def test_table_has_a_row_for_every_field() -> None:
     own = {f.name for f in fields(Settings)} - {"given", "warnings"}
     assert [setting.field for setting in SETTINGS] == [
         f.name for f in fields(Settings) if f.name in own

@@ -92,7 +92,7 @@ def raising(error: BaseException, cause: BaseException | None = None) -> Callabl
 # ---- the line
 
 
-def test_an_event_is_one_json_object_with_time_level_event_and_its_fields(output: Output) -> None:
+def test_event_is_one_json_object(output: Output) -> None:
     logs.event(
         own,
         logging.INFO,
@@ -172,7 +172,7 @@ def test_pretty_has_colors_on_a_terminal_only(
     assert escapes() == 0
 
 
-def test_fields_of_a_library_are_not_taken_for_our_own(output: Output) -> None:
+def test_fields_of_a_library_are_hidden(output: Output) -> None:
     logging.getLogger("lib").error("said", extra={"fields": {"body": "hidden"}})
     assert "hidden" not in output.raw().decode()
 
@@ -185,9 +185,7 @@ def test_fields_of_a_library_are_not_taken_for_our_own(output: Output) -> None:
         ("error", ["smsd.error", "lib.error"]),
     ],
 )
-def test_the_level_is_that_of_smsd_and_of_others_nothing_below_a_warning(
-    output: Output, level: str, seen: list[str]
-) -> None:
+def test_libraries_log_warnings_at_least(output: Output, level: str, seen: list[str]) -> None:
     logs.setup("json", level, fd=output.fd)
     for name in ("debug", "info", "error"):
         logs.event(own, logging.getLevelNamesMapping()[name.upper()], f"smsd.{name}")
@@ -197,7 +195,7 @@ def test_the_level_is_that_of_smsd_and_of_others_nothing_below_a_warning(
     assert [line["event"] for line in output.lines()] == seen
 
 
-def test_setting_up_again_replaces_the_first_set_up(output: Output) -> None:
+def test_second_setup_replaces_the_first(output: Output) -> None:
     logs.setup("json", "info", fd=output.fd)
     logs.event(own, logging.INFO, "once")
     assert len(output.lines()) == 1
@@ -222,9 +220,7 @@ hostile = st.text(max_size=60) | st.sampled_from(
     deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(value=hostile, log_format=st.sampled_from(["json", "text"]))
-def test_no_text_breaks_the_line_or_reaches_the_terminal(
-    output: Output, value: str, log_format: str
-) -> None:
+def test_no_text_breaks_the_line(output: Output, value: str, log_format: str) -> None:
     logs.setup(log_format, "info", fd=output.fd)
     logs.event(own, logging.INFO, "said", value=value, values=[value])
     foreign.warning(value)
@@ -251,7 +247,7 @@ def test_any_value_can_be_a_field(output: Output, value: object, shown: object) 
     assert output.lines()[0]["value"] == shown
 
 
-def test_a_line_longer_than_a_pipe_takes_at_once_is_cut(output: Output) -> None:
+def test_line_longer_than_a_pipe_takes_is_cut(output: Output) -> None:
     logs.event(own, logging.INFO, "long", value="x" * 5000)
     foreign.warning(" ".join("\U0001f600\U0001f601" for _ in range(300)))
     first, second = output.raw().splitlines(keepends=True)
@@ -268,7 +264,7 @@ def test_a_line_longer_than_a_pipe_takes_at_once_is_cut(output: Output) -> None:
 # ---- where it goes
 
 
-def test_a_stderr_that_takes_nothing_blocks_nobody_and_what_was_lost_is_counted(
+def test_full_stderr_blocks_nobody_and_losses_are_counted(
     output: Output,
 ) -> None:
     for _ in range(2000):  # more than a pipe holds
@@ -294,7 +290,7 @@ def test_a_stderr_that_is_closed_harms_nobody() -> None:
     assert handler._lost == 2
 
 
-def test_a_line_that_cannot_be_made_is_counted_as_lost(output: Output) -> None:
+def test_line_that_cannot_be_made_counts_as_lost(output: Output) -> None:
     logs.event(own, logging.INFO, "x", value=[float("nan"), "é"])
     logs.event(own, logging.INFO, "y")
     assert [(line["event"], line.get("count")) for line in output.lines()] == [
@@ -310,7 +306,7 @@ def test_a_line_that_cannot_be_made_is_counted_as_lost(output: Output) -> None:
     deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(value=st.text(max_size=40).map(MARK.__add__))
-def test_what_a_library_formats_into_its_message_is_hidden(output: Output, value: str) -> None:
+def test_values_in_a_library_message_are_hidden(output: Output, value: str) -> None:
     foreign.warning(
         "Invalid cookie %r of %s after %d ms", value, value.encode("utf-8", "replace"), 12
     )
@@ -360,7 +356,7 @@ def test_scrub(text: str, scrubbed: str) -> None:
     assert redaction.scrub(text) == scrubbed
 
 
-def test_a_message_whose_values_do_not_fit_is_logged_without_them(output: Output) -> None:
+def test_message_with_wrong_values_is_logged_without_them(output: Output) -> None:
     foreign.warning("%d calls", MARK)
     foreign.warning("%(a)s calls", {"b": MARK})
     foreign.warning("%y calls", MARK)
@@ -373,7 +369,7 @@ def test_a_message_whose_values_do_not_fit_is_logged_without_them(output: Output
     ]
 
 
-def test_a_warning_tells_its_kind_and_its_place(output: Output) -> None:
+def test_warning_names_its_kind_and_place(output: Output) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn(f"do not call {NUMBER}", UserWarning, stacklevel=1)
@@ -389,7 +385,7 @@ def test_a_warning_tells_its_kind_and_its_place(output: Output) -> None:
 # ---- exceptions
 
 
-def test_of_an_exception_only_its_type_and_its_place_are_logged(output: Output) -> None:
+def test_exception_is_logged_by_type_and_place_only(output: Output) -> None:
     error = caught(raising(ValueError(f"{MARK} {NUMBER}")))
     logs.event(own, logging.ERROR, "dialogue failed", error=error)
     foreign.error("failed", exc_info=error)
@@ -429,7 +425,7 @@ def test_the_first_line_of_an_exception(error: Exception, said: str) -> None:
     assert redaction.describe(error) == [said]
 
 
-def test_chained_exceptions_are_told_alike_and_hidden_ones_are_not() -> None:
+def test_chained_exceptions_are_described() -> None:
     def context() -> None:
         try:
             raising(KeyError(MARK))()
@@ -543,7 +539,7 @@ def real(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param, done.stderr
 
 
-def test_of_real_failures_every_line_is_one_event_and_nothing_private_stands_in_any(
+def test_real_failures_leave_events_without_private_data(
     real: tuple[str, str],
 ) -> None:
     log_format, text = real

@@ -89,9 +89,7 @@ def series(metrics: Metrics, name: str) -> list[Sample]:
 
 
 @pytest.mark.parametrize(("name", "labels"), rows(), ids=[name for name, _ in rows()])
-def test_each_documented_metric_has_exactly_its_labels_and_every_known_value_at_zero_from_the_start(
-    name: str, labels: dict[str, set[str]]
-) -> None:
+def test_each_metric_starts_with_its_labels_at_zero(name: str, labels: dict[str, set[str]]) -> None:
     found = series(Metrics(nodes=[NODE]), name)
     assert found, "missing"
     assert all(set(sample.labels) == set(labels) for sample in found)
@@ -114,7 +112,7 @@ def test_each_metric_is_documented() -> None:
     } | histograms == documented
 
 
-def test_names_follow_the_convention_and_each_metric_says_what_it_is() -> None:
+def test_metric_names_follow_the_convention() -> None:
     text = Metrics(nodes=[NODE]).expose("")[0].decode()
     for family in parser.text_string_to_metric_families(text):
         if family.name.startswith("smsd_"):
@@ -153,7 +151,7 @@ def test_two_registries_do_not_share_anything() -> None:
     assert sample.value == 0
 
 
-def test_after_every_kind_of_request_no_label_holds_a_number_a_name_or_an_id() -> None:
+def test_no_label_holds_a_number_or_an_id() -> None:
     form = wire.message(
         Body="my body", ProfileName="My Name", ErrorCode="11200", ErrorUrl="https://x/y"
     )
@@ -188,7 +186,7 @@ def test_after_every_kind_of_request_no_label_holds_a_number_a_name_or_an_id() -
         assert private not in text
 
 
-def test_exactly_one_outcome_is_counted_for_each_accepted_message() -> None:
+def test_each_accepted_message_has_one_outcome() -> None:
     with Smsd({"SMSD_LOOP_LIMIT": "2"}) as server:
         sender = wire.new_number()
         forms = [wire.message(From=sender, Body=body) for body in ("a", "b", "c", "STOP")]
@@ -204,7 +202,7 @@ def test_exactly_one_outcome_is_counted_for_each_accepted_message() -> None:
     }  # fmt: skip
 
 
-def test_node_that_goes_down_and_comes_back_leaves_two_warnings(
+def test_node_down_and_up_leaves_two_warnings(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     metrics = Metrics(nodes=[NODE])

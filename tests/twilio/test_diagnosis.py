@@ -173,7 +173,7 @@ HTTPS = "https://sms.example.com"
         ("unknown", "https://nowhere.example/sms", HTTPS, "/sms", {}),
     ],
 )
-def test_a_url_that_differs_from_twilios_is_named(
+def test_url_that_differs_is_named(
     cause: str, signed_url: str, public_url: str, target: str, headers: dict[str, str]
 ) -> None:
     assert diagnose(signed_url, public_url, target, headers=headers) == cause
@@ -225,7 +225,7 @@ def test_a_form_that_was_changed_is_named(
         ("unknown", "unheard of", "HMAC_SHA1", {}),
     ],
 )
-def test_a_key_that_may_not_sign_is_named(
+def test_key_that_may_not_sign_is_named(
     cause: str, token: str, algorithm: str, headers: dict[str, str]
 ) -> None:
     assert diagnose(f"{HTTPS}/sms", token=token, algorithm=algorithm, headers=headers) == cause
@@ -244,7 +244,7 @@ def test_second_signature_is_named(place: int) -> None:
     assert explain(ring(), HTTPS, "/sms", raw(FORM), neither) == "unknown"
 
 
-def test_a_secondary_token_is_tried_for_every_suspect() -> None:
+def test_secondary_token_is_tried_for_every_suspect() -> None:
     assert diagnose("http://sms.example.com/sms", token="secondary") == "scheme"
 
 
@@ -269,13 +269,13 @@ urls = st.sampled_from(["https://x.example", "http://[::1]:1/p", "https://x.exam
 
 @properties
 @given(urls, text, forms, headers)
-def test_no_request_whatever_raises_or_gets_another_label(
+def test_no_request_raises_or_gets_another_label(
     public_url: str, target: str, form: Params, sent: dict[str, str]
 ) -> None:
     assert explain(ring(), public_url, target, form, sent) in CAUSES
 
 
-def test_the_work_is_bounded_by_tries_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_is_bounded_by_tries_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
     def mac(key: Key, signed: bytes) -> bytes:
@@ -299,7 +299,7 @@ def test_the_work_is_bounded_by_tries_and_bytes(monkeypatch: pytest.MonkeyPatch)
     assert sum(sizes) <= mismatch.MOST_BYTES + max(sizes)
 
 
-def test_every_cause_has_advice_of_one_line_and_is_fit_for_a_label() -> None:
+def test_every_cause_has_one_line_of_advice() -> None:
     assert tuple(ADVICE) == CAUSES
     for cause, advice in ADVICE.items():
         assert re.fullmatch(r"[a-z_]+", cause)

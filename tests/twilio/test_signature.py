@@ -91,12 +91,12 @@ def test_published_signatures_are_reproduced_and_accepted(
     assert verify([KEY], [url], raw(form), expected) == KEY
 
 
-def test_what_is_signed_is_the_url_then_sorted_names_each_with_its_distinct_values() -> None:
+def test_signed_string_is_url_and_sorted_fields() -> None:
     params = {"b": [b"2", b"1", b"2"], "a": [b""], "B": [b" x "]}
     assert signed_string(b"https://x/", params) == b"https://x/B x ab1b2"
 
 
-def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
+def test_bytes_that_are_not_text_are_signed() -> None:
     params = {"Body": [b"\xff\x00 "], "\xe9": [b"1"]}
     assert signed_string(b"", params) == b"Body\xff\x00 \xe91"
 
@@ -112,7 +112,7 @@ targets = st.sampled_from(["/sms", "/sms?a=1&b=2", "/sms?q=%20%2B+", "/sms/statu
 
 @properties
 @given(st.sampled_from(["http", "https"]), hosts, ports, prefixes, targets, forms, st.booleans())
-def test_every_request_that_the_sdk_signs_is_accepted_and_the_reverse(
+def test_requests_signed_by_the_sdk_are_accepted(
     scheme: str,
     host: str,
     port: str,
@@ -145,20 +145,18 @@ def test_every_request_that_the_sdk_signs_is_accepted_and_the_reverse(
         ("https://user:secret@x.example:81", "https://x.example:81/sms"),
     ],
 )
-def test_ports_may_be_added_or_dropped_and_credentials_are_never_signed(
-    configured: str, signed: str
-) -> None:
+def test_ports_vary_and_credentials_are_never_signed(configured: str, signed: str) -> None:
     assert signed in candidate_urls(configured, "/sms")
     assert all("@" not in url for url in candidate_urls(configured, "/sms"))
 
 
-def test_a_url_that_has_no_default_port_stays_as_it_is() -> None:
+def test_url_without_a_default_port_is_kept() -> None:
     assert set(candidate_urls("ws://x.example", "/sms")) == {"ws://x.example/sms"}
 
 
 @properties
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1")))
-def test_no_signature_text_whatever_raises_or_is_accepted(text: str) -> None:
+def test_no_signature_text_raises_or_is_accepted(text: str) -> None:
     assert verify([KEY], ["https://x.example/sms"], {"a": [b"1"]}, text) is None
 
 
@@ -251,7 +249,7 @@ UNKNOWN_ACCOUNT = "AC" + "c" * 32
         ("wrong", ACCOUNT, None),
     ],
 )
-def test_a_token_signs_for_its_own_account_and_the_main_tokens_for_all(
+def test_account_token_signs_for_its_account_only(
     secret: str, account: str, label: str | None
 ) -> None:
     assert signer(secret, account) == label
@@ -275,7 +273,7 @@ def test_a_token_signs_for_its_own_account_and_the_main_tokens_for_all(
         ("primary-token", "HMAC_SHA1", ACCOUNT, "", "primary"),  # as the SDK: empty is absent
     ],
 )
-def test_a_shared_key_signs_only_by_its_id_for_its_account_with_its_algorithm(
+def test_shared_key_needs_its_id_account_and_algorithm(
     secret: str, algorithm: str, account: str, header: str | None, label: str | None
 ) -> None:
     assert signer(secret, account, algorithm, header) == label
@@ -298,9 +296,7 @@ def test_a_shared_key_signs_only_by_its_id_for_its_account_with_its_algorithm(
         ("key=" + "a" * 257 + ",algorithm=HMAC_SHA1", None),
     ],
 )
-def test_the_settings_header_names_a_key_in_one_form_only(
-    header: str, named: tuple[str, str] | None
-) -> None:
+def test_settings_header_has_one_form_only(header: str, named: tuple[str, str] | None) -> None:
     assert key_named(header) == named
 
 
@@ -309,7 +305,7 @@ def test_the_settings_header_names_a_key_in_one_form_only(
     st.text()
     | st.lists(st.sampled_from(["key", "algorithm", "=", ",", "HMAC_SHA1", "x", " "])).map("".join)
 )
-def test_no_settings_header_whatever_raises_or_reaches_the_tokens(header: str) -> None:
+def test_no_settings_header_raises_or_selects_tokens(header: str) -> None:
     labels = {key.label for key in ring().keys_for(ACCOUNT, header)}
     assert labels <= {"shared"} or header == ""
 
@@ -320,7 +316,7 @@ def test_no_account_sid_whatever_raises(account_sid: str) -> None:
     assert [key.label for key in ring().keys_for(account_sid, None)] == ["primary", "secondary"]
 
 
-def test_the_keys_most_likely_to_have_signed_come_first() -> None:
+def test_likely_keys_come_first() -> None:
     assert [key.label for key in ring().keys_for(ACCOUNT, None)] == [
         "account",
         "primary",
@@ -328,7 +324,7 @@ def test_the_keys_most_likely_to_have_signed_come_first() -> None:
     ]
 
 
-def test_without_a_secondary_token_there_is_one_key() -> None:
+def test_one_key_without_a_secondary_token() -> None:
     assert [key.label for key in KeyRing(Secret("t")).keys_for(ACCOUNT, None)] == ["primary"]
 
 

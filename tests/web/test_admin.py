@@ -58,9 +58,7 @@ def scraped(answer: wire.Answer) -> dict[str, Metric]:
         (",;=,;;==\xff", "text/plain; version=0.0.4"),
     ],
 )
-def test_metrics_come_in_the_format_that_is_asked_for(
-    smsd: Smsd, accept: str, expected: str
-) -> None:
+def test_metrics_come_in_the_requested_format(smsd: Smsd, accept: str, expected: str) -> None:
     answer = ask(smsd, "/metrics", headers={"Accept": accept})
     assert answer.status == 200
     assert str(answer.header("Content-Type")).startswith(expected)
@@ -70,14 +68,14 @@ def test_metrics_come_in_the_format_that_is_asked_for(
     assert families["smsd_request_duration_seconds"].type == "histogram"
 
 
-def test_the_version_and_the_process_are_in_the_metrics(smsd: Smsd) -> None:
+def test_metrics_contain_version_and_process(smsd: Smsd) -> None:
     families = scraped(ask(smsd, "/metrics"))
     (info,) = families["smsd_build_info"].samples
     assert (info.labels, info.value) == ({"version": VERSION}, 1)
     assert families["process_resident_memory_bytes"].samples[0].value > 1e6
 
 
-def test_the_lag_of_the_event_loop_is_watched(smsd: Smsd) -> None:
+def test_event_loop_lag_is_measured(smsd: Smsd) -> None:
     wait_for(lambda: smsd.metric("smsd_event_loop_lag_seconds") > 0, "a lag, however small")
 
 
@@ -100,7 +98,7 @@ def test_readiness_does_not_depend_on_memcached() -> None:
         assert told["store"] == "memcached"
 
 
-def test_while_draining_it_is_alive_not_ready_and_still_answers() -> None:
+def test_draining_server_is_alive_but_not_ready() -> None:
     with Smsd({"SMSD_DRAIN_DELAY": "300"}) as server:
         server.signal(signal.SIGTERM)
         wait_for(lambda: server.admin("/readyz") == (503, "draining\n"), "readiness to fail")
@@ -148,7 +146,7 @@ def test_pages_are_read_only_and_never_cached(smsd: Smsd, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/sms", "/sms/status", "/metrics/", "/debug/pprof/", "/phone"]
 )
-def test_it_has_no_other_pages_and_no_webhook(smsd: Smsd, path: str) -> None:
+def test_admin_listener_has_no_other_pages(smsd: Smsd, path: str) -> None:
     form = wire.message()
     for method in ("GET", "POST"):
         headers = {"X-Twilio-Signature": wire.signature(form)}

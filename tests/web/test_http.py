@@ -124,7 +124,7 @@ def outcome(server: Smsd, name: str) -> float:
 # --- POST /sms
 
 
-def test_a_good_message_is_answered_with_twiml_and_one_cookie(smsd: Smsd) -> None:
+def test_good_message_gets_twiml_and_one_cookie(smsd: Smsd) -> None:
     answer = wire.post(smsd.address, wire.message(From=REY))
     assert answer.status == 200
     assert answer.header("Content-Type") == "text/xml; charset=utf-8"
@@ -133,7 +133,7 @@ def test_a_good_message_is_answered_with_twiml_and_one_cookie(smsd: Smsd) -> Non
     assert answer.header("ETag") is None
 
 
-def test_the_cookie_is_exactly_as_promised_however_long_the_conversation(smsd: Smsd) -> None:
+def test_cookie_is_as_promised_in_long_conversations(smsd: Smsd) -> None:
     sender = wire.new_number()
     cookie = ""
     for _ in range(40):
@@ -154,13 +154,13 @@ def test_the_cookies_life_is_the_sessions(prefixed: Smsd) -> None:
     assert str(answer.header("Set-Cookie")).endswith("; Max-Age=77")
 
 
-def test_a_form_with_a_charset_and_one_of_another_case_are_read(smsd: Smsd) -> None:
+def test_form_with_a_charset_is_read(smsd: Smsd) -> None:
     for content_type in (f"{wire.FORM}; charset=UTF-8", f"{wire.FORM};charset=utf-8"):
         answer = wire.post(smsd.address, wire.message(), headers={"Content-Type": content_type})
         assert answer.status == 200
 
 
-def test_a_channel_prefix_is_ignored_for_the_name_and_kept_in_the_text(smsd: Smsd) -> None:
+def test_channel_prefix_is_ignored_for_the_name_only(smsd: Smsd) -> None:
     form = wire.message(From=f"whatsapp:{REY}", To=f"whatsapp:{TO}", ProfileName="Somebody")
     assert bodies(wire.post(smsd.address, form)) == [
         f"Thanks for the new message! Rey has messaged whatsapp:{TO} 1 times"
@@ -174,7 +174,7 @@ def test_channels_are_conversations_of_their_own(smsd: Smsd) -> None:
         assert str(text).endswith(" 1 times")
 
 
-def test_a_message_sent_twice_is_answered_alike_and_counted_once(smsd: Smsd) -> None:
+def test_repeated_message_is_counted_once(smsd: Smsd) -> None:
     form = wire.message()
     counted, again = outcome(smsd, "counted"), outcome(smsd, "duplicate")
     first, second = wire.post(smsd.address, form), wire.post(smsd.address, form)
@@ -183,7 +183,7 @@ def test_a_message_sent_twice_is_answered_alike_and_counted_once(smsd: Smsd) -> 
     assert outcome(smsd, "duplicate") == again + 1
 
 
-def test_names_of_the_people_file_and_both_templates_are_used(prefixed: Smsd) -> None:
+def test_people_file_and_both_templates_are_used(prefixed: Smsd) -> None:
     def text(**fields: str) -> list[str | None]:
         return bodies(
             wire.post(prefixed.address, wire.message(**fields), url=f"{PREFIXED_URL}/sms")
@@ -225,11 +225,11 @@ def test_advanced_opt_out_is_silent_whatever_the_text_says(smsd: Smsd) -> None:
     assert answer.body.endswith(EMPTY)
 
 
-def test_opt_out_words_reach_the_dialogue_if_the_operator_says_so(troubled: Smsd) -> None:
+def test_opt_out_words_reach_the_dialogue_if_off(troubled: Smsd) -> None:
     assert bodies(wire.post(troubled.address, wire.message(Body="STOP"))) == ["1 sms: STOP"]
 
 
-def test_beyond_the_loop_limit_there_is_silence_and_the_count_goes_on(prefixed: Smsd) -> None:
+def test_loop_limit_silences_and_keeps_counting(prefixed: Smsd) -> None:
     sender = wire.new_number()
     before = outcome(prefixed, "looped")
     answers = [
@@ -257,7 +257,7 @@ def test_the_loop_limit_can_be_turned_off(troubled: Smsd) -> None:
         ("number", "smsd.errors.ReplyError"),
     ],
 )
-def test_a_dialogue_that_fails_or_is_late_costs_an_apology_not_the_count(
+def test_failing_or_late_dialogue_costs_an_apology_only(
     troubled: Smsd, body: str, error: str
 ) -> None:
     form = wire.message(Body=body)
@@ -296,7 +296,7 @@ def test_an_empty_apology_is_silence(tmp_path: Path) -> None:
 # --- the fallback URL
 
 
-def test_a_repetition_at_the_fallback_url_is_counted_in_its_metric_and_not_as_a_message(
+def test_repetition_at_the_fallback_url_is_no_new_message(
     smsd: Smsd,
 ) -> None:
     form = wire.message()
@@ -309,14 +309,14 @@ def test_a_repetition_at_the_fallback_url_is_counted_in_its_metric_and_not_as_a_
     assert smsd.metric('smsd_fallbacks_total{error_code="11205"}') == fallbacks + 1
 
 
-def test_a_message_that_arrives_at_the_fallback_url_alone_is_answered(smsd: Smsd) -> None:
+def test_message_at_the_fallback_url_alone_is_answered(smsd: Smsd) -> None:
     counted = outcome(smsd, "counted")
     answer = wire.post(smsd.address, wire.message(ErrorCode="11200", ErrorUrl=URL))
     assert "1 times" in str(bodies(answer))
     assert outcome(smsd, "counted") == counted + 1
 
 
-def test_an_error_code_that_is_none_becomes_no_label(smsd: Smsd) -> None:
+def test_odd_error_code_becomes_no_label(smsd: Smsd) -> None:
     before = smsd.metric('smsd_fallbacks_total{error_code="other"}')
     assert wire.post(smsd.address, wire.message(ErrorCode="+14155550199")).status == 200
     assert smsd.metric('smsd_fallbacks_total{error_code="other"}') == before + 1
@@ -335,7 +335,7 @@ def test_an_error_code_that_is_none_becomes_no_label(smsd: Smsd) -> None:
         ("teleported", "x" * 40, 'error_code="other",status="other"'),
     ],
 )
-def test_a_status_callback_is_counted_by_status_and_code_and_never_as_a_message(
+def test_status_callback_is_counted_by_status_and_code(
     smsd: Smsd, state: str, code: str | None, labels: str
 ) -> None:
     before = messages(smsd)
@@ -345,7 +345,7 @@ def test_a_status_callback_is_counted_by_status_and_code_and_never_as_a_message(
     assert messages(smsd) == before
 
 
-def test_a_status_callback_that_is_posted_to_the_webhook_is_no_message(smsd: Smsd) -> None:
+def test_status_callback_at_the_webhook_is_no_message(smsd: Smsd) -> None:
     before, malformed = messages(smsd), rejected(smsd, "malformed")
     answer = wire.post(smsd.address, wire.message(MessageStatus="delivered", SmsStatus="delivered"))
     assert (answer.status, answer.body) == (400, b"")
@@ -353,7 +353,7 @@ def test_a_status_callback_that_is_posted_to_the_webhook_is_no_message(smsd: Sms
     assert rejected(smsd, "malformed") == malformed + 1
 
 
-def test_status_callbacks_need_a_signature_an_account_and_a_sid(smsd: Smsd) -> None:
+def test_status_callback_needs_signature_account_and_sid(smsd: Smsd) -> None:
     address = smsd.address
     form = wire.status()
     assert wire.post(address, form, "/sms/status", token="wrong").status == 403
@@ -367,7 +367,7 @@ def test_status_callbacks_need_a_signature_an_account_and_a_sid(smsd: Smsd) -> N
 # --- refusals
 
 
-def test_without_a_signature_nothing_is_answered_stored_or_counted(smsd: Smsd) -> None:
+def test_missing_signature_changes_nothing(smsd: Smsd) -> None:
     form = wire.message()
     before, missing = messages(smsd), rejected(smsd, "signature_missing")
     headers = {"Content-Type": wire.FORM}
@@ -379,7 +379,7 @@ def test_without_a_signature_nothing_is_answered_stored_or_counted(smsd: Smsd) -
     assert "1 times" in str(bodies(wire.post(smsd.address, form)))
 
 
-def test_with_a_wrong_signature_nothing_is_answered_stored_or_counted(smsd: Smsd) -> None:
+def test_wrong_signature_changes_nothing(smsd: Smsd) -> None:
     form = wire.message()
     good = wire.signature(form)
     before, mismatch = messages(smsd), rejected(smsd, "signature_mismatch")
@@ -424,7 +424,7 @@ def test_with_a_wrong_signature_nothing_is_answered_stored_or_counted(smsd: Smsd
     ],
     ids=str,
 )
-def test_a_signed_form_that_is_no_message_is_malformed(
+def test_signed_form_without_a_message_is_malformed(
     smsd: Smsd, changes: dict[str, str | None]
 ) -> None:
     before, malformed = messages(smsd), rejected(smsd, "malformed")
@@ -440,7 +440,7 @@ def test_optional_fields_may_be_missing(smsd: Smsd) -> None:
     assert wire.post(smsd.address, least).status == 200
 
 
-def test_another_account_is_refused_although_its_signature_is_good(smsd: Smsd) -> None:
+def test_another_account_is_refused_despite_good_signature(smsd: Smsd) -> None:
     before, refused = messages(smsd), rejected(smsd, "account")
     answer = wire.post(smsd.address, wire.message(AccountSid="AC" + "9" * 32))
     assert (answer.status, answer.body, answer.header("Set-Cookie")) == (403, b"", None)
@@ -451,7 +451,7 @@ def test_another_account_is_refused_although_its_signature_is_good(smsd: Smsd) -
     "method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "FOO", "post"]
 )
 @pytest.mark.parametrize("path", ["/sms", "/sms/status"])
-def test_any_other_method_is_told_what_is_allowed(smsd: Smsd, method: str, path: str) -> None:
+def test_other_methods_are_told_what_is_allowed(smsd: Smsd, method: str, path: str) -> None:
     answer = wire.request(smsd.address, method, path)
     assert (answer.status, answer.header("Allow"), answer.body) == (405, "POST", b"")
 
@@ -477,7 +477,7 @@ def test_other_paths_are_not_found(smsd: Smsd, method: str, path: str) -> None:
     assert (answer.status, answer.body) == (404, b"")
 
 
-def test_a_drain_waits_for_no_request_that_is_over() -> None:
+def test_drain_does_not_wait_for_finished_requests() -> None:
     with Smsd() as server:
         for method, headers in (
             ("PROPFIND", {}),
@@ -501,7 +501,7 @@ def padded(size: int) -> dict[str, str]:
     return {**form, "Body": "b" * (size - len(urlencode(form)))}
 
 
-def test_64_kib_are_taken_and_one_byte_more_is_refused_before_it_is_read(smsd: Smsd) -> None:
+def test_body_above_64_kib_is_refused_unread(smsd: Smsd) -> None:
     assert wire.post(smsd.address, padded(64 * 1024)).status == 200
     large = rejected(smsd, "too_large")
     for announced in (64 * 1024 + 1, 10**12):
@@ -510,12 +510,12 @@ def test_64_kib_are_taken_and_one_byte_more_is_refused_before_it_is_read(smsd: S
     assert rejected(smsd, "too_large") == large + 2
 
 
-def test_a_chunked_body_is_refused_when_it_has_become_too_large(smsd: Smsd) -> None:
+def test_chunked_body_is_refused_once_too_large(smsd: Smsd) -> None:
     head = b"POST /sms HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert wire.talk(smsd.address, head + b"10001\r\n").startswith(b"HTTP/1.1 4")
 
 
-def test_1000_fields_are_taken_and_one_more_is_refused(smsd: Smsd) -> None:
+def test_form_above_1000_fields_is_refused(smsd: Smsd) -> None:
     def crowd(count: int) -> dict[str, str]:
         form = wire.message()
         return {**form, **{f"f{i}": "" for i in range(count - len(form))}}
@@ -537,9 +537,7 @@ def test_headers_too_large_are_refused(smsd: Smsd) -> None:
 
 
 @pytest.mark.parametrize("target", ["/texts/sms", "/sms"])
-def test_with_a_prefix_both_paths_answer_and_the_signed_url_always_has_it(
-    prefixed: Smsd, target: str
-) -> None:
+def test_both_paths_answer_with_a_prefix(prefixed: Smsd, target: str) -> None:
     form = wire.message()
     assert wire.post(prefixed.address, form, target, url=f"{PREFIXED_URL}/sms").status == 200
     without = wire.post(prefixed.address, wire.message(), target, url="https://example.com/sms")
@@ -555,7 +553,7 @@ def test_with_a_prefix_both_paths_answer_and_the_signed_url_always_has_it(
     assert wire.request(prefixed.address, "GET", target).header("Allow") == "POST"
 
 
-def test_with_a_prefix_other_paths_are_not_found(prefixed: Smsd) -> None:
+def test_other_paths_are_not_found_with_a_prefix(prefixed: Smsd) -> None:
     for path in ("/texts", "/texts/", "/texts/texts/sms", "/textssms", "/sms/sms"):
         assert wire.request(prefixed.address, "POST", path).status == 404
 
@@ -571,7 +569,7 @@ def test_with_a_prefix_other_paths_are_not_found(prefixed: Smsd) -> None:
     ],
     ids=lambda headers: next(iter(headers)),
 )
-def test_the_signed_url_is_never_derived_from_headers(smsd: Smsd, headers: dict[str, str]) -> None:
+def test_signed_url_is_never_derived_from_headers(smsd: Smsd, headers: dict[str, str]) -> None:
     assert wire.post(smsd.address, wire.message(), headers=headers).status == 200
     forged = wire.message()
     signed_for_them = wire.post(
@@ -601,7 +599,7 @@ def signed_by(server: Smsd, key: str) -> float:
         (SUB_ACCOUNT, TOKEN, "primary"),
     ],
 )
-def test_each_token_signs_for_its_account_and_is_told_apart(
+def test_each_token_signs_and_is_counted_apart(
     smsd: Smsd, account: str, token: str, label: str
 ) -> None:
     before = signed_by(smsd, label)
@@ -609,7 +607,7 @@ def test_each_token_signs_for_its_account_and_is_told_apart(
     assert signed_by(smsd, label) == before + 1
 
 
-def test_a_sub_accounts_token_signs_for_no_other_account(smsd: Smsd) -> None:
+def test_sub_account_token_signs_for_no_other(smsd: Smsd) -> None:
     assert wire.post(smsd.address, wire.message(), token=SUB_TOKEN).status == 403
 
 
@@ -636,9 +634,7 @@ def test_shared_keys_sign_with_their_algorithm(smsd: Smsd, key: SharedKey) -> No
         (None, "HMAC_SHA256"),
     ],
 )
-def test_a_shared_key_is_never_taken_down_to_another_algorithm(
-    smsd: Smsd, settings: str | None, algorithm: str
-) -> None:
+def test_shared_key_is_never_downgraded(smsd: Smsd, settings: str | None, algorithm: str) -> None:
     form = wire.message(AccountSid=SUB_ACCOUNT)
     headers = {"X-Twilio-Signature": wire.signature(form, token=SHARED.secret, algorithm=algorithm)}
     if settings:
@@ -646,7 +642,7 @@ def test_a_shared_key_is_never_taken_down_to_another_algorithm(
     assert wire.post(smsd.address, form, headers=headers).status == 403
 
 
-def test_a_shared_key_signs_for_no_other_account(smsd: Smsd) -> None:
+def test_shared_key_signs_for_no_other_account(smsd: Smsd) -> None:
     form = wire.message()
     headers = {
         "X-Twilio-Signature": wire.signature(form, token=SHARED.secret, algorithm="HMAC_SHA256"),
@@ -667,9 +663,7 @@ def test_a_shared_key_signs_for_no_other_account(smsd: Smsd) -> None:
         ("unknown", URL, "nobody's"),
     ],
 )
-def test_the_doctor_names_the_cause_in_the_metric_and_the_remedy_in_the_log(
-    smsd: Smsd, cause: str, url: str, token: str
-) -> None:
+def test_diagnosis_shows_in_metric_and_log(smsd: Smsd, cause: str, url: str, token: str) -> None:
     """At most one a second is examined; the others are counted as unknown."""
 
     def named() -> bool:

@@ -60,7 +60,7 @@ def arrive(listener: Listener, answered: list[RecordingConnection]) -> Recording
     return connection
 
 
-def test_beyond_capacity_the_first_are_answered_first_and_those_without_a_chance_at_once() -> None:
+def test_requests_beyond_capacity_are_shed_at_once() -> None:
     async def test() -> None:
         listener = Listener({"/sms": Echo()}, Application(), patience_s=0.05)
         answered: list[RecordingConnection] = []
@@ -82,7 +82,7 @@ def test_beyond_capacity_the_first_are_answered_first_and_those_without_a_chance
     asyncio.run(test())
 
 
-def test_who_was_shed_is_read_again_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shed_connection_is_released_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     class Never(Echo):
         async def serve(self, request: WebhookRequest) -> WebhookResponse:
             await asyncio.Event().wait()
@@ -105,7 +105,7 @@ def test_who_was_shed_is_read_again_when_its_time_is_over(monkeypatch: pytest.Mo
     asyncio.run(test())
 
 
-def test_who_was_shed_is_read_again_when_nobody_is_served() -> None:
+def test_shed_connection_is_released_when_nobody_is_served() -> None:
     async def test() -> None:
         listener = Listener({}, Application(), patience_s=0)
         connection = RecordingConnection([])
@@ -118,7 +118,7 @@ def test_who_was_shed_is_read_again_when_nobody_is_served() -> None:
     asyncio.run(test())
 
 
-def test_a_mistake_of_ours_is_a_silent_500_and_one_line_in_the_log(
+def test_bug_of_ours_is_a_silent_500_and_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken:

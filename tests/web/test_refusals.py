@@ -193,7 +193,7 @@ def test_left_out_lines_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     assert told == [("voice", 0), ("voice", 2), ("voice", 1), ("voice", 1), ("account", 0)]
 
 
-def test_a_mismatch_does_not_leave_a_second_line(smsd: Smsd) -> None:
+def test_mismatch_leaves_one_line(smsd: Smsd) -> None:
     time.sleep(1.05)
     before = len(lines(smsd))
     assert wire.post(smsd.address, private(), token="wrong").status == 403
@@ -202,7 +202,7 @@ def test_a_mismatch_does_not_leave_a_second_line(smsd: Smsd) -> None:
     assert (line["event"], line["cause"]) == ("signature mismatch", "unknown")
 
 
-def test_advice_is_a_sentence_that_holds_nothing_to_fill_in() -> None:
+def test_advice_is_a_whole_sentence() -> None:
     for kind, advice in ADVICE.items():
         assert kind.islower()
         assert advice[0].isupper()
