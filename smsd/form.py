@@ -129,6 +129,11 @@ class Form:
         The message that opens the form is not an answer: the first question is returned.
         The last answer closes the form, and the values are returned by their names.
         """
+        heard = self._hear(message, session)
+        session.waiting_form = self.name if self.is_open(session) else None
+        return heard
+
+    def _hear(self, message: str, session: Session) -> str | dict[str, Any]:
         if not self.is_open(session):
             session.data[self.name] = {}
         elif (word := comparable(message)) in self._leave:

@@ -9,7 +9,7 @@ A router asks its routes in this order:
 
 1. `number`: a message to that number belongs to its handler alone;
 2. words and patterns with `anywhere=True`;
-3. a form that waits for an answer;
+3. a form that waits for an answer, or the handler that returned its question;
 4. the other words and patterns, in the order of their registration;
 5. `otherwise`. Without it, a message that no route takes gets no reply.
 
@@ -18,16 +18,17 @@ Two routes for the same word, or a route that no message can reach, are mistakes
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from smsd.conversation.session import Session
-from smsd.dialogues.matching import Groups, TextFilter
+from smsd.dialogues.matching import NO_GROUPS, Groups
 from smsd.dialogues.routes import (
     KINDS,
     Handler,
     Handlers,
     Route,
+    TextRoutes,
     joined,
     note_of,
     number_address,
@@ -39,6 +40,9 @@ from smsd.form import Form
 from smsd.twilio.message import Message, address_without_channel
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_ASKED_BY = "@route"
+"""Stands among a form's answers in `session.data`: no question has such a name."""
 
 
 class Router:
@@ -81,10 +85,11 @@ class Router:
     def __init__(self) -> None:
         self._place = place_of_caller()
         self._numbers: dict[str, Handler] = {}
-        self._anywhere: list[tuple[TextFilter, Handler]] = []
         self._forms: list[tuple[Form, Handler]] = []
-        self._words: list[tuple[TextFilter, Handler]] = []
+        self._texts = TextRoutes()
         self._otherwise: Handler | None = None
+        self._by_key: dict[str, tuple[Handler, Groups]] = {}
+        """The handlers that may ask the questions of a form, with groups for that."""
         self._registered: list[tuple[str, str, Handler, str]] = []  # kind, texts, handler, note
         self._handlers = Handlers()
 
@@ -117,11 +122,12 @@ class Router:
             raise RouteError(f"{place}: a route needs a word or a pattern")
 
         def register(handler: F) -> F:
-            registered = Handler(handler, place)
+            registered = Handler(handler, place, key=str(filters[0]))
             for text in filters:
                 count, names = text.arguments
                 registered.check_arguments(2 + count, *names)
-                self._add_text(text, registered, anywhere)
+                self._texts.add(text, registered, self._otherwise, anywhere=anywhere)
+            self._by_key[registered.key] = registered, filters[0].no_groups
             kind = "anywhere" if anywhere else "words"
             self._add(kind, joined(filters), registered, note_of(filters))
             return handler
@@ -167,6 +173,10 @@ class Router:
         handler that returns `form.hear(message.body, session)`. After the last answer the
         handler is called with (message, session, answers).
 
+        A form need not be registered: a handler may also call `form.hear` itself, until it
+        returns the answers. Then the handler gets every message while the form waits, with
+        None for the groups of its pattern.
+
         Returns a decorator. Raises RouteError as `on` does, and if the router has a form of
         that name.
 
@@ -196,7 +206,7 @@ class Router:
             opener = Handler(ask, place, done.name)
             self._handlers.add(opener)
             for text in filters:
-                self._add_text(text, opener, anywhere=False)
+                self._texts.add(text, opener, self._otherwise, anywhere=False)
             self._forms.append((form, done))
             shown = f"{form.name} {joined(filters)}".strip()
             self._add("form", shown, done, note_of(filters))
@@ -210,37 +220,19 @@ class Router:
         A decorator without parentheses. Raises RouteError if the router has such a handler
         already, or a pattern that takes every message.
         """
-        registered = Handler(handler, place_of_caller())
+        registered = Handler(handler, place_of_caller(), key="otherwise")
         registered.check_arguments(2)
         if self._otherwise:
             raise RouteError(f"'otherwise' of {registered} is taken by {self._otherwise}")
-        for text, other in [*self._anywhere, *self._words]:
-            if text.takes_everything:
-                raise RouteError(f"{registered} is unreachable: {other} takes every message")
+        self._texts.check_reachable(registered)
         self._otherwise = registered
+        self._by_key[registered.key] = registered, NO_GROUPS
         self._add("otherwise", "", registered)
         return handler
 
     def _add(self, kind: str, shown: str, handler: Handler, note: str = "") -> None:
         self._registered.append((kind, shown, handler, note))
         self._handlers.add(handler)
-
-    def _add_text(self, text: TextFilter, handler: Handler, anywhere: bool) -> None:
-        """Add a route, after checking it against those asked before and after it."""
-        before = [*self._anywhere, *([] if anywhere else self._words)]
-        after = self._words if anywhere else []
-        for other, taken_by in [*before, *after]:
-            if text.is_same_as(other):
-                raise RouteError(f"{text} of {handler} is taken by {taken_by}")
-        for other, hidden_by in before:
-            if other.hides(text):
-                raise RouteError(f"{text} of {handler} is unreachable: {hidden_by} takes it")
-        for other, hidden in after:
-            if text.hides(other):
-                raise RouteError(f"{other} of {hidden} is unreachable: {handler} takes it")
-        if self._otherwise and text.takes_everything:
-            raise RouteError(f"{self._otherwise} is unreachable: {handler} takes every message")
-        (self._anywhere if anywhere else self._words).append((text, handler))
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -260,18 +252,36 @@ class Router:
         """What the handler of this message returns, or None if no route takes it."""
         if number := self._for_number(message.to):
             return await self._handlers.call(number, message, session)
-        if found := _find(self._anywhere, message.body):
-            return await self._handlers.call(found[0], message, session, found[1])
-        for form, done in self._forms:
-            if form.is_open(session):
-                return await self._hear(form, done, message, session)
-        if found := _find(self._words, message.body):
-            return await self._handlers.call(found[0], message, session, found[1])
-        return (
-            await self._handlers.call(self._otherwise, message, session)
-            if self._otherwise
-            else None
-        )
+        found = self._texts.find(message.body, anywhere=True)
+        if found is None:
+            for form, done in self._forms:
+                if form.is_open(session):
+                    return await self._hear(form, done, message, session)
+            found = self._asking(session) or self._texts.find(message.body, anywhere=False)
+        if found is None and self._otherwise:
+            found = self._otherwise, NO_GROUPS
+        if found is None:
+            return None
+        handler, groups = found
+        returned = await self._handlers.call(handler, message, session, groups)
+        self._note_form(handler, session)
+        return returned
+
+    def _asking(self, session: Session) -> tuple[Handler, Groups] | None:
+        """The handler that asked a form's question last time, if it waits for the answer."""
+        for value in session.data.values():
+            key = value.get(_ASKED_BY) if isinstance(value, dict) else None
+            if isinstance(key, str) and key in self._by_key:
+                return self._by_key[key]
+        return None
+
+    def _note_form(self, handler: Handler, session: Session) -> None:
+        """Note who asked the question of a form that was not registered by `form`."""
+        name, session.waiting_form = session.waiting_form, None
+        answers = session.data.get(name) if name else None
+        is_registered = any(form.name == name for form, _ in self._forms)
+        if isinstance(answers, dict) and handler.key and not is_registered:
+            answers[_ASKED_BY] = handler.key
 
     def _for_number(self, address: str) -> Handler | None:
         return self._numbers.get(address) or self._numbers.get(address_without_channel(address))
@@ -306,15 +316,6 @@ class Router:
     async def close(self) -> None:
         """Close all handlers."""
         await self._handlers.close()
-
-
-def _find(routes: Iterable[tuple[TextFilter, Handler]], text: str) -> tuple[Handler, Groups] | None:
-    """The first handler that takes `text`, with the groups of its pattern."""
-    for candidate, handler in routes:
-        groups = candidate.find(text)
-        if groups is not None:
-            return handler, groups
-    return None
 
 
 def _routes_of(target: Any) -> tuple[Route, ...]:

@@ -53,7 +53,7 @@ class Session:
       `restored` is True.
     """
 
-    __slots__ = ("_data", "_history", "_packed", "count", "ended", "restored")
+    __slots__ = ("_data", "_history", "_packed", "count", "ended", "restored", "waiting_form")
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class Session:
         self.count = count
         self.restored = restored
         self.ended = False
+        self.waiting_form: str | None = None  # set by a form that asked a question, for a router
         self._packed = packed_data
         self._data: dict[str, Any] | None = None
         self._history = history

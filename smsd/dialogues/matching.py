@@ -75,6 +75,12 @@ class TextFilter:
         names = tuple(self.pattern.groupindex) if self.pattern else ()
         return (0, names) if names or not self.pattern else (self.pattern.groups, ())
 
+    @property
+    def no_groups(self) -> Groups:
+        """The further arguments of a handler that is called for another reason: all None."""
+        count, names = self.arguments
+        return Groups((None,) * count, dict.fromkeys(names))
+
     def is_same_as(self, other: "TextFilter") -> bool:
         """Whether both stand for the same texts, as far as one can see."""
         if self.word is not None:

@@ -47,11 +47,15 @@ class Route:
 
 
 class Handler:
-    """What a route leads to, and where the route was registered."""
+    """What a route leads to, and where the route was registered.
 
-    def __init__(self, target: Any, place: str, name: str = "") -> None:
+    `key` names the route in `session.data`, so it must be the same in the next version.
+    """
+
+    def __init__(self, target: Any, place: str, name: str = "", key: str = "") -> None:
         self.target = target
         self.place = place
+        self.key = key
         self.name = name or getattr(target, "__qualname__", None) or type(target).__qualname__
 
     def __str__(self) -> str:
@@ -62,6 +66,47 @@ class Handler:
         if not inspect.isclass(self.target) and not takes(self.target, count, *names):
             further = [f"argument {n}" for n in range(3, count + 1)] + [*names]
             raise RouteError(f"{self} must take ({', '.join(['message', 'session', *further])})")
+
+
+class TextRoutes:
+    """The routes of words and patterns: those asked anywhere, then the others, in order."""
+
+    def __init__(self) -> None:
+        self._anywhere: list[tuple[TextFilter, Handler]] = []
+        self._words: list[tuple[TextFilter, Handler]] = []
+
+    def find(self, text: str, *, anywhere: bool) -> tuple[Handler, Groups] | None:
+        """The first handler that takes `text`, with the groups of its pattern."""
+        for candidate, handler in self._anywhere if anywhere else self._words:
+            groups = candidate.find(text)
+            if groups is not None:
+                return handler, groups
+        return None
+
+    def add(
+        self, text: TextFilter, handler: Handler, otherwise: Handler | None, *, anywhere: bool
+    ) -> None:
+        """Add a route. RouteError if it is in another's way, or another in its way."""
+        before = [*self._anywhere, *([] if anywhere else self._words)]
+        after = self._words if anywhere else []
+        for other, taken_by in [*before, *after]:
+            if text.is_same_as(other):
+                raise RouteError(f"{text} of {handler} is taken by {taken_by}")
+        for other, hidden_by in before:
+            if other.hides(text):
+                raise RouteError(f"{text} of {handler} is unreachable: {hidden_by} takes it")
+        for other, hidden in after:
+            if text.hides(other):
+                raise RouteError(f"{other} of {hidden} is unreachable: {handler} takes it")
+        (self._anywhere if anywhere else self._words).append((text, handler))
+        if otherwise:
+            self.check_reachable(otherwise)
+
+    def check_reachable(self, otherwise: Handler) -> None:
+        """RouteError if a pattern takes every message, so that none is left for `otherwise`."""
+        for text, handler in [*self._anywhere, *self._words]:
+            if text.takes_everything:
+                raise RouteError(f"{otherwise} is unreachable: {handler} takes every message")
 
 
 class Handlers:

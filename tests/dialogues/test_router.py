@@ -245,6 +245,64 @@ def test_form_may_be_opened_by_another_handler() -> None:
     assert say(router, "balance", session=session) == "Which day, balance?"
 
 
+def by_hand() -> Router:
+    """A form that the router does not know: its handler hears the answers itself."""
+    router = Router()
+    form = Form(Ask("name", "Name?"), Ask("seats", "How many?", read=int), name="table")
+
+    @router.on("book", "reserve")
+    def book(message: Message, session: Session) -> str:
+        heard = form.hear(message.body, session)
+        return heard if isinstance(heard, str) else f"{heard['name']} {heard['seats']}"
+
+    @router.on(re.compile("rate (.+)"))
+    async def rate(message: Message, session: Session, what: str | None) -> str:
+        rating = Form(Ask("stars", f"Stars for {what}?"), name="rating")
+        heard = rating.hear(message.body, session)
+        return heard if isinstance(heard, str) else f"{heard['stars']} {what}"
+
+    router.on("balance")(answering("balance"))
+    router.on("menu", anywhere=True)(answering("menu"))
+    router.otherwise(answering("otherwise"))
+    return router
+
+
+def test_handler_that_asked_a_question_gets_the_answer_before_words_do() -> None:
+    packed = b""
+    said = []
+    for body in ["balance", "reserve", "balance", "menu", "many", "4", "balance"]:
+        session = Session(1, packed_data=packed)  # nothing but data is kept between messages
+        said.append(say(by_hand(), body, session=session))
+        packed = session.packed_data()
+    assert said == [
+        "balance", "Name?", "How many?", "menu", "How many?", "balance 4", "balance"
+    ]  # fmt: skip
+    assert packed == b""
+
+
+def test_handler_of_a_pattern_gets_the_answer_without_groups() -> None:
+    session = Session(1)
+    assert say(by_hand(), "rate cake", session=session) == "Stars for cake?"
+    assert say(by_hand(), "balance", session=session) == "balance None"
+    assert say(by_hand(), "balance", session=session) == "balance"
+
+
+def test_form_is_left_by_hand_and_words_work_again() -> None:
+    session = Session(1)
+    bodies = ["book", "never mind", "balance", "book", "start over", "back", "balance"]
+    assert [say(by_hand(), body, session=session) for body in bodies] == [
+        "Name?", "All right, forgotten.", "balance", "Name?", "Name?", "Name?", "How many?"
+    ]  # fmt: skip
+
+
+def test_question_of_a_route_that_is_gone_leaves_the_words_alone() -> None:
+    session = Session(1)
+    say(by_hand(), "book", session=session)
+    new = Router()
+    new.on("balance")(answering("balance"))
+    assert say(new, "balance", session=session) == "balance"
+
+
 def test_two_forms_keep_their_answers_apart() -> None:
     router, _ = booking()
     router.form(Form(Ask("city", "Where?"), name="delivery"), "deliver")(
