@@ -56,6 +56,7 @@ import warnings
 from smsd.simulator.blocking import BlockingClient
 from smsd.simulator.client import Client
 from smsd.simulator.jar import Jar
+from smsd.simulator.optout import keyword
 from smsd.simulator.twilio import (
     FORGETFUL,
     JAR,
@@ -64,7 +65,6 @@ from smsd.simulator.twilio import (
     Clock,
     Cookies,
     Twilio,
-    keyword,
     perform_all,
 )
 from smsd.simulator.values import (

@@ -5,7 +5,6 @@ document is `twiml`'s; what lasts longer than a call is kept here.
 """
 
 import itertools
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,20 +12,12 @@ from random import Random, SystemRandom
 
 from smsd.simulator import inbound as forms
 from smsd.simulator.jar import Jar, Reading
+from smsd.simulator.optout import AUTOMATIC, answered_keyword, keyword
 from smsd.simulator.twiml import MAX_MESSAGES, Document, MessageVerb
 from smsd.simulator.values import Failure, Flow, Inbound, Notice, Outbound, Outcome, Response
 from smsd.simulator.webhook import Account, WebhookUrl
 from smsd.simulator.webhook_call import WebhookCall
 
-STOP = {"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"}
-START = {"START", "UNSTOP", "YES"}
-HELP = {"HELP", "INFO"}
-AUTOMATIC = {
-    "STOP": "You have successfully been unsubscribed. Reply START to resubscribe.",
-    "START": "You have successfully been re-subscribed. Reply HELP for help, STOP to unsubscribe.",
-    "HELP": "Reply STOP to unsubscribe. Msg&Data Rates May Apply.",
-}
-_SHORT_CODE = re.compile(r"[0-9]{3,8}")
 MAX_RUN = 30  # replies between two numbers, each less than 30 s after the one before (14107)
 RUN_GAP_S = 30.0
 
@@ -241,14 +232,9 @@ class Twilio:
         )
 
     def _opt_out(self, message: Inbound) -> str | None:
-        """Opt the sender out or in if the body says so; returns Twilio's own answer.
-
-        Twilio does so by SMS and RCS, to long codes and toll-free numbers.
-        """
-        kind = keyword(message.body)
-        channel = message.from_.rpartition(":")[0].lower()
-        is_short_code = _SHORT_CODE.fullmatch(message.to.rpartition(":")[2])
-        if kind is None or channel not in ("", "rcs") or is_short_code:
+        """Opt the sender out or in if the body says so; returns Twilio's own answer."""
+        kind = answered_keyword(message)
+        if kind is None:
             return None
         if kind == "STOP":
             self.opted_out.add(message.pair)
@@ -280,13 +266,6 @@ class Twilio:
             return False
         self._runs[pair] = count, now
         return True
-
-
-def keyword(body: str) -> str | None:
-    """STOP, START or HELP if the body is one of Twilio's words for it, in any case; else None."""
-    word = body.strip().upper()
-    kinds = {"STOP": STOP, "START": START, "HELP": HELP}
-    return next((kind for kind, words in kinds.items() if word in words), None)
 
 
 def new_token(random: Random) -> str:

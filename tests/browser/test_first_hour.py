@@ -81,6 +81,10 @@ def test_axe_finds_no_violation(open_page: Open, size: str, scheme: Scheme) -> N
     page.locator("#twice").evaluate("node => node.click()")
     talk(page, "hi")
     talk(page, "boom", "picture", "three")
+    page.locator("#hours").evaluate("node => node.click()")
+    page.get_by_label("To", exact=True).fill("nobody")
+    say(page, "x")
+    expect(page.locator("#number-error")).to_be_visible()
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     views = ("Phone", "Switches", "Inspector") if size == "pocket" else ("",)
     for view in views:
@@ -88,6 +92,7 @@ def test_axe_finds_no_violation(open_page: Open, size: str, scheme: Scheme) -> N
             page.get_by_role("button", name=view, exact=True).click()
         page.screenshot(path=ARTEFACTS / f"first-hour-{size}-{scheme}-{view.lower()}.png")
         found += Axe().run(page).response["violations"]
+    page.locator("#present").evaluate("node => node.click()")
     assert [f"{one['id']}: {node['target']}" for one in found for node in one["nodes"]] == []
 
 

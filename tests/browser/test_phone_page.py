@@ -234,6 +234,8 @@ def test_segments_are_counted_while_typing(open_page: Open) -> None:
     page = open_page()
     page.get_by_label("Message", exact=True).fill("x" * 161)
     expect(page.locator("#count")).to_have_text("161 units, GSM-7: 2 segments")
+    page.get_by_label("Message", exact=True).fill("x")
+    expect(page.locator("#count")).to_have_text("1 unit, GSM-7: 1 segment")
     page.get_by_label("Message", exact=True).fill("😀")
     expect(page.locator("#count")).to_have_text("2 units, UCS-2: 1 segment")
 

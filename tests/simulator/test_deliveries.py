@@ -11,7 +11,7 @@ from twilio.request_validator import RequestValidator
 
 from smsd import simulator
 from smsd.simulator import FORGETFUL, LOST, STALE, Cookies, Failure, Outcome, Response, perform_all
-from smsd.simulator.twilio import keyword
+from smsd.simulator.optout import keyword
 from tests.simulator.offline import ACCOUNT, CT, OK, RT, URL, Result, World, answer, moved, xml
 
 
@@ -241,6 +241,16 @@ def test_opt_out_words_work_by_sms_and_rcs_and_not_on_short_codes(
     world = World()
     assert (world.text("STOP", from_=from_, to=to).automatic is not None) is is_stopped
     assert world.text("hi", from_=from_, to=to).codes == ((21610,) if is_stopped else ())
+
+
+def test_yes_is_no_word_at_a_toll_free_number() -> None:
+    assert World().text("YES", to="+18005551212").automatic is None
+    assert World().text("YES", to="+14158141829").automatic is not None
+
+
+def test_advanced_opt_out_answers_on_every_channel() -> None:
+    world = World(account=replace(ACCOUNT, advanced_opt_out=True))
+    assert world.text("stop", from_="whatsapp:+14158675309").automatic is not None
 
 
 def test_advanced_opt_out_says_so_in_the_form() -> None:

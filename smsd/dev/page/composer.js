@@ -94,7 +94,7 @@ export function measure() {
   if (!body) return void ($("count").textContent = HINT);
   measuring = setTimeout(async () => {
     const count = await post("segments", { body }).catch(() => null);
-    if (count && $("body").value === body) $("count").textContent = `${count.units} units, ${count.encoding}: ${plural(count.count, "segment")}`;
+    if (count && $("body").value === body) $("count").textContent = `${plural(count.units, "unit")}, ${count.encoding}: ${plural(count.count, "segment")}`;
   }, 120);
 }
 
