@@ -26,7 +26,8 @@ RETRY_EVERY_S = 0.5
 """Between two attempts to connect to a node that is down, and between two probes."""
 
 RECONNECT_AFTER_S = 0.02
-"""Before a connection that worked and closed is replaced."""
+MAX_RECONNECT_AFTER_S = 0.1
+"""Before a connection that worked and closed is replaced; longer if none lasts."""
 
 RESTART_S = 1.0
 """Most likely memcached is restarted then. If that takes no longer, and no message
@@ -234,6 +235,7 @@ class Node:
     async def _stay_connected(self) -> None:
         """Connect, probe, wait for the end of the connection, and again."""
         worked_until_s = -RESTART_S
+        reconnects = Backoff(RECONNECT_AFTER_S, MAX_RECONNECT_AFTER_S)
         while True:
             try:
                 connection = await self._connector.connect(self)
@@ -245,6 +247,7 @@ class Node:
                     self._fail(failed.kind)
                     await asyncio.sleep(RETRY_EVERY_S)
                 continue
+            opened_s = self._loop.time()
             if connection.closed.is_set():
                 self._fail("closed")
             else:
@@ -253,7 +256,10 @@ class Node:
                 await asyncio.sleep(RETRY_EVERY_S)
             await connection.closed.wait()
             worked_until_s = self._loop.time()
-            await asyncio.sleep(RECONNECT_AFTER_S if self.is_up else RETRY_EVERY_S)
+            if worked_until_s - opened_s > RESTART_S:
+                reconnects.succeeded()
+            delay_s = reconnects.failed(worked_until_s)
+            await asyncio.sleep(delay_s if self.is_up else RETRY_EVERY_S)
 
     def received(self, connection: Connection) -> None:
         """See `connection.Owner`."""

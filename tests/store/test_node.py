@@ -133,6 +133,34 @@ def test_connection_lost_during_its_probe_is_replaced() -> None:
         run(name, test, timeout_s=5)
 
 
+def test_server_that_keeps_closing_is_not_hammered() -> None:
+    """It answers each probe and closes: the node is up, yet no connection lasts."""
+    accepted: list[float] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            with sock:
+                accepted.append(time.monotonic())
+                sock.recv(4096)
+                sock.sendall(b"END\r\n")
+
+    async def test(node: Node, told: Told) -> None:
+        await until(lambda: len(accepted) >= 12)
+        assert accepted[11] - accepted[0] > 0.9  # 0.02, 0.04 and 0.08 s, then 0.1 s each
+        assert not told.errors
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        run(f"127.0.0.1:{listener.getsockname()[1]}", test, timeout_s=5)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
 def test_node_recovers_from_refused_connections() -> None:
     async def test(node: Node, told: Told) -> None:
         assert await fails(node.read(KEY)) == "refused"
