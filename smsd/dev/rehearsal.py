@@ -35,7 +35,7 @@ class Phone:
         self,
         body: str = "",
         *,
-        media: Sequence[tuple[str, str] | tuple[str, str, bytes]] = (),
+        media: Sequence[tuple[str, str] | tuple[str, str, bytes | None]] = (),
         deliveries: int = 1,
         cookies: Cookies = JAR,
         failing: bool = False,
@@ -47,8 +47,9 @@ class Phone:
         Each text lets half a minute pass beforehand, as if somebody had typed it.
 
         body        the text of the message
-        media       (URL, content type) of each attachment, and its content as a third value
-                    if the dialogue reads it; without it `media.read` raises MediaError 404
+        media       (URL, content type) of each attachment. A third value is the content
+                    that `media.read` returns, by default "content of URL"; None if the file
+                    is gone, so that it raises MediaError 404
         deliveries  how often Twilio delivers this one message
         cookies     which cookie it carries: `smsd.simulator.LOST` for none,
                     `smsd.simulator.STALE` for an old one
@@ -63,7 +64,8 @@ class Phone:
         """
         client = self._stage.client
         self._stage.clock.advance(TYPING_S)
-        self._stage.files.update({url: content for url, _, *rest in media for content in rest})
+        for url, _, *content in media:
+            self._stage.files[url] = content[0] if content else f"content of {url}".encode()
         links = [(url, content_type) for url, content_type, *_ in media]
         message = client.compose(body, from_=self.number, to=self.to, media=links, extra=extra)
         outcomes = [client.deliver(message, cookies=cookies) for _ in range(deliveries)]

@@ -58,8 +58,8 @@ class Stage:
         self._client: BlockingClient | None = None
         self._switch: Switch | None = None
         self._failures: list[tuple[str, BaseException]] = []
-        self.files: dict[str, bytes] = {}
-        """The content of media, by URL."""
+        self.files: dict[str, bytes | None] = {}
+        """The content of media, by URL; None for a file that is gone."""
         start_s = time.time()
         self.clock = Clock(lambda: start_s)
         self.loop = VirtualTimeLoop(self.clock.advance)
@@ -165,7 +165,7 @@ class Stage:
         """Serve what `Phone.text` was given, with the errors of a real download."""
         content = self.files.get(url)
         if content is None:
-            raise MediaError("no such file: give phone.text its content as a third value", 404)
+            raise MediaError("Twilio has no such file", 404)
         if len(content) > limit:
             raise MediaError(f"the file has more than {limit} bytes")
         return content

@@ -34,10 +34,15 @@ def test_phone_serves_the_content_of_media_offline(phone: Any) -> None:
     assert phone.text("look", media=[CAT], deliveries=2) == "image/png 400"
 
 
-def test_media_without_content_is_not_found(phone: Any) -> None:
-    assert phone.text(media=[CAT[:2], CAT]) == "image/png 400\nimage/png 400"
+def test_phone_serves_some_content_unless_told_otherwise(phone: Any) -> None:
     dog = ("https://api.twilio.com/dog.png", "image/png")
-    assert phone.text(media=[dog]).startswith("404 no such file")
+    length = len("content of https://api.twilio.com/dog.png")
+    assert phone.text(media=[CAT, dog]) == f"image/png 400\nimage/png {length}"
+
+
+def test_phone_serves_no_file_that_is_gone(phone: Any) -> None:
+    gone = (*CAT[:2], None)
+    assert phone.text(media=[gone], deliveries=2) == "404 Twilio has no such file"
 
 
 def test_media_over_the_limit_is_refused(phone: Any) -> None:
