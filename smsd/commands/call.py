@@ -158,9 +158,9 @@ def _no_answer(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {TIMEOUT_S:g} s. Is a firewall in between?"
     if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there (connection refused)"
+        return "nothing listens there (connection refused). Is smsd, or the proxy, running?"
     if isinstance(error, http.client.HTTPException):
-        return "something answers there that is not HTTP"
+        return "something answers there that is not HTTP. Is the port right?"
     return f"cannot be reached: {getattr(error, 'strerror', None) or type(error).__name__}"
 
 

@@ -4,7 +4,8 @@ Production must never import this: the text of an exception may quote what a per
 
 The service logs every failure of a dialogue as the event "dialogue failed", with the
 exception on the record, whatever part of the service noticed it. `FailureWatch` is a log
-handler that hands these exceptions on.
+handler that hands these exceptions on. `ErrorWatch` does the same for what the author's
+other code logs, and for tasks whose exception nobody awaited.
 """
 
 import logging
@@ -40,6 +41,28 @@ class FailureWatch(logging.Handler):
             return
         fields: Mapping[str, object] = getattr(record, "fields", {})
         self._on_failure(str(fields.get("sid", "")), record.exc_info[1])
+
+
+class ErrorWatch(logging.Handler):
+    """Reports every other exception that is logged, except by smsd's own parts.
+
+    on_error  called with the log message, as it was written and without its arguments, and
+              the exception
+    """
+
+    def __init__(self, on_error: Callable[[str, BaseException], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._on_error = on_error
+
+    def install(self) -> None:
+        """Begin to report."""
+        logging.getLogger().addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a log record; only exceptions of the author's code matter."""
+        ours = record.name.startswith("smsd.") and not record.name.startswith("smsd.dialogues")
+        if not ours and record.exc_info and record.exc_info[1]:
+            self._on_error(str(record.msg).partition("\n")[0], record.exc_info[1])
 
 
 def traceback_text(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from smsd.dev.failures import FailureWatch
 from smsd.dev.switch import Switch
 from smsd.dev.virtual_time import VirtualTimeLoop
 from smsd.dialogues import loading
+from smsd.dialogues.calling import as_exception
 from smsd.errors import MediaError, SettingsError
 from smsd.exchange.exchange import Exchange
 from smsd.exchange.running import Dialogue
@@ -110,7 +111,7 @@ class Stage:
         raised = [error for sid, error in self._failures if sid in sids]
         self._failures.clear()
         if raised and not may_fail:
-            raise raised[0]
+            raise as_exception(raised[0])  # pytest would take a KeyboardInterrupt for Ctrl-C
         for outcome in outcomes:
             problems = [f"{notice.code} {notice.text}" for notice in outcome.errors]
             assert not problems, f"Twilio would refuse this reply: {', '.join(problems)}"  # noqa: S101

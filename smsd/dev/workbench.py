@@ -17,7 +17,7 @@ from smsd.clock import now_ms
 from smsd.conversation.record import Record
 from smsd.dev import web
 from smsd.dev.counting import CountingWatch
-from smsd.dev.failures import FailureWatch, traceback_text
+from smsd.dev.failures import ErrorWatch, FailureWatch, traceback_text
 from smsd.dev.hooks import Counting, DialogueState, Problem
 from smsd.dev.refresh import Source
 from smsd.dev.switch import Switch
@@ -75,6 +75,7 @@ class Workbench:
     def watch_failures(self) -> None:
         """Print what the dialogue raises from now on, and keep what happens for the phone page."""
         FailureWatch(self._on_failure).install()
+        ErrorWatch(_print_error).install()
         self._countings.install()
 
     def _on_failure(self, sid: str, error: BaseException) -> None:
@@ -82,8 +83,7 @@ class Workbench:
         self.failures[sid] = text
         while len(self.failures) > MOST_FAILURES:
             self.failures.pop(next(iter(self.failures)))
-        sys.stderr.write(f"\nThe dialogue failed, and the sender got the apology:\n{text}\n")
-        sys.stderr.flush()
+        _print(f"The dialogue failed, and the sender got the apology:\n{text}")
 
     async def watch_dialogue(self) -> None:
         """Load the dialogue again when its source changes.
@@ -103,11 +103,10 @@ class Workbench:
             if error.__cause__:
                 self.reload_problem += "\n\n" + traceback_text(error.__cause__)
             logs.event(log, logging.ERROR, "dialogue not reloaded", problems=list(error.problems))
-            sys.stderr.write(
-                "\nThe new version of the dialogue cannot be loaded; the old one keeps answering:\n"
-                f"{self.reload_problem}\n"
+            _print(
+                "The new version of the dialogue cannot be loaded; the old one keeps answering:\n"
+                f"{self.reload_problem}"
             )
-            sys.stderr.flush()
             return
         self.reload_problem = None
         self.loaded_ms = now_ms()
@@ -177,6 +176,15 @@ class Workbench:
 
     def stopping(self) -> bool:
         return self.service.draining
+
+
+def _print_error(message: str, error: BaseException) -> None:
+    _print(f"{message}:\n{traceback_text(error)}")
+
+
+def _print(text: str) -> None:
+    sys.stderr.write(f"\n{text}\n")
+    sys.stderr.flush()
 
 
 def shown(record: Record) -> object:

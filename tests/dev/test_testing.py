@@ -280,6 +280,9 @@ def test_the_marker(phone):
         ("return 7", 1, "ReplyError"),
         ("session.data['x'] = 'x' * 401", 1, "DataError"),
         ("return next(ANSWERS)", 2, "one message got different replies"),
+        ("raise SystemExit(3)", 1, "1 failed"),
+        ("raise KeyboardInterrupt", 1, "1 failed"),
+        ("import asyncio; raise asyncio.CancelledError", 1, "1 failed"),
         ("return '<Response>'", 1, "1 passed"),
     ],
 )

@@ -55,6 +55,47 @@ def test_a_failure_shows_message_and_traceback(tmp_path: Path) -> None:
     assert first_frame == str(tmp_path / "mine.py"), "smsd's own frames are left out"
 
 
+LOGGING = """
+import asyncio, logging
+
+tasks = set()
+
+async def reply(message, session):
+    if message.body == "log":
+        try:
+            {}["word"]
+        except KeyError:
+            logging.getLogger("mine").exception("not found")
+    else:
+        asyncio.create_task(lost()).add_done_callback(tasks.discard)
+    return "ok"
+
+async def lost():
+    raise ValueError("nobody awaits this")
+
+class reply_class:
+    async def __call__(self, message, session):
+        return await reply(message, session)
+    def close(self):
+        raise ValueError("stays open")
+"""
+
+
+def test_exceptions_that_the_author_logs_are_shown_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(LOGGING)
+    with DevServer(
+        SMSD_DIALOGUE="mine:reply_class", PYTHONPATH=str(tmp_path), TWILIO_AUTH_TOKEN=TOKEN
+    ) as dev:
+        phone = BlockingClient(f"{dev.url}/sms", token=TOKEN)
+        phone.text("log")
+        wait_for(lambda: "KeyError: 'word'" in dev.process.log(), "what was logged")
+        assert "\nnot found:\nTraceback" in dev.process.log()
+        phone.text("lose a task")
+        wait_for(lambda: "ValueError: nobody awaits this" in dev.process.log(), "the lost task")
+        dev.process.terminate()
+        wait_for(lambda: "ValueError: stays open" in dev.process.log(), "close() that failed")
+
+
 def test_production_never_shows_what_a_dialogue_raised(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FAILING)
     with Smsd({"SMSD_DIALOGUE": "mine:reply", "PYTHONPATH": str(tmp_path)}) as smsd:
