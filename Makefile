@@ -1,4 +1,4 @@
-# One verb a line; `make help` lists them. Every verb does its own set-up first.
+# `make help` lists the verbs. Every verb does its own setup first.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -13,7 +13,7 @@ DEV := $(VENV)/.dev
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-run: $(RUN) ## set up everything and serve at a desk, with a phone page
+run: $(RUN) ## set up everything and serve locally, with a phone page
 	@$(BIN)/smsd serve --dev
 
 test: $(DEV) ## set up everything and pass all tests
@@ -34,17 +34,17 @@ lint: $(DEV) ## ruff, mypy, import-linter, shellcheck, hadolint
 	@git ls-files -z | xargs -0 grep -lE '^#!.*\b(ba)?sh$$' | xargs $(BIN)/shellcheck
 	@$(BIN)/hadolint Dockerfile
 
-format: $(DEV) ## put the code into its form
+format: $(DEV) ## format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(DEV) ## measure: cost and answer time against a bare handler and against peers
+bench: $(DEV) ## measure the cost of a message against a bare handler and other servers
 	@tests/bench/run
 
-image: $(DEV) ## build the image and try it as operators run it
+image: $(DEV) ## build the image and test it as operators run it
 	@tests/container/run
 
-manifests: $(DEV) ## check the Kubernetes manifests and run them
+manifests: $(DEV) ## check the manifests, the alerts and the release
 	@tests/manifests/run
 
 docs: $(DEV) ## refresh listings and tables in the pages, and build the site
@@ -67,7 +67,7 @@ lock: $(DEV) ## resolve the dependencies again
 	@echo 'hatchling>=1.27,<2' | $(BIN)/uv pip compile -q -U --universal --generate-hashes --no-header --no-annotate \
 	  --python-version 3.11 - -o deploy/build.lock
 
-clean: ## remove what the verbs made
+clean: ## remove what the verbs created
 	@rm -rf $(VENV) .artefacts .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist ./*.egg-info
 
 $(VENV)/bin/python:

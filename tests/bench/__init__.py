@@ -1,1 +1,1 @@
-"""The bench: what a message costs, compared with a bare handler and with peers. Measures; decides nothing."""
+"""The bench: what a message costs, compared with a bare handler and other servers. It passes no verdict."""

@@ -1,6 +1,6 @@
-"""`make bench`: bare handler, smsd and the peers in turns, one core each; the table, and the ratios against the goals.
+"""`make bench`: measures a bare handler, smsd and the peers in turns, on one core, and prints a table and ratios.
 
-BENCH_SECONDS  length of a round, 2: short ones, since what else the machine does changes from second to second
+BENCH_SECONDS  length of a round, 2: short, because the rest of the machine's load changes from second to second
 BENCH_ROUNDS   rounds, 12
 """
 
@@ -21,7 +21,7 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "12"))
 IN_FLIGHT = 32
 CONVERSATIONS = 1000
 FASTEST_PER_S = 6000
-"""No server here answers more on one core: so long is a traffic file."""
+"""No server here answers more on one core. It sets the length of a traffic file."""
 
 BEFORE = "ad364f7"
 """The last commit of 0.1.0: what a message cost before turns, measured in the same minutes."""
@@ -79,7 +79,7 @@ def measure_all(
 
 
 def in_turns(folder: Path, running: Servers) -> dict[str, list[Round]]:
-    """A B C, A B C …: what else the machine does meets all alike."""
+    """A B C, A B C …: the rest of the machine's load disturbs all alike."""
     rounds: dict[str, list[Round]] = {name: [] for name in running}
     seed = 0
     for number in range(ROUNDS):
@@ -109,7 +109,7 @@ def in_turns(folder: Path, running: Servers) -> dict[str, list[Round]]:
 
 
 def check_counts(smsd: Any, rounds: list[Round]) -> None:
-    """What smsd counted is what was sent: each message once, but for those cut off when wrk ended."""
+    """smsd counted each message once; those that wrk cut off at its end may be missing."""
     assert not any(each.off for each in rounds), (
         f"numbers were wrong: {[each.off for each in rounds]}"
     )
@@ -136,7 +136,7 @@ def table(rounds: dict[str, list[Round]]) -> None:
 
 
 def verdict(rounds: dict[str, list[Round]]) -> None:
-    """Ratios of a round each, since what else the machine does changes from minute to minute; their median."""
+    """The median of each round's ratio, because the rest of the machine's load changes from minute to minute."""
     say("\nCPU of the bare handler over that of …")
     for name, of in rounds.items():
         ratios = [

@@ -1,6 +1,6 @@
-"""A TCP proxy that brings the answers of one server later: `python -m tests.bench.delay TARGET_PORT DELAY_MS PORT`.
+"""A TCP proxy that delays the answers of one server: `python -m tests.bench.delay TARGET_PORT DELAY_MS PORT`.
 
-Threads and sleeps, since an event loop's timers are good for whole milliseconds only.
+It uses threads and sleeps, because the timers of an event loop are accurate only to milliseconds.
 """
 
 import socket

@@ -1,5 +1,5 @@
-"""How the cost grows: with conversations, messages in flight, distance to memcached, processes; at half load and beyond
-capacity. `tests/bench/run growth`.
+"""How the cost grows with conversations, messages in flight, distance to memcached and processes, at half load and
+beyond capacity. `tests/bench/run growth`.
 
 Every line is the median of BENCH_ROUNDS rounds of BENCH_SECONDS. BENCH_CONVERSATIONS is the largest number of
 conversations, 1,000,000; the machine needs about a kilobyte for each.

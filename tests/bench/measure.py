@@ -1,4 +1,4 @@
-"""One round: wrk plays a file against a server; what the server's processes used meanwhile is read from /proc."""
+"""One round: wrk plays a file against a server, and /proc tells what the server's processes used meanwhile."""
 
 import json
 import os
@@ -13,7 +13,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Round:
-    """What one round showed."""
+    """The result of one round."""
 
     cpu_us: float  # user and system time of the server's processes, for each message
     system_us: float  # the system's part
@@ -63,10 +63,10 @@ def play(
     pause_ms: int = 0,
     may_shed: bool = False,
 ) -> Round:
-    """Play a traffic file for so long. AssertionError if an answer was no TwiML; `counts`: or held no number.
+    """Play a traffic file. Raise AssertionError if an answer is no TwiML or, with `counts`, contains no number.
 
     pause_ms  how long a connection waits on average between two messages
-    may_shed  503 is a right answer
+    may_shed  503 is a correct answer
     """
     command = ["wrk", "-t", "1", "-c", str(in_flight), "-d", f"{seconds}s", "--timeout", "20s"]
     command += [

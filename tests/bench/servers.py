@@ -1,4 +1,4 @@
-"""The servers that are measured, each a real process on a core of its own."""
+"""The servers that are measured, each a process on one core."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ CORES = os.sched_getaffinity(0)
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """What is started here runs on this core alone."""
+    """Processes that start in this block run on this core only."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core} & CORES or CORES)
     try:
@@ -142,7 +142,7 @@ def _peer_env(node: str) -> dict[str, str]:
 
 @contextmanager
 def memcached(memory_mb: int = 1024) -> Iterator[Memcached]:
-    """On the load's core: what it uses is not the server's cost, and it does not slow the server down."""
+    """On the core of the load: its CPU is not the server's cost, and it does not slow the server down."""
     store = Memcached("-t", "1", "-m", str(memory_mb))
     with ExitStack() as stack:
         with on_core(LOAD_CORE):

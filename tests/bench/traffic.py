@@ -1,4 +1,4 @@
-"""The load: inbound messages as Twilio posts them, signed beforehand, a line each in a file for load.lua."""
+"""The load: inbound messages as Twilio posts them, signed in advance, one per line in a file for load.lua."""
 
 import hashlib
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN
 
 SENDER = "+14158675309"
 TURNS = 20
-"""Messages that each conversation gets: the cost of a message depends on how long its conversation is."""
+"""Messages per conversation: the cost of a message depends on the length of its conversation."""
 
 
 def write(file: Path, *, messages: int, conversations: int, seed: int) -> None:

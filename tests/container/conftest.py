@@ -1,4 +1,4 @@
-"""The image under test, and what tests share."""
+"""Fixtures that the tests share: the image under test, and what was measured."""
 
 import os
 from collections.abc import Iterator
@@ -15,25 +15,25 @@ FIGURES: dict[str, str] = {}
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """Built by run from the real Dockerfile."""
+    """The name of the image that tests/container/run built from the Dockerfile."""
     return f"localhost/smsd:{VERSION}"
 
 
 @pytest.fixture(scope="session")
 def memcached_image() -> str:
-    """The one that the StatefulSet names."""
+    """The name that the StatefulSet uses."""
     return os.environ["MEMCACHED_IMAGE"]
 
 
 @pytest.fixture(scope="session")
 def figures() -> dict[str, str]:
-    """What was measured, printed at the end."""
+    """Measured figures by name; pytest prints them at the end."""
     return FIGURES
 
 
 @pytest.fixture(scope="session", autouse=True)
 def clean() -> None:
-    """Leftovers of a run that was cut off are in nobody's way."""
+    """Remove what an interrupted run left behind."""
     podman("pod", "rm", "--all", "--force", check=False)
     podman("rm", "--all", "--force", "--time", "0", check=False)
     podman("volume", "rm", "--all", "--force", check=False)
@@ -43,7 +43,7 @@ def clean() -> None:
 
 @pytest.fixture(scope="module")
 def smsd(image: str) -> Iterator[Container]:
-    """A hardened production process with its store in memory."""
+    """A hardened `smsd serve` with its store in memory."""
     with container(image, options=HARDENED, environ=SETTINGS) as started:
         wait_until(started.is_ready, "smsd is ready")
         yield started
@@ -51,7 +51,7 @@ def smsd(image: str) -> Iterator[Container]:
 
 @pytest.fixture
 def dialogue(tmp_path: Path) -> Path:
-    """A folder to mount at /app, for a dialogue of the test's own in mine.py."""
+    """A folder to mount at /app. A test puts its dialogue into mine.py there."""
     folder = tmp_path / "app"
     folder.mkdir()
     return folder

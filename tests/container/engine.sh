@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A container engine for the tests, on a Debian machine that has root but neither Docker nor a registry to pull from.
-# Images of the same names as the real ones are made from Debian packages, and the project's Dockerfile is built on them.
+# A container engine for the tests, on a Debian machine with root but without Docker or a registry to pull from.
+# Stand-ins with the names of the real images are built from Debian packages, and the Dockerfile is built on them.
 #
-#   engine.sh setup                 install what is missing, make the stand-in images (once; later runs take a second)
+#   engine.sh setup                 install what is missing and build the stand-in images (later runs take a second)
 #   engine.sh build TAG [options]   build the checkout's Dockerfile
 #   engine.sh podman ARGS...        podman with the settings used here
 #   engine.sh compose ARGS...       podman-compose with the same settings
 #   engine.sh memcached             the name of the image that the StatefulSet runs
-#   engine.sh alone CMD ARGS...     CMD with a network, mounts and processes of its own: loopback only, nothing left behind
+#   engine.sh alone CMD ARGS...     CMD with its own network (loopback only), mounts and processes; leaves nothing behind
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -63,7 +63,7 @@ driver = "overlay"
 graphroot = "$state/storage"
 runroot = "$fleeting/run"
 CONF
-  # What pip needs on this machine. Mounted while building, so neither Dockerfile nor image knows of it.
+  # What pip needs on this machine. It is mounted during the build, so neither Dockerfile nor image contains it.
   { printf '[global]\ncert = %s\ntimeout = 60\n' "$ca_bundle"
     [ -z "${PIP_INDEX_URL:-}" ] || printf 'index-url = %s\n' "$PIP_INDEX_URL"; } >"$state/pip.conf"
 }
@@ -130,7 +130,7 @@ build() { # docker format: an OCI image has no HEALTHCHECK
 compose() { "$checkout/.venv/bin/podman-compose" "$@"; }
 
 # shellcheck disable=SC2016
-alone() { # pids too are its own, so that whatever CMD leaves running ends with it
+alone() { # with its own pids, too, so that whatever CMD leaves running ends with it
   mkdir -p "$fleeting"
   unshare --net --mount --pid --fork --kill-child --mount-proc -- \
     bash -c 'mount -t tmpfs alone "$1" && shift && ip link set lo up && exec "$@"' alone "$fleeting" "$@"

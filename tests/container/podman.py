@@ -1,4 +1,4 @@
-"""Containers and other processes for the tests, in the network that `engine.sh alone` gives: loopback only."""
+"""Containers and other processes for the tests, in the isolated network of `engine.sh alone`."""
 
 import contextlib
 import json
@@ -30,14 +30,14 @@ HARDENED = (
 
 
 def podman(*args: object, check: bool = True, stdin: str | None = None) -> str:
-    """What podman printed on stdout; with `check`, an AssertionError with stderr if it failed."""
+    """Run podman and return its stdout. With `check`, raise AssertionError if it fails."""
     done = run(*args, stdin=stdin)
     assert not check or done.returncode == 0, f"podman {args}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
 
 
 def run(*args: object, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
-    """podman, whether it succeeds or not."""
+    """Run podman, whether it succeeds or not."""
     command = [str(ENGINE), "podman", *map(str, args)]
     return subprocess.run(
         command, input=stdin, check=False, capture_output=True, text=True, timeout=120
@@ -45,7 +45,7 @@ def run(*args: object, stdin: str | None = None) -> "subprocess.CompletedProcess
 
 
 def inspect(kind: str, name: str) -> dict[str, Any]:
-    """`podman image inspect` or `podman container inspect`."""
+    """The result of `podman image inspect` or `podman container inspect`."""
     (found,) = json.loads(podman(kind, "inspect", name))
     return dict(found)
 
@@ -65,7 +65,7 @@ class Container:
 
     @property
     def address(self) -> str:
-        """Of the public listener."""
+        """host:port of the public listener."""
         return f"{self.ip}:8080"
 
     @property
@@ -80,7 +80,7 @@ class Container:
         podman("kill", "--signal", name, self.name)
 
     def exit_code(self) -> int:
-        """Of the ended container; waits for its end."""
+        """Wait until the container has stopped, and return its exit code."""
         return int(podman("wait", self.name))
 
     def is_ready(self) -> bool:
@@ -94,7 +94,7 @@ def container(
     options: tuple[object, ...] = (),
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[Container]:
-    """A container in the background, removed at the end."""
+    """Run a container in the background, and remove it at the end."""
     variables = [f"--env={key}={value}" for key, value in (environ or {}).items()]
     name = podman("create", *variables, *options, image, *args)
     try:
@@ -105,7 +105,7 @@ def container(
 
 
 def status(url: str) -> int | None:
-    """HTTP status of a GET; None while nobody listens."""
+    """The HTTP status of a GET; None if nothing listens."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - http, to a container
             return int(response.status)
@@ -129,7 +129,7 @@ def wait_until(condition: Callable[[], object], what: str, *, at_most_s: float =
 
 @contextlib.contextmanager
 def process(*command: object, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process in the background, with its output in `log`, ended at the end."""
+    """Run a process in the background with its output in `log`, and terminate it at the end."""
     with log.open("wb") as output:
         started = subprocess.Popen(list(map(str, command)), stdout=output, stderr=subprocess.STDOUT)
     try:

@@ -1,4 +1,4 @@
-"""The image: small, without root or tools, and it runs with nothing but what it is given."""
+"""The image: its size, contents, metadata and health check, and how it behaves when hardened."""
 
 import http.client
 import json
@@ -93,7 +93,7 @@ def test_it_holds_the_version_of_the_checkout(image: str) -> None:
     assert version == f"smsd {VERSION} (distribution smsd-twilio)"
 
 
-def test_docker_run_as_the_readme_says_answers_the_curl_line_it_prints(image: str) -> None:
+def test_dev_server_answers_the_curl_line_it_prints(image: str) -> None:
     options = ("--publish", "8080:8080")
     with container(image, "serve", "--dev", "--host", "0.0.0.0", options=options) as dev:  # noqa: S104
         wait_until(lambda: status("http://127.0.0.1:8080/phone") == 200, "the phone page")
@@ -121,7 +121,7 @@ def test_hardened_it_answers_signed_webhooks(smsd: Container) -> None:
     assert phone(smsd, token="another").text("hi").codes
 
 
-def test_hardened_means_what_it_says(smsd: Container) -> None:
+def test_hardened_container_has_no_rights(smsd: Container) -> None:
     lines = podman("exec", smsd.name, "cat", "/proc/1/status").splitlines()
     status_of_1 = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     assert status_of_1["Uid"].split() == ["10001"] * 4
@@ -213,7 +213,7 @@ def test_the_health_check_sees_a_process_that_does_not_answer(image: str) -> Non
         assert run("healthcheck", "run", idle.name).returncode == 1
 
 
-def test_a_changed_secret_is_taken_without_a_restart(image: str, tmp_path: Path) -> None:
+def test_changed_secret_takes_effect_without_a_restart(image: str, tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"
     _swap(secrets, "..1", {"TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_AUTH_TOKEN_SECONDARY": ""})
     environ = {key: value for key, value in SETTINGS.items() if key != "TWILIO_AUTH_TOKEN"}
@@ -239,7 +239,7 @@ def test_a_changed_secret_is_taken_without_a_restart(image: str, tmp_path: Path)
 
 
 def _swap(volume: Path, version: str, files: dict[str, str]) -> None:
-    """Change a mounted Secret as the kubelet does: a new folder, then one link renamed."""
+    """Change a mounted Secret as the kubelet does: write a new folder, then rename one link."""
     (volume / version).mkdir(parents=True)
     for name, content in files.items():
         (volume / version / name).write_text(content)

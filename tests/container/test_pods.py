@@ -1,4 +1,4 @@
-"""The rendered production manifests, really run: podman makes pods of them, with their files, limits and rights.
+"""The rendered production manifests, run as pods by podman, with their files, limits and rights.
 
 Podman 4.3 knows no StatefulSet, Service or Ingress, so three things stand in for the cluster: each pod of the
 StatefulSet is made from its template and gets its name in the network from here; the Secret is stored from here, since
@@ -41,7 +41,7 @@ def network() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def secret(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Made as the README says."""
+    """Created as deploy/k8s/README.md says."""
     token_file = tmp_path_factory.mktemp("token") / "token"
     token_file.write_text(TOKEN + "\n")
     command = [
@@ -71,7 +71,9 @@ def play(manifests: list[Manifest], network: str, file: Path) -> Iterator[None]:
 
 
 def pods_of(stateful_set: Manifest) -> Iterator[Manifest]:
-    """The pods that the controller would make. Without ports, which podman would publish, and without the exporter."""
+    """The pods that the controller would create, without their ports, which podman would publish, and
+    without the exporter.
+    """
     spec = stateful_set["spec"]["template"]["spec"]
     (memcached,) = [c for c in spec["containers"] if c["name"] == "memcached"]
     bare = {
@@ -183,7 +185,7 @@ def test_smsd_doctor_finds_nothing_wrong_in_the_pod() -> None:
 
 @pytest.mark.usefixtures("smsd_pod")
 def test_full_nodes_stay_within_the_limit_of_their_pods(store: list[str]) -> None:
-    """As many items as fit are written into one node: it must evict, not be killed."""
+    """A node that is written full evicts items; it is not killed for its memory."""
     script = """
 import socket
 link = socket.create_connection(("memcached-0.memcached", 11211))

@@ -1,4 +1,4 @@
-"""nginx in front, as an ingress: ends TLS, changes headers, may strip a path prefix. Signatures hold all the same."""
+"""nginx in front of smsd, as an ingress: it terminates TLS, changes headers and may strip a path prefix."""
 
 import shutil
 import subprocess
@@ -51,7 +51,7 @@ http {{
     }}
 }}
 """
-"""It lies about host and scheme, as a chain of proxies may: smsd must believe its settings alone."""
+"""It gives a wrong host and scheme, as a chain of proxies may: smsd must trust only its settings."""
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_signatures_hold_behind_the_proxy(
 
 
 @pytest.mark.usefixtures("proxy")
-def test_a_webhook_set_to_http_is_refused_and_the_cause_is_named(
+def test_webhook_set_to_http_is_refused_with_its_cause(
     replicas: dict[str, Container],
 ) -> None:
     assert BlockingClient("http://localhost/sms", token=TOKEN).text("hi").text is None

@@ -1,4 +1,4 @@
-"""Two replicas and memcached in a network of their own: one conversation, wherever its messages arrive."""
+"""Two replicas and memcached in a network of their own: they share every conversation."""
 
 import asyncio
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def network() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def memcached(network: str, memcached_image: str) -> Iterator[Container]:
-    """Reached by the name that it has in the cluster."""
+    """memcached, under the name that it has in the cluster."""
     options = (
         "--network",
         network,
@@ -65,7 +65,7 @@ def phone(from_: str) -> Client:
 
 
 def counts(outcomes: list[Outcome]) -> list[int]:
-    """The numbers that the replies give."""
+    """The numbers in the replies."""
     texts = [outcome.text or "" for outcome in outcomes]
     return [int(text.split()[-2]) for text in texts]
 
@@ -95,7 +95,7 @@ def test_a_message_delivered_to_both_at_once_counts_once(
     assert counts([*both, after]) == [1] * 6 + [2]
 
 
-def test_without_memcached_both_still_answer_and_afterwards_nothing_is_lost(
+def test_outage_of_memcached_loses_no_count(
     replicas: tuple[Container, Container], memcached: Container
 ) -> None:
     async def several(client: Client) -> list[Outcome]:

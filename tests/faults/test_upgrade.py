@@ -96,7 +96,7 @@ def mixed(old_source: Path) -> Iterator[Mixed]:
         yield made
 
 
-def test_upgrade_the_two_versions_are_what_they_say(mixed: Mixed) -> None:
+def test_upgrade_replicas_report_their_versions(mixed: Mixed) -> None:
     assert mixed.old.metric('smsd_build_info{version="0.1.0"}') == 1
     assert mixed.new.metric(f'smsd_build_info{{version="{VERSION}"}}') == 1
 
@@ -145,7 +145,7 @@ async def _talk(twilio: Recorder, over: asyncio.Event) -> None:
     await asyncio.gather(*(one(number(), begin_s) for begin_s in begins))
 
 
-def test_upgrade_a_message_at_both_versions_counts_once(mixed: Mixed) -> None:
+def test_upgrade_message_sent_to_both_versions_counts_once(mixed: Mixed) -> None:
     async def run() -> None:
         async with Recorder(mixed.replicas) as twilio:
             for _ in range(20):
@@ -159,7 +159,7 @@ def test_upgrade_a_message_at_both_versions_counts_once(mixed: Mixed) -> None:
     asyncio.run(run())
 
 
-def test_upgrade_messages_at_once_at_both_versions_get_different_numbers(mixed: Mixed) -> None:
+def test_upgrade_simultaneous_messages_get_different_numbers(mixed: Mixed) -> None:
     async def run() -> None:
         async with Recorder(mixed.replicas) as twilio:
             for _ in range(5):
@@ -184,7 +184,7 @@ def test_upgrade_each_version_reads_the_others_cookie(mixed: Mixed) -> None:
     assert asyncio.run(run()) == list(range(1, 13))
 
 
-def test_upgrade_an_old_replica_counts_beside_a_dialogue_that_runs(
+def test_upgrade_old_replica_counts_beside_a_running_dialogue(
     old_source: Path, tmp_path: Path
 ) -> None:
     """The record then holds a turn, which the old version does not know."""
@@ -209,7 +209,7 @@ def test_upgrade_an_old_replica_counts_beside_a_dialogue_that_runs(
 
 
 @pytest.mark.parametrize("place", [0, -1], ids=["old replica", "new replica"])
-def test_upgrade_a_record_of_a_later_format_is_restored_from_the_cookie(
+def test_upgrade_restores_a_record_of_a_later_format_from_the_cookie(
     old_source: Path, place: int
 ) -> None:
     """So a later version may change the format byte, and be rolled back."""

@@ -1,4 +1,4 @@
-"""The manifests as the cluster would get them: rendered by kubectl, read as YAML. Talks to no cluster."""
+"""The manifests as a cluster would get them: rendered by kubectl, read as YAML. Talks to no cluster."""
 
 import functools
 import os
@@ -29,7 +29,7 @@ SETS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Every supported combination: its name, the kustomization it builds on, the components added."""
 
 CUSTOM_KINDS = {"PodMonitor", "PrometheusRule", "HTTPRoute", "BackendConfig"}
-"""Kinds that need a CRD: only components may have them."""
+"""Kinds that need a CRD. Only components may contain them."""
 
 
 @functools.cache
@@ -59,7 +59,7 @@ def kustomize(folder: Path) -> str:
 
 @functools.cache
 def manifests(name: str) -> list[Manifest]:
-    """A set of `SETS`, document by document. Not to be changed: everybody gets the same."""
+    """The documents of a set of `SETS`. Do not change them: they are cached."""
     return list(yaml.load_all(text(name), yaml.CSafeLoader))
 
 
@@ -70,7 +70,7 @@ def one(name: str, kind: str, called: str) -> Manifest:
 
 
 def config_map(name: str, prefix: str) -> dict[str, str]:
-    """The data of a ConfigMap or Secret whose name may end in a hash; Secrets as they stand, in base64."""
+    """The data of a ConfigMap or Secret whose name may end in a hash; a Secret's values are in base64."""
     (found,) = [
         m["data"]
         for m in manifests(name)
@@ -81,7 +81,7 @@ def config_map(name: str, prefix: str) -> dict[str, str]:
 
 
 def pods(name: str) -> dict[str, Manifest]:
-    """Pod templates by the name of what makes them."""
+    """Pod templates by the name of their workload."""
     return {
         m["metadata"]["name"]: m["spec"]["template"]
         for m in manifests(name)

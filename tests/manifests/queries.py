@@ -1,4 +1,4 @@
-"""What alert rules and the dashboard ask Prometheus for, held against the metrics that smsd exposes."""
+"""Checks the queries of alert rules and the dashboard against the metrics that smsd exposes."""
 
 import re
 from collections import defaultdict
@@ -17,10 +17,10 @@ EXPORTER = {
     "memcached_limit_bytes",
     "memcached_current_connections",
 }
-"""Of the exporter beside memcached, as its documentation names them."""
+"""Metrics of memcached's exporter, named as in its documentation."""
 
 OPEN = {("smsd_deliveries_total", "error_code"), ("smsd_request_duration_seconds", "code")}
-"""Labels that may get values which are not there from the start."""
+"""Labels that get values which are not there from the start."""
 
 _SELECTOR = re.compile(r"\b((?:smsd|memcached)_\w+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"([^"]*)"')
@@ -35,7 +35,7 @@ class Selector(NamedTuple):
 
 
 def exposed() -> Exposed:
-    """Sample name -> label -> values, as a fresh process shows them."""
+    """Sample name -> label -> values, as a new process exposes them."""
     page, _ = Metrics(nodes=["memcached-0.memcached:11211"]).expose("text/plain")
     found: Exposed = defaultdict(lambda: defaultdict(set))
     for family in text_string_to_metric_families(page.decode()):
@@ -51,7 +51,7 @@ def selectors(query: str) -> list[Selector]:
 
 
 def problems(query: str, known: Exposed) -> list[str]:
-    """Every metric, label and label value in the query that nobody exposes."""
+    """What is wrong with a query: each metric, label and label value that nothing exposes."""
     found = selectors(query)
     if not found:
         return [f"no metric in {query!r}"]

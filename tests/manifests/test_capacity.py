@@ -42,7 +42,7 @@ def pods_for(messages_per_s: float) -> int:
     return math.ceil(messages_per_s * CPU_S / TARGET)
 
 
-def test_the_autoscaler_aims_at_the_share_of_a_core_that_the_page_plans_with() -> None:
+def test_autoscaler_aims_at_the_planned_share_of_a_core() -> None:
     assert target_cores() == TARGET * cores(LIMITS["limits"]["cpu"])
 
 
@@ -57,7 +57,7 @@ def test_the_pages_messages_per_pod_follow_from_its_figures() -> None:
     assert number(r"0\.7 / [\d.]+ s = ([\d,]+)") == round(TARGET / CPU_S, -1)
 
 
-def test_the_example_follows_from_the_figures_and_fits_the_autoscaler() -> None:
+def test_example_agrees_with_the_figures_and_the_autoscaler() -> None:
     peak = number(r"peak (4,\d+) \|")
     pods = int(number(r"\| 4,200 · [\d.]+ / 0\.7 = (\d+), and a spare one"))
     assert number(r"\| 4,200 · ([\d.]+) / 0\.7 = \d+, and a spare one") == CPU_S

@@ -1,4 +1,4 @@
-"""What the production set promises: it survives nodes, rolls without a gap, scales calmly."""
+"""The production set: replicas, rollouts, autoscaling, probes, the ingress, memcached's limits."""
 
 import re
 import shutil
@@ -61,7 +61,7 @@ def test_at_least_three_replicas_spread_and_scaled_calmly() -> None:
         )
 
 
-def test_a_rollout_takes_no_replica_away_before_its_successor_is_ready() -> None:
+def test_rollout_stops_no_replica_before_its_successor_is_ready() -> None:
     update = one(PRODUCTION, "Deployment", "smsd")["spec"]["strategy"]["rollingUpdate"]
     assert update["maxUnavailable"] == 0
     assert update["maxSurge"] > 0
@@ -121,7 +121,7 @@ def test_the_service_does_not_fill_the_environment(name: str) -> None:
     assert all(pod["spec"]["enableServiceLinks"] is False for pod in pods(name).values())
 
 
-def test_the_ingress_serves_the_webhook_alone_by_tls_under_the_public_host() -> None:
+def test_ingress_serves_only_the_webhook_at_the_public_host() -> None:
     ingress = one(PRODUCTION, "Ingress", "smsd")
     host = config_map(PRODUCTION, "smsd-settings")["SMSD_PUBLIC_URL"].removeprefix("https://")
     (rule,) = ingress["spec"]["rules"]

@@ -1,4 +1,4 @@
-"""The Grafana dashboard: one ConfigMap that the sidecar finds, valid JSON, queries for metrics that exist."""
+"""The Grafana dashboard: the sidecar finds its ConfigMap, and its queries name metrics that exist."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the usual critics say of Dockerfile and manifests: nothing, but for skips that give their reason."""
+"""checkov and hadolint find nothing in the Dockerfile and the manifests; every skip gives its reason."""
 
 import json
 import os

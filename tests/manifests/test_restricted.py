@@ -1,4 +1,4 @@
-"""The Pod Security Standard "restricted", which the namespace enforces, rule by rule."""
+"""Every pod keeps every rule of the Pod Security Standard "restricted", which the namespace enforces."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Every set renders, and what it renders is what the API servers of seven Kubernetes versions take."""
+"""Every set renders, and the API servers of seven Kubernetes versions would accept the result."""
 
 import kubernetes_validate
 import pytest
@@ -18,7 +18,7 @@ def test_every_kustomization_is_in_a_set() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_manifest_of_every_set_fits_the_strict_schema_of(version: str) -> None:
+def test_every_manifest_fits_the_strict_schema_of(version: str) -> None:
     everything = {
         yaml.safe_dump(manifest): manifest for name in SETS for manifest in manifests(name)
     }

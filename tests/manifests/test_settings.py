@@ -1,4 +1,4 @@
-"""Manifests and settings agree: names are known, nothing required is missing, smsd starts with the values."""
+"""Manifests and settings agree: smsd knows every name, misses no required one, and loads the values."""
 
 import base64
 import re
@@ -22,7 +22,7 @@ SECRETS = {
     "SMSD_COOKIE_KEYS": "1:" + string.ascii_letters,
     "SMSD_HASH_KEY": string.ascii_letters,
 }
-"""The keys of smsd-secrets, as `smsd keys --kubernetes` makes them."""
+"""The keys of smsd-secrets, as `smsd keys --kubernetes` writes them."""
 
 
 def environment(name: str) -> dict[str, str]:
@@ -83,7 +83,7 @@ def test_secrets_are_files_and_never_variables(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_smsd_starts_with_these_settings_and_warns_of_nothing(name: str, tmp_path: Path) -> None:
+def test_smsd_loads_these_settings_without_a_warning(name: str, tmp_path: Path) -> None:
     loaded = settings.load(in_folder(name, tmp_path))
     assert loaded.warnings == ()
     assert loaded.people["+14158675309"] == "Rey"

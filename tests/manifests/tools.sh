@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints a PATH on which the programs named as arguments are found: kubectl, promtool, prometheus, nginx.
-# What the machine has is taken as it is. The rest is unpacked from Debian's packages into .artefacts/tools: nothing is
-# installed, no service is started, no root is needed.
+# Programs that the machine has are used as they are. The rest is unpacked from Debian's packages into .artefacts/tools:
+# nothing is installed, no service is started, no root is needed.
 set -euo pipefail
 
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -36,7 +36,7 @@ for program; do
   # shellcheck disable=SC2046  # two words are meant
   unpack $(package_of "$program")
   PATH=$path command -v "$program" >/dev/null && continue
-  echo "tools.sh: missing, and not to be had from Debian's packages: $program" >&2
+  echo "tools.sh: missing, and not in Debian's packages: $program" >&2
   exit 1
 done
 echo "$path"
