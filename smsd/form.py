@@ -196,7 +196,7 @@ def _check(asks: Iterable[Ask]) -> None:
         for field in fields:
             if re.split(r"[.\[]", field)[0] not in known:
                 raise ValueError(
-                    f"the question {ask.name!r} quotes {{{field}}}, which is not asked before"
+                    f"the question {ask.name!r} quotes {{{field}}}, which no earlier question asks"
                 )
         if ask.name in known:
             raise ValueError(f"two questions are named {ask.name!r}")

@@ -158,7 +158,9 @@ class Router:
             registered.check_arguments(2)
             for address in addresses:
                 if taken_by := self._numbers.get(address):
-                    raise RouteError(f"{address!r} of {registered} is taken by {taken_by}")
+                    raise RouteError(
+                        f"{address!r} of {registered} is taken by {taken_by}; remove one of them"
+                    )
                 self._numbers[address] = registered
             self._add("number", joined(map(repr, addresses)), registered)
             return handler
@@ -198,7 +200,9 @@ class Router:
             done.check_arguments(3)
             for other, taken_by in self._forms:
                 if other.name == form.name:
-                    raise RouteError(f"the form {form.name!r} of {done} is taken by {taken_by}")
+                    raise RouteError(
+                        f"the form {form.name!r} of {done} is taken by {taken_by}; remove one of them"
+                    )
 
             async def ask(message: Message, session: Session, *_: object, **__: object) -> Any:
                 return await self._hear(form, done, message, session)
@@ -223,7 +227,9 @@ class Router:
         registered = Handler(handler, place_of_caller(), key="otherwise")
         registered.check_arguments(2)
         if self._otherwise:
-            raise RouteError(f"'otherwise' of {registered} is taken by {self._otherwise}")
+            raise RouteError(
+                f"'otherwise' of {registered} is taken by {self._otherwise}; remove one of them"
+            )
         self._texts.check_reachable(registered)
         self._otherwise = registered
         self._by_key[registered.key] = registered, NO_GROUPS
@@ -306,7 +312,9 @@ class Router:
     async def open(self) -> None:
         """Open all handlers. If one fails, those opened before are closed again."""
         if not self._registered:
-            raise RouteError(f"the router made at {self._place} has no routes")
+            raise RouteError(
+                f"the router made at {self._place} has no routes; add one with @router.on"
+            )
         await self._handlers.open()
 
     async def reload(self, settings: object) -> None:

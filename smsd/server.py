@@ -226,4 +226,4 @@ def _cannot_listen(name: str, port: int, error: OSError) -> str:
         )
     if error.errno == errno.EACCES:
         return f"{name}: port {port} needs privileges. Choose one above 1023, such as {option} 8080"
-    return f"SMSD_HOST: cannot listen on this address: {error.strerror}"
+    return f"SMSD_HOST: cannot listen on this address: {error.strerror}. Use * for all addresses"

@@ -36,7 +36,9 @@ def make_manifest(
         reason = getattr(error, "strerror", None) or type(error).__name__
         return _refuse(f"the Twilio auth token cannot be read: {reason}")
     if not auth_token:
-        return _refuse("the Twilio auth token is empty")
+        return _refuse(
+            "the Twilio auth token is empty; give it with --token-file or as TWILIO_AUTH_TOKEN"
+        )
     manifest = secret_manifest(
         _random_secret, auth_token=auth_token, name=name, namespace=namespace
     )

@@ -142,5 +142,7 @@ class Session:
         except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
             raise DataError(f"session.data is not a JSON object: {type(error).__name__}") from error
         if len(packed) > limit:
-            raise DataError(f"session.data has {len(packed)} bytes of JSON, {limit} are allowed")
+            raise DataError(
+                f"session.data has {len(packed)} bytes of JSON; at most {limit} are allowed"
+            )
         return packed

@@ -164,7 +164,7 @@ class Developer(Guarded):
             or "Origin" in self.request.headers
             or self.request.headers.get("X-Smsd-Phone") != "1"
         ):
-            raise HTTPError(403, reason="For smsd phone only")
+            raise HTTPError(403, reason="This is for smsd phone only")
         people = dict(self.desk.hooks.people())
         about = {"account": self.desk.account_sid, "webhook": self.desk.webhook, "people": people}
         self.send_json({"token": self.desk.hooks.token, **about})
@@ -257,7 +257,7 @@ class VirtualClock(Guarded):
             return
         seconds = body.get("seconds") if isinstance(body, dict) else None
         if not isinstance(seconds, (int, float)) or not 0 < seconds <= 7 * 86400:
-            raise HTTPError(400, reason="seconds: more than 0, a week at most")
+            raise HTTPError(400, reason="seconds must be more than 0 and at most a week")
         if self.desk.ahead_s + seconds > MOST_AHEAD_S:
             raise HTTPError(400, reason="The clock is three weeks ahead: take it back first")
         self.send_json(self.desk.advance(seconds))
@@ -275,7 +275,7 @@ class Store(Guarded):
         elif action in ("down", "up"):
             self.send_json(self.desk.set_store_up(action == "up"))
         else:
-            raise HTTPError(400, reason="action: flush, down or up")
+            raise HTTPError(400, reason="action must be flush, down or up")
 
 
 def _is_address(host: str) -> bool:

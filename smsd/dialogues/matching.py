@@ -46,7 +46,7 @@ class TextFilter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it is a word that consists of blanks and stops alone."""
+        """Whether it is a word of nothing but blanks and full stops."""
         return self.word == ""
 
     @property

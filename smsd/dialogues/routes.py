@@ -174,7 +174,7 @@ def text_filters(
             raise RouteError(f"{place}: write {usage}")
         text = TextFilter(word)
         if text.is_empty:
-            raise RouteError(f"{place}: {text} consists of blanks and stops alone")
+            raise RouteError(f"{place}: {text} has nothing but blanks and full stops")
         filters.append(text)
     return tuple(filters)
 
@@ -187,7 +187,9 @@ def number_address(number: str, place: str) -> str:
         return channel + colon + digits
     if any(letter.isalpha() for letter in rest):  # a sender's name, an RCS agent
         return channel + colon + rest
-    raise RouteError(f'{place}: {number!r} is no number; write it like "+14155550100" or "12345"')
+    raise RouteError(
+        f'{place}: {number!r} is not a number; write it like "+14155550100" or "12345"'
+    )
 
 
 def note_of(filters: Iterable[TextFilter]) -> str:

@@ -107,7 +107,9 @@ class Run:
     def late(self) -> Result:
         """The time is up, whatever the dialogue does about it."""
         self.stop()
-        return self._failed(DialogueTimeout("the dialogue did not return in time"))
+        return self._failed(
+            DialogueTimeout("the dialogue did not return within SMSD_DIALOGUE_TIMEOUT")
+        )
 
     async def _contained(self, dialogue: Dialogue, message: Message) -> Result:
         """The task. It never raises: SystemExit would end the process, and a

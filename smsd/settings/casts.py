@@ -102,7 +102,7 @@ def cookie_keys(value: str) -> dict[int, Secret]:
         if not colon or not re.fullmatch(r"[0-9]{1,9}", version):
             raise Invalid(f"key {place} must be VERSION:SECRET, such as 2:…,1:…, without a comma")
         if int(version) in keys:
-            raise Invalid(f"key {place} has the version of an earlier one")
+            raise Invalid(f"key {place} has the version of an earlier one; number the keys 1, 2, 3")
         try:
             keys[int(version)] = key(rest)
         except Invalid as problem:
@@ -133,7 +133,7 @@ def public_url(value: str) -> str:
         url = urlsplit(value)
         port_ok = url.port != 0  # raises if it is no number up to 65535
     except ValueError:
-        raise Invalid("is not a URL") from None
+        raise Invalid("is not a URL such as https://sms.example.com") from None
     if url.scheme not in ("http", "https") or not url.hostname or not port_ok:
         raise Invalid("must be a URL such as https://sms.example.com")
     if "@" in url.netloc or "?" in value or "#" in value:
@@ -162,7 +162,7 @@ def nodes(value: str) -> tuple[str, ...]:
     """`host:port,host:port`."""
     found = tuple(_node(place, node) for place, node in enumerate(value.split(","), 1))
     if len(set(found)) < len(found):
-        raise Invalid("names a node twice")
+        raise Invalid("names a node twice; list each node once")
     return found
 
 

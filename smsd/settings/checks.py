@@ -53,7 +53,10 @@ def warnings(
 ) -> Iterator[str]:
     """What looks like a mistake but may be meant. `known` are all names of settings."""
     if values["store"].kind == "memory" and not dev:
-        yield "SMSD_STORE: memory:// serves one process only, and forgets when it ends"
+        yield (
+            "SMSD_STORE: memory:// serves one process only and forgets when it stops; "
+            "memcached://host:port does not"
+        )
     if values["store_ca"] and not values["store"].tls:
         yield "SMSD_STORE_CA: has no effect without memcacheds:// in SMSD_STORE"
     if values["store_former"] and values["store"].kind != "memcached":
@@ -70,7 +73,10 @@ def warnings(
         ):
             token = values[field]
             if name in given and token and not _AUTH_TOKEN.fullmatch(token.reveal()):
-                yield f"{name}: is not 32 hexadecimal digits, as Twilio's auth tokens are"
+                yield (
+                    f"{name}: is not 32 hexadecimal digits, as Twilio's auth tokens are; "
+                    "copy it again from Twilio's console"
+                )
     yield from _unknown_names(environ, known)
 
 

@@ -95,7 +95,7 @@ def people(content: str) -> dict[str, str]:
                 f"entry {place}: a number of this length must begin with + and the country code"
             )
         elif number in names:
-            problems.append(f"entry {place} has the number of an earlier one")
+            problems.append(f"entry {place} has the number of an earlier one; remove one of them")
         names[number] = name
     if problems:
         raise Invalid(*problems)
@@ -126,15 +126,15 @@ def directory(content: str) -> tuple[Person, ...]:
 
 def _person_problems(person: object) -> Iterator[str]:
     if not isinstance(person, dict) or not all(isinstance(value, str) for value in person.values()):
-        yield "must be a table of texts"
+        yield "may hold only texts in quotes"
         return
     if set(person) - set(Person.__slots__):
-        yield "has another key than name, phone, email and picture"
+        yield "has an unknown key; use name, phone, email and picture"
     if not person.get("name", "").strip():
-        yield "has no name"
+        yield 'has no name; add name = "…"'
     picture = person.get("picture", "https://example.com")
     if not (re.fullmatch(r"https?://[^/\s]+\S*", picture) and picture.isprintable()):
-        yield "has a picture that is not a URL"
+        yield "has a picture that is not a URL; write https://…"
 
 
 def accounts(content: str) -> dict[str, AccountKeys]:

@@ -18,7 +18,7 @@ from smsd.simulator.values import Failure, Flow, Inbound, Notice, Outbound, Outc
 from smsd.simulator.webhook import Account, WebhookUrl
 from smsd.simulator.webhook_call import WebhookCall
 
-MAX_RUN = 30  # replies between two numbers, each less than 30 s after the one before (14107)
+MAX_RUN = 30  # replies between two numbers, each less than 30 s after the previous one (14107)
 RUN_GAP_S = 30.0
 
 
@@ -251,7 +251,7 @@ class Twilio:
         if message.pair in self.opted_out:
             return Notice(21610, "the recipient has opted out")
         if not self._within_run(message.pair):
-            return Notice(14107, "more than 30 replies, each less than 30 s after the one before")
+            return Notice(14107, "more than 30 replies, each less than 30 s after the previous one")
         sid = forms.new_sid("MM" if one.media else "SM", self.random)
         to, from_ = one.to or message.from_, one.from_ or message.to
         return Outbound(

@@ -39,5 +39,5 @@ def tls_problem(error: BaseException) -> str | None:
         )
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "handshake failed").lower().replace("_", " ")
-        return f"it does not speak TLS as smsd does ({reason})"
+        return f"the TLS handshake failed ({reason})"
     return None

@@ -25,7 +25,7 @@ def required(params: Params, name: str, form: re.Pattern[str]) -> str:
             value = ""
         if form.fullmatch(value):
             return value
-    raise Malformed(f"{name}: missing, repeated or of another form than Twilio's")
+    raise Malformed(f"{name}: missing, repeated, or not in Twilio's format")
 
 
 def text(params: Params, name: str) -> str:

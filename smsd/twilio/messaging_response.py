@@ -48,7 +48,7 @@ def read(response: Any) -> tuple[list[Part], Redirect | None]:
         elif name == "Redirect":
             redirect = _redirect(verb)
         else:
-            raise ReplyError(f"a MessagingResponse holds Message and Redirect, not {name}")
+            raise ReplyError(f"a MessagingResponse may hold Message and Redirect, not {name}")
     return parts, redirect
 
 
@@ -74,14 +74,16 @@ def _nouns(message: Any) -> tuple[list[str], list[str]]:
             _attributes(noun, ())
             (texts if name == "Body" else media).append(noun.value)
         else:
-            raise ReplyError(f"a <Message> holds <Body> and <Media>, not <{name}> or more in it")
+            raise ReplyError(
+                f"a <Message> may hold only <Body> and <Media> with text in them; found <{name}>"
+            )
     return [clean(text) for text in texts], media
 
 
 def _redirect(redirect: Any) -> Redirect:
     attributes = _attributes(redirect, ("method",))
     if redirect.verbs:
-        raise ReplyError("a <Redirect> holds a URL and nothing else")
+        raise ReplyError("a <Redirect> must hold a URL and nothing else")
     return Redirect(_url("Redirect", redirect.value), attributes)
 
 
@@ -99,9 +101,9 @@ def _attribute(name: str, value: object) -> str:
         return _url(name, value)
     text = clean(value) if isinstance(value, str) else ""
     if name == "method" and text.upper() not in ("GET", "POST"):
-        raise ReplyError("method: neither GET nor POST")
+        raise ReplyError("method must be GET or POST")
     if not text.strip() or not text.isprintable():
-        raise ReplyError(f"{name}: not a number or another address")
+        raise ReplyError(f"{name} must be a phone number or another address")
     return text.upper() if name == "method" else text
 
 
@@ -117,4 +119,4 @@ def _url(name: str, value: object) -> str:
             return value
     except ValueError:  # of urlsplit
         pass
-    raise ReplyError(f"{name}: not an http or https URL")
+    raise ReplyError(f"{name} must be an http or https URL")

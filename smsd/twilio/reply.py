@@ -45,7 +45,7 @@ class Reply:
     [1598, 1000]
     >>> Reply("twelve chars " * 200, split=False)
     Traceback (most recent call last):
-    smsd.errors.ReplyError: a text of more than 1600 characters, and split=False
+    smsd.errors.ReplyError: a text has more than 1600 characters; shorten it, or leave out split=False
     """
 
     __slots__ = ("media", "messages", "texts", "twiml")
@@ -75,7 +75,9 @@ class Reply:
 
     def _set(self, parts: Sequence[Part], redirect: Redirect | None = None) -> None:
         if len(parts) > MOST_MESSAGES:
-            raise ReplyError(f"more than {MOST_MESSAGES} messages, the most that Twilio sends")
+            raise ReplyError(
+                f"more than {MOST_MESSAGES} messages; Twilio sends at most that many in one reply"
+            )
         media = tuple([link for part in parts for link in part.media])
         if media:
             for part in parts:
@@ -131,7 +133,7 @@ def _check_media(links: Sequence[str]) -> None:
     if len(links) > MOST_MEDIA:
         raise ReplyError(f"{len(links)} media; Twilio sends at most {MOST_MEDIA}")
     if not all(map(is_http_url, links)):
-        raise ReplyError("media: not the http or https URL of a file")
+        raise ReplyError("media: each must be the http or https URL of a file")
 
 
 SILENCE = Reply()

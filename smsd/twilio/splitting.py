@@ -21,7 +21,7 @@ _LONGEST_CLUSTER = 64
 def clean(text: str) -> str:
     """`text` without the characters that XML cannot carry. Raises ReplyError if it is no str."""
     if not isinstance(text, str):
-        raise ReplyError(f"a text is a str, not {type(text).__name__}")
+        raise ReplyError(f"a text must be a str, not {type(text).__name__}")
     if text.isprintable():  # then it is XML, and most texts are
         return text
     return _NOT_XML.sub("", text)
@@ -38,7 +38,9 @@ def split_text(text: str, *, may_split: bool = True) -> Iterator[str]:
             yield text
         return
     if not may_split:
-        raise ReplyError(f"a text of more than {MOST_CHARACTERS} characters, and split=False")
+        raise ReplyError(
+            f"a text has more than {MOST_CHARACTERS} characters; shorten it, or leave out split=False"
+        )
     rest = text.strip()
     while not _fits(rest):
         end = _end_of_first(rest)

@@ -88,7 +88,7 @@ def test_too_large_is_an_error_that_tells_sizes(limit: int) -> None:
     session.data = {"a": "x" * (limit - 8)}
     assert len(session.packed_data(limit)) == limit
     session.data = {"a": "x" * (limit - 7)}
-    with pytest.raises(DataError, match=f"{limit + 1} bytes of JSON, {limit} are allowed"):
+    with pytest.raises(DataError, match=f"{limit + 1} bytes of JSON; at most {limit} are allowed"):
         session.packed_data(limit)
 
 

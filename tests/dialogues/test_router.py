@@ -191,7 +191,7 @@ def test_number_means_every_channel_unless_it_names_one() -> None:
 
 @pytest.mark.parametrize("number", ["14155550100", "415-555-0100", "+0123", "", "+", "12"])
 def test_what_is_no_number_is_refused(number: str) -> None:
-    with pytest.raises(RouteError, match=rf"{Path(__file__).name}:\d+: .* is no number"):
+    with pytest.raises(RouteError, match=rf"{Path(__file__).name}:\d+: .* is not a number"):
         Router().number(number)
 
 
@@ -384,7 +384,7 @@ MISTAKES: dict[str, tuple[Callable[[Router], object], str]] = {
     ),
     "no word": (lambda r: r.on(), "needs a word"),
     "no number": (lambda r: r.number(), "write @router.number"),
-    "a word of blanks": (lambda r: r.on(" ! "), "blanks and stops alone"),
+    "a word of blanks": (lambda r: r.on(" ! "), "nothing but blanks and full stops"),
     "no parentheses": (lambda r: r.on(A), r'write @router.on\("word"\)'),  # type: ignore[arg-type]
     "a pattern of bytes": (lambda r: r.on(re.compile(b"x")), "write @router.on"),  # type: ignore[arg-type]
     "no form": (lambda r: r.form("table"), "write @router.form"),  # type: ignore[arg-type]

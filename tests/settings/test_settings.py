@@ -425,9 +425,9 @@ BROKEN = [
     ("SMSD_DIRECTORY", "person = 1", "must contain [[person]] tables"),
     ("SMSD_DIRECTORY", "[[people]]\nname = 'A'", "must contain [[person]] tables"),
     ("SMSD_DIRECTORY", "[[person]]\nname = 'A'\n[[person]]\nphone = '1'", "person 2 has no name"),
-    ("SMSD_DIRECTORY", "[[person]]\nname = 1", "person 1 must be a table of texts"),
-    ("SMSD_DIRECTORY", "person = [1]", "person 1 must be a table of texts"),
-    ("SMSD_DIRECTORY", "[[person]]\nname = 'A'\nmail = 'x'", "person 1 has another key"),
+    ("SMSD_DIRECTORY", "[[person]]\nname = 1", "person 1 may hold only texts in quotes"),
+    ("SMSD_DIRECTORY", "person = [1]", "person 1 may hold only texts in quotes"),
+    ("SMSD_DIRECTORY", "[[person]]\nname = 'A'\nmail = 'x'", "person 1 has an unknown key"),
     (
         "SMSD_DIRECTORY",
         "[[person]]\nname = 'A'\npicture = 'x'",
@@ -506,7 +506,10 @@ def test_warns_of_auth_tokens_that_twilio_never_makes() -> None:
     for name in ("TWILIO_AUTH_TOKEN", "TWILIO_AUTH_TOKEN_SECONDARY"):
         for odd in ("12345", "g" * 32, "a" * 33):
             [warning] = good(SMSD_STORE="cookie://", **{name: odd}).warnings
-            assert warning == f"{name}: is not 32 hexadecimal digits, as Twilio's auth tokens are"
+            assert (
+                warning == f"{name}: is not 32 hexadecimal digits, as Twilio's auth tokens are; "
+                "copy it again from Twilio's console"
+            )
             assert odd not in warning
         assert good(SMSD_STORE="cookie://", **{name: "Ab" * 16}).warnings == ()
     assert load({**GOOD, "TWILIO_AUTH_TOKEN": "12345"}, dev=True).warnings == ()

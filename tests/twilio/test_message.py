@@ -74,7 +74,7 @@ def test_malformed_required_field_is_refused_without_its_value(
 ) -> None:
     with pytest.raises(Malformed) as caught:
         Message.from_params({**raw(INBOUND), name: values})
-    assert str(caught.value) == f"{name}: missing, repeated or of another form than Twilio's"
+    assert str(caught.value) == f"{name}: missing, repeated, or not in Twilio's format"
 
 
 @pytest.mark.parametrize("name", ["MessageSid", "AccountSid", "From", "To"])

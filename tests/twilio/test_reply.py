@@ -145,9 +145,9 @@ def test_what_is_not_a_reply_is_refused_by_its_type() -> None:
         (["\U0001f600" * 801], (), False, "more than 1600 characters"),
         (["x"], [PNG] * 11, True, "11 media"),
         (["&" * 1600] * 9, (), True, "bytes of TwiML"),
-        ([b"x"], (), True, "a text is a str, not bytes"),
-        ([None], (), True, "a text is a str, not NoneType"),
-        ([["x"]], (), True, "a text is a str, not list"),
+        ([b"x"], (), True, "a text must be a str, not bytes"),
+        ([None], (), True, "a text must be a str, not NoneType"),
+        ([["x"]], (), True, "a text must be a str, not list"),
     ],
 )
 def test_reply_beyond_twilios_limits_is_an_error(
@@ -184,7 +184,7 @@ def test_reply_at_twilios_limits_is_sent() -> None:
     ],
 )
 def test_media_that_twilio_cannot_fetch_is_an_error(link: object) -> None:
-    with pytest.raises(ReplyError, match="media: not the http or https URL of a file"):
+    with pytest.raises(ReplyError, match="media: each must be the http or https URL of a file"):
         Reply("x", media=[link])  # type: ignore[list-item]
 
 
