@@ -91,7 +91,7 @@ class TextRoutes:
         after = self._words if anywhere else []
         for other, taken_by in [*before, *after]:
             if text.is_same_as(other):
-                raise RouteError(f"{text} of {handler} is taken by {taken_by}")
+                raise RouteError(f"{text} of {handler} is taken by {taken_by}; remove one of them")
         for other, hidden_by in before:
             if other.hides(text):
                 raise RouteError(f"{text} of {handler} is unreachable: {hidden_by} takes it")
