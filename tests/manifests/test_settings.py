@@ -133,7 +133,7 @@ def test_the_commented_settings_are_the_defaults() -> None:
     lines = (K8S / "settings.env").read_text().splitlines()
     shown = dict(line[1:].split("=", 1) for line in lines if re.match(r"#[A-Z_]+=", line))
     defaults = {s.name: s.default for s in SETTINGS}
-    examples = {"TWILIO_ACCOUNT_SID", "SMSD_DIALOGUE", "SMSD_ONE_MOMENT"}
+    examples = {"TWILIO_ACCOUNT_SID", "SMSD_STORE_FORMER", "SMSD_DIALOGUE", "SMSD_ONE_MOMENT"}
     assert examples < shown.keys() <= defaults.keys()
     assert {n: v for n, v in shown.items() if n not in examples and v != defaults[n]} == {}
 
