@@ -50,14 +50,14 @@ def find(url: str, token: str | None, account: str | None, public_url: str | Non
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url} is not a URL such as http://127.0.0.1:8080")
     _check_listening(url)
-    told = _ask_development_server(url, token) if parts.hostname in LOOPBACK else {}
-    webhook = _webhook(public_url) if public_url else str(told.get("webhook") or _webhook(url))
+    facts = _ask_development_server(url, token) if parts.hostname in LOOPBACK else {}
+    webhook = _webhook(public_url) if public_url else str(facts.get("webhook") or _webhook(url))
     elsewhere = urlsplit(webhook).netloc != parts.netloc
     if elsewhere and parts.scheme == "https":
         raise ValueError("with another public URL, the service itself must be reached with http://")
-    token = str(told.get("token") or token or _ask_for_token())
-    sid = account or str(told.get("account") or DEFAULT_SID)
-    people = told.get("people")
+    token = str(facts.get("token") or token or _ask_for_token())
+    sid = account or str(facts.get("account") or DEFAULT_SID)
+    people = facts.get("people")
 
     def order(path: str, body: Mapping[str, object]) -> None:
         headers = {"Content-Type": "application/json"}
@@ -67,7 +67,7 @@ def find(url: str, token: str | None, account: str | None, public_url: str | Non
         Account(sid, token, webhook),
         parts.netloc if elsewhere else None,
         people if isinstance(people, dict) else {},
-        order if told else None,
+        order if facts else None,
     )
 
 
@@ -97,7 +97,7 @@ def _webhook(url: str) -> str:
 def _ask_development_server(url: str, token: str | None) -> dict[str, object]:
     """Token, account and people of `serve --dev`; nothing from any other server."""
     try:
-        told = json.loads(_request(url, "/phone/dev.json", {"X-Smsd-Phone": "1"}))
+        facts = json.loads(_request(url, "/phone/dev.json", {"X-Smsd-Phone": "1"}))
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 403 and not token:  # published by a container, so we are not loopback
@@ -108,7 +108,7 @@ def _ask_development_server(url: str, token: str | None) -> dict[str, object]:
         return {}
     except (OSError, http.client.HTTPException, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _request(url: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:

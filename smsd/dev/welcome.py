@@ -10,11 +10,12 @@ import shutil
 import socket
 import sys
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from twilio.request_validator import RequestValidator
 
 from smsd.dev.refresh import Source
+from smsd.settings.casts import LOOPBACK
 from smsd.settings.table import Settings
 
 INITS = {"catatonit", "docker-init", "dumb-init", "tini"}
@@ -24,21 +25,33 @@ CURL_ACCOUNT = "AC" + "0" * 32
 
 
 def welcome(
-    settings: Settings, source: Source, admin_port: int, *, engine: str | None = None
+    settings: Settings, source: Source, port: int, admin_port: int, *, engine: str | None = None
 ) -> str:
-    """The text. `engine` is the program that runs commands in this container, if it is one."""
-    base = settings.public_url
-    phone = f"{program()} phone {base}"
+    """The text. `engine` is the program that runs commands in this container, if it is one.
+
+    The phone and curl get the address at which this machine listens, also if SMSD_PUBLIC_URL
+    is that of a tunnel: through a tunnel smsd serves no phone page and tells no token.
+    """
+    local = local_url(settings, port)
+    phone = f"{program()} phone {local}"
     if engine:  # the token is told only to this machine's own loopback: ask from inside
-        phone = f"{engine} exec -it {socket.gethostname()} smsd phone {base}"
-    admin = f"http://{urlsplit(base).hostname}:{admin_port}/metrics"
-    return (
-        f"\n  Dialogue      {described(settings.dialogue, source)}\n"
-        f"  The phone     {base}/phone\n"
-        f"  In a terminal {phone}\n"
-        f"  With curl     {curl_line(settings)}\n"
-        f"  Metrics       {admin}\n\n"
-    )
+        phone = f"{engine} exec -it {socket.gethostname()} smsd phone {local}"
+    lines = [
+        ("Dialogue", described(settings.dialogue, source)),
+        ("The phone", f"{local}/phone"),
+        ("In a terminal", phone),
+        ("With curl", curl_line(settings, local)),
+        ("Metrics", f"{local_url(settings, admin_port)}/metrics"),
+    ]
+    if settings.public_url != local:
+        lines.append(("Twilio calls", f"{settings.public_url}/sms (SMSD_PUBLIC_URL)"))
+    return "\n" + "".join(f"  {label:<13} {text}\n" for label, text in lines) + "\n"
+
+
+def local_url(settings: Settings, port: int) -> str:
+    """Where this machine reaches a listener of its own."""
+    host = LOOPBACK.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def program() -> str:
@@ -78,8 +91,8 @@ def is_main_process(pid: int, parent: int, first_name: Path) -> bool:
     return pid == 1 or (parent == 1 and first_name.read_text().strip() in INITS)
 
 
-def curl_line(settings: Settings) -> str:
-    """A message from Rey, signed as Twilio signs, for a shell."""
+def curl_line(settings: Settings, local: str) -> str:
+    """A message from Rey for a shell: signed for the public URL, sent to this machine."""
     form = {
         "MessageSid": "SM" + "0" * 32,
         "AccountSid": settings.account_sid or CURL_ACCOUNT,
@@ -91,5 +104,13 @@ def curl_line(settings: Settings) -> str:
     url = f"{settings.public_url}/sms"
     signature = RequestValidator(settings.auth_token.reveal().decode()).compute_signature(url, form)
     return shlex.join(
-        ["curl", "-s", "-H", f"X-Twilio-Signature: {signature}", "-d", urlencode(form), url]
+        [
+            "curl",
+            "-s",
+            "-H",
+            f"X-Twilio-Signature: {signature}",
+            "-d",
+            urlencode(form),
+            f"{local}/sms",
+        ]
     )

@@ -42,8 +42,9 @@ def server(reloader: Reloader, loaded: LoadedDialogue) -> tuple[Server, Callable
     bench.watch_failures()
     made = Server(bench.service, reloader, extra=web.routes(bench), jobs=[bench.watch_dialogue])
 
-    def greet(_port: int, admin_port: int) -> str:
-        return welcome(reloader.settings, bench.source, admin_port, engine=container_engine())
+    def greet(port: int, admin_port: int) -> str:
+        engine = container_engine()
+        return welcome(reloader.settings, bench.source, port, admin_port, engine=engine)
 
     return made, greet
 

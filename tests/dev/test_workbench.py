@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -178,8 +179,34 @@ def test_in_a_container_the_phone_runs_inside() -> None:
             f"In a terminal {welcome.program()} phone {dev.url}\n" in dev.process.log()
         )  # not process 1
     settings = load({}, dev=True)
-    said = welcome.welcome(settings, Source(settings.dialogue), 9090, engine="docker")
+    said = welcome.welcome(settings, Source(settings.dialogue), 8080, 9090, engine="docker")
     assert re.search(r"In a terminal docker exec -it \S+ smsd phone http://127.0.0.1:8080\n", said)
+
+
+def test_with_a_tunnel_the_phone_stays_on_this_machine() -> None:
+    public = "https://tunnel.example/texts"
+    with DevServer(SMSD_PUBLIC_URL=public) as dev:
+        banner = dev.process.log()
+        assert f"  The phone     {dev.url}/phone\n" in banner
+        assert f"  Twilio calls  {public}/sms (SMSD_PUBLIC_URL)\n" in banner
+        (curl,) = re.findall(r"With curl +(curl .*)$", banner, re.MULTILINE)
+        done = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, check=True)
+        assert "Rey has messaged" in done.stdout
+        (phone,) = re.findall(r"In a terminal (.*)$", banner, re.MULTILINE)
+        done = subprocess.run(
+            ["sh", "-c", f"{phone} --send hi"], capture_output=True, text=True, check=True
+        )
+        assert "Rey has messaged" in done.stdout
+
+
+@pytest.mark.parametrize("host", ["::1", "::", "127.0.0.2", "0.0.0.0", "*"])  # noqa: S104
+def test_the_addresses_of_the_banner_can_be_opened(host: str) -> None:
+    with DevServer(SMSD_HOST=host) as dev:
+        banner = dev.process.log()
+        for label, path in (("The phone", "/phone"), ("Metrics", "/metrics")):
+            (url,) = re.findall(rf"{label} +(http\S+{path})$", banner, re.MULTILINE)
+            with urllib.request.urlopen(url, timeout=10) as page:  # noqa: S310 - http
+                assert page.status == 200
 
 
 @pytest.mark.parametrize(
