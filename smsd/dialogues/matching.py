@@ -69,6 +69,10 @@ class TextFilter:
         named = match.groupdict()
         return Groups((), named) if named else Groups(match.groups())
 
+    def takes(self, text: str) -> bool:
+        """Whether a message with this text belongs to it."""
+        return self.find(text) is not None
+
     @property
     def arguments(self) -> tuple[int, tuple[str, ...]]:
         """How many positional arguments it adds to a handler's, and the names of the others."""
@@ -89,13 +93,12 @@ class TextFilter:
 
     def hides(self, other: "TextFilter") -> bool:
         """Whether `other`, asked after this one, would miss texts that are meant for it."""
-        if self.takes_every_line and other.literal is None:
-            return True
         literal = other.literal
         if literal is None:
-            return False
+            leaves = [text for text in _PROBES_OF_OTHERS if not self.takes(text)]
+            return self.takes_every_line and not any(map(other.takes, leaves))
         spellings = {literal, literal.lower(), literal.upper(), literal.capitalize()}
-        return any(self.find(spelling) is not None for spelling in spellings)
+        return any(map(self.takes, spellings))
 
 
 def _literal(given: str | re.Pattern[str]) -> str | None:

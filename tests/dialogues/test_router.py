@@ -425,7 +425,9 @@ def test_routes_that_only_overlap_are_no_mistake() -> None:
     router.on(re.compile("order.*"))(A)
     router.on(re.compile(r"(\w+) (\w+)"))(B)
     router.on(re.compile("(.+)"))(C)
+    router.on(re.compile(r"(?s)(.*)\n(.*)"))(answering("lines"))
     router.otherwise(A)
+    assert say(router, "a\nb") == "lines a b"
     assert say(router, "order x") == "a"
     assert say(router, "one two") == "b one two"
     assert say(router, "one") == "c one"
