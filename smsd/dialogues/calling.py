@@ -12,6 +12,7 @@ as a `UserCodeError` whose `__cause__` is the original.
 
 import asyncio
 import inspect
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
@@ -21,6 +22,8 @@ from threading import Lock, Thread, current_thread, main_thread
 from typing import Any
 
 from smsd.errors import UserCodeError
+
+log = logging.getLogger("smsd.dialogues.calling")
 
 MOST_THREADS = 32
 """Plain functions that run at the same time in a process. Others wait in a queue, and
@@ -61,6 +64,8 @@ class DaemonThreads:
         self._lock = Lock()
         self._idle = 0
         self._started = 0
+        self._is_full = False
+        """Some function waits for a thread: told once, until none waits any more."""
 
     def run(self, function: Callable[[], Any]) -> Future[Any]:
         """Queue `function`. Its result, or what it raises, arrives in the future."""
@@ -72,6 +77,9 @@ class DaemonThreads:
             elif self._started < self._most:
                 self._started += 1
                 Thread(target=self._work, name=f"dialogue-{self._started}", daemon=True).start()
+            elif not self._is_full:
+                self._is_full = True
+                log.warning("all %d threads for plain functions are busy, others wait", self._most)
         return future
 
     def _work(self) -> None:
@@ -82,6 +90,7 @@ class DaemonThreads:
             del future, function  # do not keep a message alive until the next one comes
             with self._lock:
                 self._idle += 1
+                self._is_full = self._is_full and not self._jobs.empty()
 
 
 def _settle(future: Future[Any], function: Callable[[], Any]) -> None:

@@ -431,7 +431,7 @@ def test_hanging_plain_function_does_not_hold_up_the_exit(write: Write) -> None:
 
 
 def test_plain_functions_beyond_the_thread_limit_wait(
-    write: Write, monkeypatch: pytest.MonkeyPatch
+    write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(calling, "_threads", DaemonThreads(MOST_THREADS))
     write("""
@@ -464,6 +464,9 @@ def test_plain_functions_beyond_the_thread_limit_wait(
     assert at_once == MOST_THREADS
     assert answers == [str(n) for n in range(1, MOST_THREADS + 3)]
     assert MOST_THREADS + 3 not in module.running
+    assert [record.getMessage() for record in caplog.records] == [
+        "all 32 threads for plain functions are busy, others wait"
+    ]
 
 
 @pytest.mark.parametrize(
