@@ -148,7 +148,7 @@ def test_plain_node_is_an_outage_when_tls_is_required() -> None:
 
     with Memcached() as node:
         run(node, test)
-        assert "does not speak TLS" in str(problem(node, client_context(PEM)))
+        assert "TLS handshake failed" in str(problem(node, client_context(PEM)))
 
 
 def test_tls_node_is_an_outage_without_tls(tmp_path: Path) -> None:
