@@ -47,7 +47,7 @@ def main(
     if send is not None:
         phone.text(send)
     else:
-        phone.run(prompt_lines(phone, phone.commands, ink))
+        phone.run(prompt_lines(phone, phone.commands, ink), interactive=sys.stdin.isatty())
     return 0 if phone.answered else EXIT_NO_REPLY
 
 
@@ -116,10 +116,15 @@ class Terminal:
         """Who texts, by name if it is known."""
         return self.target.people.get(self.from_, self.from_)
 
-    def run(self, lines: Iterable[str]) -> None:
-        """Take lines until they end or /quit."""
+    def run(self, lines: Iterable[str], *, interactive: bool = False) -> None:
+        """Take lines until they end or /quit. `interactive`: Ctrl-C ends only the wait for a reply."""
         for line in lines:
-            self.line(line)
+            try:
+                self.line(line)
+            except KeyboardInterrupt:
+                if not interactive:
+                    raise
+                self.say(self.ink.dim("stopped waiting for the reply"))
             if self.stopped:
                 return
 

@@ -43,6 +43,8 @@ def welcome(
         ("With curl", curl_line(settings, local)),
         ("Metrics", f"{local_url(settings, admin_port)}/metrics"),
     ]
+    if engine and settings.host in LOOPBACK.values():
+        lines.append(("Note", "only this container reaches that; add --host 0.0.0.0 for the host"))
     if settings.public_url != local:
         lines.append(("Twilio calls", f"{settings.public_url}/sms (SMSD_PUBLIC_URL)"))
     return "\n" + "".join(f"  {label:<13} {text}\n" for label, text in lines) + "\n"

@@ -303,6 +303,24 @@ def test_ways_out_are_named_and_work(server: DevServer, keys: str) -> None:
         assert screen.process.wait(15) == 0
 
 
+def test_ctrl_c_ends_only_the_wait_for_a_reply(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import asyncio\nasync def reply(m, s):\n  await asyncio.sleep(600)\n"
+    )
+    with (
+        DevServer(SMSD_DIALOGUE="slow:reply", PYTHONPATH=str(tmp_path)) as dev,
+        Screen(dev.url) as screen,
+    ):
+        screen.until(f"Rey > {TO}: ")
+        screen.type("hi\n")
+        screen.until("…")
+        screen.type(CTRL_C)
+        screen.until("stopped waiting for the reply")
+        screen.until(f"Rey > {TO}: ")
+        screen.type("/quit\n")
+        assert screen.process.wait(15) == 0
+
+
 CTRL_C = "\x03"
 
 

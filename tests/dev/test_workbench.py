@@ -181,6 +181,10 @@ def test_in_a_container_the_phone_runs_inside() -> None:
     settings = load({}, dev=True)
     said = welcome.welcome(settings, Source(settings.dialogue), 8080, 9090, engine="docker")
     assert re.search(r"In a terminal docker exec -it \S+ smsd phone http://127.0.0.1:8080\n", said)
+    assert "add --host 0.0.0.0 for the host" in said
+    settings = load({"SMSD_HOST": "0.0.0.0"}, dev=True)  # noqa: S104
+    said = welcome.welcome(settings, Source(settings.dialogue), 8080, 9090, engine="docker")
+    assert "--host" not in said
 
 
 def test_with_a_tunnel_the_phone_stays_on_this_machine() -> None:
