@@ -278,6 +278,20 @@ class Smsd:
         raise KeyError(name)
 
 
+def package_at(commit: str, folder: Path) -> Path | None:
+    """The package `smsd` as it was at a commit, unpacked into `folder`. None if this clone does
+    not have the commit.
+    """
+    checkout = Path(__file__).parent.parent
+    packed = subprocess.run(
+        ["git", "archive", commit, "smsd"], cwd=checkout, check=False, capture_output=True
+    )
+    if packed.returncode:
+        return None
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=packed.stdout, check=True)
+    return folder
+
+
 @contextmanager
 def cluster(
     nodes: int, replicas: int, env: Mapping[str, str | None] | None = None

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.bench import measure, servers, traffic
 from tests.bench.measure import Round
+from tests.processes import package_at
 
 SECONDS = int(os.environ.get("BENCH_SECONDS", "2"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "12"))
@@ -54,7 +55,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="smsd-before-") as before,
         servers.memcached() as store,
     ):
-        source = servers.package_of(BEFORE, Path(before))
+        source = package_at(BEFORE, Path(before))
         if source:
             everyone["smsd 0.1.0"] = lambda node: servers.smsd(node, source=source)
         else:

@@ -83,17 +83,6 @@ def smsd(
     return server
 
 
-def package_of(commit: str, folder: Path) -> Path | None:
-    """The package as it was at a commit, unpacked into `folder`; None if this clone does not have it."""
-    packed = subprocess.run(
-        ["git", "archive", commit, "smsd"], cwd=HERE.parent.parent, check=False, capture_output=True
-    )
-    if packed.returncode:
-        return None
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=packed.stdout, check=True)
-    return folder
-
-
 def flask(node: str) -> Process:
     """One worker, threads as its documentation has it for keep-alive."""
     gunicorn = (

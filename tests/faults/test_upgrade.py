@@ -5,7 +5,6 @@ promised while both versions run: the order of the dialogues, and `data` that bo
 """
 
 import asyncio
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,7 @@ from smsd.version import VERSION
 from tests.faults.balancer import Balancer
 from tests.faults.history import Delivery, Recorder
 from tests.faults.world import PATIENT, number, store_of
-from tests.processes import Memcached, Smsd, wait_for
+from tests.processes import Memcached, Smsd, package_at, wait_for
 
 CHECKOUT = Path(__file__).parents[2]
 OLD_COMMIT = "ad364f7dd795803b1fe4875980b21e716107f6b8"
@@ -58,22 +57,12 @@ class Mixed:
 @pytest.fixture(scope="module")
 def old_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The old version's package, without this one's."""
-    known = subprocess.run(
-        ["git", "cat-file", "-e", f"{OLD_COMMIT}^{{commit}}"],
-        cwd=CHECKOUT,
-        check=False,
-        capture_output=True,
-    )
-    if known.returncode:
+    found = package_at(OLD_COMMIT, tmp_path_factory.mktemp("old"))
+    if found is None:
         pytest.skip(
-            f"this clone has no commit {OLD_COMMIT}: fetch the whole history to test upgrades"
+            f"this clone lacks commit {OLD_COMMIT}: fetch the whole history to test upgrades"
         )
-    folder = tmp_path_factory.mktemp("old")
-    packed = subprocess.run(
-        ["git", "archive", OLD_COMMIT, "smsd"], cwd=CHECKOUT, capture_output=True, check=True
-    )
-    subprocess.run(["tar", "-x", "-C", folder], input=packed.stdout, check=True)
-    return folder
+    return found
 
 
 @contextmanager
