@@ -28,7 +28,7 @@ from smsd.twilio.segments import segments
 PAGE = Path(__file__).parent / "page"
 FILES = {
     "index.html": "text/html; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
+    **dict.fromkeys(("style.css", "panels.css"), "text/css; charset=utf-8"),
     **dict.fromkeys(
         (
             "phone.js",

@@ -1,4 +1,5 @@
-// The composer: what is typed, which switches are set for the next message, sending, and what went wrong with it.
+// The composer: what is typed, which switches are set for the next message, sending, and what
+// went wrong with it.
 
 import { $, h, plural, post, Refused } from "./dom.js";
 import { OTHER, from, keep, state, to } from "./state.js";
@@ -10,16 +11,41 @@ let receive = () => {};
 let measuring = 0;
 let tickets = 0;
 
-export const onSent = (action) => { receive = action; };
+export const onSent = (action) => {
+  receive = action;
+};
 
 function armed() {
-  return { twice: $("twice").checked, forged: $("forged").checked, cookie: $("lost").checked ? "lost" : $("stale").checked ? "stale" : "jar" };
+  return {
+    twice: $("twice").checked,
+    forged: $("forged").checked,
+    cookie: $("lost").checked ? "lost" : $("stale").checked ? "stale" : "jar",
+  };
 }
 
 export function drawArmed() {
-  $("armed").replaceChildren(...ONCE.filter((id) => $(id).checked).map((id) =>
-    h("li", {}, h("button", { type: "button", onclick: () => { $(id).checked = false; drawArmed(); $("body").focus(); },
-      "aria-label": `${$(`${id}-name`).textContent}: undo` }, $(`${id}-name`).textContent, h("span", { "aria-hidden": "true" }, "×")))));
+  $("armed").replaceChildren(
+    ...ONCE.filter((id) => $(id).checked).map((id) =>
+      h(
+        "li",
+        {},
+        h(
+          "button",
+          {
+            type: "button",
+            onclick: () => {
+              $(id).checked = false;
+              drawArmed();
+              $("body").focus();
+            },
+            "aria-label": `${$(`${id}-name`).textContent}: undo`,
+          },
+          $(`${id}-name`).textContent,
+          h("span", { "aria-hidden": "true" }, "×"),
+        ),
+      ),
+    ),
+  );
 }
 
 // A switch was turned: a cookie cannot be both lost and old.
@@ -31,12 +57,18 @@ export function turned(id) {
 
 // Whether both numbers are numbers. If not, says so; `go`: and goes there.
 export function numbersAreGood({ go = false } = {}) {
-  const wrong = [["From", $("from").value === OTHER ? $("other") : null], ["To", $("to")]].find(([, input]) => input && !input.checkValidity());
+  const wrong = [
+    ["From", $("from").value === OTHER ? $("other") : null],
+    ["To", $("to")],
+  ].find(([, input]) => input && !input.checkValidity());
   if (!wrong) return numberError("") || true;
   const [name, input] = wrong;
   const typed = input.value.trim();
   const what = typed ? `“${typed}” is no phone number` : "a number is missing";
-  numberError(`${name}: ${what}. Use +14158675309, a short code such as 12345, or whatsapp:+14158675309.`, input);
+  numberError(
+    `${name}: ${what}. Use +14158675309, a short code such as 12345, or whatsapp:+14158675309.`,
+    input,
+  );
   if (go) input.focus();
   return false;
 }
@@ -44,7 +76,8 @@ export function numbersAreGood({ go = false } = {}) {
 function numberError(text, input) {
   $("number-error").textContent = text;
   $("number-error").hidden = !text;
-  for (const field of [$("to"), $("other")]) field.setAttribute("aria-invalid", String(field === input));
+  for (const field of [$("to"), $("other")])
+    field.setAttribute("aria-invalid", String(field === input));
 }
 
 async function send(body, order) {
@@ -60,9 +93,27 @@ async function send(body, order) {
 function failed(item, body, order, error) {
   item.classList.add("failed");
   item.querySelector(".typing")?.remove();
-  const why = error instanceof Refused ? `Not sent: ${error.message}` : "Not sent: the server is gone.";
-  item.append(h("p", { class: "trouble", role: "alert" }, h("b", {}, why), " ",
-    h("button", { type: "button", onclick: () => { item.remove(); send(body, order); } }, "Try again")));
+  const why =
+    error instanceof Refused ? `Not sent: ${error.message}` : "Not sent: the server is gone.";
+  item.append(
+    h(
+      "p",
+      { class: "trouble", role: "alert" },
+      h("b", {}, why),
+      " ",
+      h(
+        "button",
+        {
+          type: "button",
+          onclick: () => {
+            item.remove();
+            send(body, order);
+          },
+        },
+        "Try again",
+      ),
+    ),
+  );
   toEnd();
 }
 
@@ -94,7 +145,9 @@ export function measure() {
   if (!body) return void ($("count").textContent = HINT);
   measuring = setTimeout(async () => {
     const count = await post("segments", { body }).catch(() => null);
-    if (count && $("body").value === body) $("count").textContent = `${plural(count.units, "unit")}, ${count.encoding}: ${plural(count.count, "segment")}`;
+    if (count && $("body").value === body)
+      $("count").textContent =
+        `${plural(count.units, "unit")}, ${count.encoding}: ${plural(count.count, "segment")}`;
   }, 120);
 }
 

@@ -1,4 +1,5 @@
-// Small helpers to make elements, format values and ask the server. Text is set as text, never as markup.
+// Small helpers to make elements, format values and ask the server. Text is set as text, never
+// as markup.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -9,7 +10,11 @@ export function h(tag, props = {}, ...children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(
+    ...children
+      .flat(Infinity)
+      .filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return node;
 }
 
@@ -50,19 +55,22 @@ export function duration(milliseconds) {
 
 // What Twilio's error codes mean for the developer.
 export function advice(error, status, forged) {
-  if (status === 403 && forged) return "Refused with 403, as it must be: only what Twilio signed changes anything.";
+  if (status === 403 && forged)
+    return "Refused with 403, as it must be: only what Twilio signed changes anything.";
   if (status === 403)
     return "The service refused the signature. Its log names the cause: another token, or another public URL.";
-  return {
-    11200: `The webhook answered with status ${status}.`,
-    11202: "Nothing listens there: the service refused the connection.",
-    11203: "The service did not answer in time.",
-    11205: "The connection broke before an answer came.",
-    12100: "The answer is no well-formed XML, so Twilio sends nothing.",
-    12300: "The answer has a content type that Twilio does not take.",
-    14106: "Twilio follows 50 documents for one message and no more.",
-    14107: "Two machines are talking to each other: Twilio stops after 30 quick replies.",
-    21610: "This number has opted out. It must text START first.",
-    21617: "A message may have 1600 characters.",
-  }[error.code] || error.text;
+  return (
+    {
+      11200: `The webhook answered with status ${status}.`,
+      11202: "Nothing listens there: the service refused the connection.",
+      11203: "The service did not answer in time.",
+      11205: "The connection broke before an answer came.",
+      12100: "The answer is no well-formed XML, so Twilio sends nothing.",
+      12300: "The answer has a content type that Twilio does not take.",
+      14106: "Twilio follows 50 documents for one message and no more.",
+      14107: "Two machines are talking to each other: Twilio stops after 30 quick replies.",
+      21610: "This number has opted out. It must text START first.",
+      21617: "A message may have 1600 characters.",
+    }[error.code] || error.text
+  );
 }

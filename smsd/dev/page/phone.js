@@ -1,9 +1,25 @@
-// The page as a whole: who texts whom, the state of the service, live events. The server acts as Twilio; this shows it.
+// The page as a whole: who texts whom, the state of the service, live events. The server acts
+// as Twilio; this shows it.
 
 import * as composer from "./composer.js";
 import { $, clock, h, post, Refused } from "./dom.js";
 import { empty, inspect } from "./inspector.js";
-import { OTHER, begin, find, forget, from, keep, label, nameOf, ours, put, restore, state, thread, to } from "./state.js";
+import {
+  OTHER,
+  begin,
+  find,
+  forget,
+  from,
+  keep,
+  label,
+  nameOf,
+  ours,
+  put,
+  restore,
+  state,
+  thread,
+  to,
+} from "./state.js";
 import { arrows, connect, drawThread, roving, show, toEnd } from "./thread.js";
 
 const narrow = matchMedia("(max-width: 759px)");
@@ -40,7 +56,8 @@ function receive(event) {
     drawPills();
   }
   show(event);
-  if (ours(event) && (change === "new" || state.selected === event.uid)) select(event.uid, { delivery: state.delivery });
+  if (ours(event) && (change === "new" || state.selected === event.uid))
+    select(event.uid, { delivery: state.delivery });
 }
 
 function cleared(event) {
@@ -63,7 +80,9 @@ function pill(id, kind, text) {
   $(id).textContent = text;
 }
 
-const tick = () => { $("time").textContent = clock(Date.now() / 1000 + state.aheadS); };
+const tick = () => {
+  $("time").textContent = clock(Date.now() / 1000 + state.aheadS);
+};
 
 function banner(text) {
   $("banner").hidden = !text;
@@ -76,10 +95,29 @@ function drawDialogue(dialogue) {
   $("loaded").textContent = `loaded ${clock(dialogue.loaded_at)}`;
   const [reason, ...rest] = (dialogue.refused || "").split("\n");
   $("refused").hidden = !reason;
-  $("refused").replaceChildren(...(reason ? [
-    h("p", {}, h("b", {}, `The new version cannot be loaded. The one of ${clock(dialogue.loaded_at)} goes on. `), reason),
-    rest.join("").trim() && h("details", {}, h("summary", {}, "Traceback"), h("pre", { tabindex: "0", "aria-label": "Traceback" }, rest.join("\n").trim())),
-  ].filter(Boolean) : []));
+  $("refused").replaceChildren(
+    ...(reason
+      ? [
+          h(
+            "p",
+            {},
+            h(
+              "b",
+              {},
+              `The new version cannot be loaded. The one of ${clock(dialogue.loaded_at)} goes on. `,
+            ),
+            reason,
+          ),
+          rest.join("").trim() &&
+            h(
+              "details",
+              {},
+              h("summary", {}, "Traceback"),
+              h("pre", { tabindex: "0", "aria-label": "Traceback" }, rest.join("\n").trim()),
+            ),
+        ].filter(Boolean)
+      : []),
+  );
 }
 
 async function load() {
@@ -97,11 +135,16 @@ async function load() {
 // The fields: as they were in this tab, or as a newcomer needs them.
 let remembered = null;
 function fill(found) {
-  $("from").append(...found.people.map((person) => h("option", { value: person.number }, `${person.name}  ${person.number}`)),
-    h("option", { value: OTHER }, "Another number…"));
+  $("from").append(
+    ...found.people.map((person) =>
+      h("option", { value: person.number }, `${person.name}  ${person.number}`),
+    ),
+    h("option", { value: OTHER }, "Another number…"),
+  );
   $("to").value = remembered?.to ?? found.to;
   if (!remembered) return;
-  if ([...$("from").options].some((option) => option.value === remembered.from)) $("from").value = remembered.from;
+  if ([...$("from").options].some((option) => option.value === remembered.from))
+    $("from").value = remembered.from;
   $("other").value = remembered.other;
   $("body").value = remembered.body;
   composer.measure();
@@ -139,9 +182,16 @@ async function check(source) {
 // As every messenger does, it shows the other party: the number that is texted.
 function drawAvatar() {
   const number = to();
-  $("avatar").textContent = (nameOf(number)?.slice(0, 1) || number.replace(/\W/g, "").slice(-2) || "?").toUpperCase();
-  $("avatar").dataset.hue = String([...number].reduce((sum, char) => sum + char.charCodeAt(0), 0) % 5);
-  for (const node of [$("other"), document.querySelector("label[for=other]")]) node.hidden = $("from").value !== OTHER;
+  $("avatar").textContent = (
+    nameOf(number)?.slice(0, 1) ||
+    number.replace(/\W/g, "").slice(-2) ||
+    "?"
+  ).toUpperCase();
+  $("avatar").dataset.hue = String(
+    [...number].reduce((sum, char) => sum + char.charCodeAt(0), 0) % 5,
+  );
+  for (const node of [$("other"), document.querySelector("label[for=other]")])
+    node.hidden = $("from").value !== OTHER;
 }
 
 function changed() {
@@ -154,7 +204,9 @@ function changed() {
 function view(name) {
   document.body.dataset.view = name;
   for (const button of document.querySelectorAll(".tabs button"))
-    button.dataset.view === name ? button.setAttribute("aria-current", "page") : button.removeAttribute("aria-current");
+    button.dataset.view === name
+      ? button.setAttribute("aria-current", "page")
+      : button.removeAttribute("aria-current");
   toEnd();
 }
 
@@ -175,14 +227,33 @@ $("from").addEventListener("change", () => {
   changed();
   if ($("from").value === OTHER) $("other").focus();
 });
-for (const id of ["other", "to"]) $(id).addEventListener("change", () => { composer.numbersAreGood(); changed(); });
-$("down").addEventListener("change", () => ask("store", { action: $("down").checked ? "down" : "up" }));
+for (const id of ["other", "to"])
+  $(id).addEventListener("change", () => {
+    composer.numbersAreGood();
+    changed();
+  });
+$("down").addEventListener("change", () =>
+  ask("store", { action: $("down").checked ? "down" : "up" }),
+);
 $("flush").addEventListener("click", () => ask("store", { action: "flush" }));
 $("hours").addEventListener("click", () => ask("clock", { seconds: 4 * 3600 }));
-$("present").addEventListener("click", () => { ask("clock", { seconds: null }); $("hours").focus(); });
-$("clear").addEventListener("click", () => { ask("clear", { from: from(), to: to() }); $("body").focus(); });
-for (const button of document.querySelectorAll(".tabs button")) button.addEventListener("click", () => view(button.dataset.view));
+$("present").addEventListener("click", () => {
+  ask("clock", { seconds: null });
+  $("hours").focus();
+});
+$("clear").addEventListener("click", () => {
+  ask("clear", { from: from(), to: to() });
+  $("body").focus();
+});
+for (const button of document.querySelectorAll(".tabs button"))
+  button.addEventListener("click", () => view(button.dataset.view));
 setInterval(tick, 5000);
 $("inspector").append(empty());
 remembered = restore();
-load().then(() => { listen(); $("body").focus({ preventScroll: true }); }, () => banner("The server is gone."));
+load().then(
+  () => {
+    listen();
+    $("body").focus({ preventScroll: true });
+  },
+  () => banner("The server is gone."),
+);

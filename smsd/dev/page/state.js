@@ -1,8 +1,10 @@
-// What the page knows, who texts whom, and what survives a reload. Every other module reads it here.
+// What the page knows, who texts whom, and what survives a reload. Every other module reads it
+// here.
 //
-// Events of the running server are `events`. A server that is started again begins anew, so what was said before is
-// kept in this tab (`past`), with a line that tells of the restart. A text is one event that is published again
-// whenever more is known of it: `put` replaces it by its `uid`.
+// Events of the running server are `events`. A server that is started again begins anew, so
+// what was said before is kept in this tab (`past`), with a line that tells of the restart. A
+// text is one event that is published again whenever more is known of it: `put` replaces it by
+// its `uid`.
 
 import { $ } from "./dom.js";
 
@@ -11,15 +13,26 @@ const KEPT = "smsd-phone";
 const MOST_KEPT = 200;
 
 export const state = {
-  people: [], events: [], past: [], last: 0, boot: null, selected: null, delivery: 0, aheadS: 0, storeUp: true,
-  sent: [], dialogue: null,
+  people: [],
+  events: [],
+  past: [],
+  last: 0,
+  boot: null,
+  selected: null,
+  delivery: 0,
+  aheadS: 0,
+  storeUp: true,
+  sent: [],
+  dialogue: null,
 };
 
 export const from = () => ($("from").value === OTHER ? $("other").value.trim() : $("from").value);
 export const to = () => $("to").value.trim();
-export const nameOf = (number) => state.people.find((person) => person.number === number.replace(/^\w+:/, ""))?.name;
+export const nameOf = (number) =>
+  state.people.find((person) => person.number === number.replace(/^\w+:/, ""))?.name;
 export const label = (number) => (nameOf(number) ? `${nameOf(number)} ${number}` : number);
-export const ours = (event) => event.kind === "exchange" && event.from === from() && event.to === to();
+export const ours = (event) =>
+  event.kind === "exchange" && event.from === from() && event.to === to();
 export const find = (uid) => [...state.past, ...state.events].find((event) => event.uid === uid);
 
 // What happened to the world shows in a thread from its first message on.
@@ -42,19 +55,36 @@ export function put(event) {
 }
 
 export function forget(isGone) {
-  for (const list of ["past", "events"]) state[list] = state[list].filter((event) => !isGone(event));
+  for (const list of ["past", "events"])
+    state[list] = state[list].filter((event) => !isGone(event));
   keep();
 }
 
 // Begins with what the server knows. Events of an earlier server become the past.
 export function begin(found) {
-  if (state.boot !== null && state.boot !== found.boot && (state.events.length || state.past.length)) {
-    const lost = state.events.map((event) => (event.pending ? { ...event, pending: false, stopped: true } : event));
-    const note = { kind: "note", what: "restart", uid: `restart-${found.boot}`, at: Date.now() / 1000 };
+  if (
+    state.boot !== null &&
+    state.boot !== found.boot &&
+    (state.events.length || state.past.length)
+  ) {
+    const lost = state.events.map((event) =>
+      event.pending ? { ...event, pending: false, stopped: true } : event,
+    );
+    const note = {
+      kind: "note",
+      what: "restart",
+      uid: `restart-${found.boot}`,
+      at: Date.now() / 1000,
+    };
     state.past = [...state.past, ...lost, note].slice(-MOST_KEPT);
   }
   Object.assign(state, {
-    people: found.people, events: [], boot: found.boot, last: 0, aheadS: found.ahead_s, storeUp: found.store_up,
+    people: found.people,
+    events: [],
+    boot: found.boot,
+    last: 0,
+    aheadS: found.ahead_s,
+    storeUp: found.store_up,
     dialogue: found.dialogue,
   });
   for (const event of found.events) put(event);
@@ -62,7 +92,12 @@ export function begin(found) {
 
 export function keep() {
   const { boot, events, past, sent } = state;
-  const fields = { to: $("to").value, from: $("from").value, other: $("other").value, body: $("body").value };
+  const fields = {
+    to: $("to").value,
+    from: $("from").value,
+    other: $("other").value,
+    body: $("body").value,
+  };
   const kept = { boot, events: events.slice(-MOST_KEPT), past, sent: sent.slice(-20), fields };
   try {
     sessionStorage.setItem(KEPT, JSON.stringify(kept));
