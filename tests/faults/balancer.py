@@ -127,7 +127,7 @@ class Balancer:
     async def _probe(self, replica: Smsd) -> bool:
         with contextlib.suppress(OSError, HTTPError):
             await self._http.fetch(
-                f"http://127.0.0.1:{replica.admin_port}/readyz", request_timeout=1
+                f"http://127.0.0.1:{replica.admin_port}/readyz", request_timeout=10
             )
             return True
         return False

@@ -15,7 +15,7 @@ from tests.processes import Smsd, wait_for
 
 @pytest.fixture(scope="module")
 def three() -> Iterator[World]:
-    with world(nodes=1, replicas=3, env={"SMSD_DRAIN_DELAY": "1"}) as made:
+    with world(nodes=1, replicas=3, env={"SMSD_DRAIN_DELAY": "5"}) as made:
         yield made
 
 
