@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import smsd.dialogues.greeting  # noqa: F401 - a Source is that of a loaded module
 from smsd.dev import environment, failures, welcome
 from smsd.dev.refresh import Source
 from smsd.settings.table import load
@@ -159,7 +160,6 @@ def test_built_in_dialogue_is_named_as_such(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spec = "smsd.dialogues.greeting:reply"
-    __import__("smsd.dialogues.greeting")
     assert "reloads when you save it" in welcome.described(spec, Source(spec)), "a checkout"
     monkeypatch.setattr(Source, "is_reloadable", property(lambda _: False))
     assert "comes with smsd" in welcome.described(spec, Source(spec))
