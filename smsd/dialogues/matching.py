@@ -3,12 +3,15 @@ way of the other.
 
 No network, no clock, no session: texts only.
 
-Whether one pattern hides another cannot be decided in general. Three cases are: the patterns
-are the same, the first takes every text, or the second is a plain text that the first takes.
+Whether one pattern hides another cannot be decided in general. So the usual mistake, a
+general route before a special one, is found by trial: texts are made that the second pattern
+takes, with many characters and lengths in place of its wildcards. If the first one takes
+them all, it hides the second. Patterns with other than the usual elements are not tried.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import product
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,6 +21,13 @@ _PROBES = ("a", "7", "B 2!", "x" * 200, "\N{GRINNING FACE} \N{GREEK SMALL LETTER
 """Unlike each other: a pattern that takes all of them takes every text of one line."""
 
 _PROBES_OF_OTHERS = ("", "a\nb")  # a message may be a picture alone, and have several lines
+_FILLERS = [*map(chr, range(32, 127)), "\n", "\u00e9", "\u0436", "\u0663", "\u4e16", "\U0001f600"]
+"""ASCII; a letter with an accent, a Cyrillic one, an Arabic digit, a Chinese sign, an emoji."""
+_LENGTHS = (1, 2, 3, 5, 12, 40)
+_UNUSUAL = re.compile(r"\(\?(?!:|P<)|\\[1-9bBAZ]|\||\{")
+_GROUP = re.compile(r"\(\?P<\w+>|\(\?:|(?<!\\)[()^$]")
+_WILDCARD = re.compile(r"\[\^?\]?[^\]]*\]|\\[dDwWsS]|(?<!\\)\.")
+_REPEATED = re.compile(r"(\\?.)[+*]\??", re.DOTALL)
 _SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
 
@@ -85,6 +95,20 @@ class TextFilter:
         count, names = self.arguments
         return Groups((None,) * count, dict.fromkeys(names))
 
+    def samples(self) -> Iterator[str]:
+        """Texts that a pattern of usual elements is likely to take."""
+        if self.pattern is None or _UNUSUAL.search(self.pattern.pattern):
+            return
+        if self.pattern.flags & re.VERBOSE:
+            return
+        without_groups = _GROUP.sub("", self.pattern.pattern)
+        for filler, length in product(_FILLERS, _LENGTHS):
+            escaped = filler if filler.isalnum() else f"\\{filler}"
+            filled = _WILDCARD.sub(lambda _: escaped, without_groups)  # noqa: B023 - at once
+            repeated = _REPEATED.sub(lambda found: found[1] * length, filled)  # noqa: B023
+            text = re.sub(r"\\(.)", r"\1", repeated, flags=re.DOTALL)
+            yield from {text, text.upper(), text.lower()}
+
     def is_same_as(self, other: "TextFilter") -> bool:
         """Whether both stand for the same texts, as far as one can see."""
         if self.word is not None:
@@ -95,8 +119,10 @@ class TextFilter:
         """Whether `other`, asked after this one, would miss texts that are meant for it."""
         literal = other.literal
         if literal is None:
-            leaves = [text for text in _PROBES_OF_OTHERS if not self.takes(text)]
-            return self.takes_every_line and not any(map(other.takes, leaves))
+            if any(not self.takes(text) and other.takes(text) for text in _PROBES_OF_OTHERS):
+                return False
+            samples = [text for text in other.samples() if other.takes(text)]
+            return (bool(samples) or self.takes_every_line) and all(map(self.takes, samples))
         spellings = {literal, literal.lower(), literal.upper(), literal.capitalize()}
         return any(map(self.takes, spellings))
 
