@@ -8,6 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
+from smsd.dev.web import PAGE
 from tests.browser.conftest import ARTEFACTS
 from tests.browser.pages import TO, Open, Scheme, be_a_stranger, expect_verdict, replies, say
 from tests.dev.processes import DevServer
@@ -322,6 +323,21 @@ def test_slow_reply_shows_typing_and_redirects(open_page: Open, folder: Path) ->
 
 
 # --- looks
+
+
+RULES = """() => Object.fromEntries([...document.styleSheets].map((sheet) => {
+  const count = (rules) => [...rules].reduce((sum, rule) => sum + 1 + (rule.cssRules ? count(rule.cssRules) : 0), 0);
+  return [new URL(sheet.href).pathname.split("/").at(-1), count(sheet.cssRules)];
+}))"""
+
+
+def test_browser_understands_every_style_rule(open_page: Open) -> None:
+    """A browser drops a rule that it cannot read without a word."""
+    written = {
+        file.name: re.sub(r"/\*.*?\*/", "", file.read_text(), flags=re.DOTALL).count("{")
+        for file in PAGE.glob("*.css")
+    }
+    assert open_page().evaluate(RULES) == written
 
 
 def test_the_avatar_shows_the_other_party(open_page: Open) -> None:
