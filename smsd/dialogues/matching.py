@@ -21,8 +21,9 @@ _PROBES = ("a", "7", "B 2!", "x" * 200, "\N{GRINNING FACE} \N{GREEK SMALL LETTER
 """Unlike each other: a pattern that takes all of them takes every text of one line."""
 
 _PROBES_OF_OTHERS = ("", "a\nb")  # a message may be a picture alone, and have several lines
-_FILLERS = [*map(chr, range(32, 127)), "\n", "\u00e9", "\u0436", "\u0663", "\u4e16", "\U0001f600"]
-"""ASCII; a letter with an accent, a Cyrillic one, an Arabic digit, a Chinese sign, an emoji."""
+_FILLERS = [*map(chr, range(32, 127)), "a\nb", "\u00e9", "\u0436", "\u0663", "\u4e16", "\U0001f600"]
+"""ASCII, two lines, a letter with an accent, a Cyrillic one, an Arabic digit, a Chinese sign,
+an emoji."""
 _LENGTHS = (1, 2, 3, 5, 12, 40)
 _UNUSUAL = re.compile(r"\(\?(?!:|P<)|\\[1-9bBAZ]|\||\{")
 _GROUP = re.compile(r"\(\?P<\w+>|\(\?:|(?<!\\)[()^$]")
@@ -103,7 +104,7 @@ class TextFilter:
             return
         without_groups = _GROUP.sub("", self.pattern.pattern)
         for filler, length in product(_FILLERS, _LENGTHS):
-            escaped = filler if filler.isalnum() else f"\\{filler}"
+            escaped = re.sub(r"(\W)", r"\\\1", filler)
             filled = _WILDCARD.sub(lambda _: escaped, without_groups)  # noqa: B023 - at once
             repeated = _REPEATED.sub(lambda found: found[1] * length, filled)  # noqa: B023
             text = re.sub(r"\\(.)", r"\1", repeated, flags=re.DOTALL)
