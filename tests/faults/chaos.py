@@ -10,6 +10,8 @@ Two kinds of conversation:
 
 import asyncio
 import contextlib
+import os
+import resource
 import time
 from collections.abc import AsyncIterator, Callable
 from random import Random
@@ -124,7 +126,7 @@ class Chaos:
     # --- faults
 
     async def _disturb(self) -> None:
-        kinds = [self._misbehave, self._misbehave, self._cut_off, self._hang]
+        kinds = [self._misbehave, self._misbehave, self._cut_off, self._hang, self._starve]
         if self.world.lookups:
             kinds += [self._fail_lookup]
         if self._lossy:
@@ -169,6 +171,22 @@ class Chaos:
                 f"{host} resolves to {addresses} after {after_s} s",
                 lambda: names.set(host, *addresses, after_s=after_s),
                 lambda: names.set(host, *GOOD),
+            )
+
+    async def _starve(self) -> None:
+        """A replica has no descriptor left: it can accept nothing, and connect to nothing."""
+        async with self._alone(self.world.replicas) as replica:
+            pid = replica.pid
+            before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            is_open = len(os.listdir(f"/proc/{pid}/fd"))
+
+            def limit_to(soft: int) -> None:
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, before[1]))
+
+            await self._for_a_while(
+                f"no descriptors for {replica.address}",
+                lambda: limit_to(is_open),
+                lambda: limit_to(before[0]),
             )
 
     async def _flush(self) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -95,6 +96,22 @@ def test_crowd_at_the_admin_listener_leaves_the_public_one_alone() -> None:
         answer = wire.request(f"127.0.0.1:{server.admin_port}", "GET", "/readyz")
         assert answer.status == 200
         assert open_files(server) < 100
+
+
+def test_descriptors_used_up_elsewhere_leave_one_line_and_come_back() -> None:
+    """The limit falls while smsd runs, as if the dialogue had opened many files."""
+    with Smsd() as server:
+        assert wire.post(server.address, wire.message()).status == 200
+        soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (open_files(server), hard))
+        with crowd(server.address, 20):
+            wait_for(lambda: events(server, "accept failed"), "accept fails")
+            time.sleep(1.5)  # some more attempts
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
+            assert wire.post(server.address, wire.message()).status == 200
+        (line,) = events(server, "accept failed")
+        assert "EMFILE" in str(line["error"])
+        assert "Traceback" not in server.log()
 
 
 @pytest.mark.parametrize("limit", [24, 64, 1024, 1_048_576])
