@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,24 @@ def test_signatures_hold_behind_the_proxy(
     assert [outcome.status for outcome in outcomes] == [200, 200, 200]
     assert [(outcome.text or "").split()[-2] for outcome in outcomes] == ["1", "2", "3"]
     assert all("Secure" in (outcome.cookie or "") for outcome in outcomes)
+
+
+@pytest.mark.parametrize("path", ["", "/texts", "/stripped"])
+@pytest.mark.usefixtures("proxy")
+def test_doctor_calls_through_the_proxy_and_names_it(path: str, folder: Path) -> None:
+    base = f"https://localhost{path}"
+    done = subprocess.run(
+        [sys.executable, "-m", "smsd", "doctor", "--call"],
+        env={**SETTINGS, "SMSD_PUBLIC_URL": base, "SSL_CERT_FILE": str(folder / "tls.crt")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"ok      {base}/sms: smsd answers, with this auth token" in done.stdout
+    assert "certificate: trusted here" in done.stdout
+    assert "ok      in front: nginx; its read time-out must be longer" in done.stdout
 
 
 @pytest.mark.usefixtures("proxy")
