@@ -38,7 +38,7 @@ PROXIES: Mapping[str, tuple[str, float | None]] = {
 for an answer (None if it has no usual limit)."""
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """An HTTP answer, and the certificate of who gave it."""
 
     status: int
@@ -88,7 +88,7 @@ def _rest(settings: Settings, base: str) -> Iterator[Finding]:
         )
 
 
-def _identity(base: str, signed: Answer) -> Finding:
+def _identity(base: str, signed: HttpAnswer) -> Finding:
     """Who answered a signed request that is no message."""
     status, url = signed.status, f"{base}/sms"
     if status == 400:
@@ -114,7 +114,7 @@ def _identity(base: str, signed: Answer) -> Finding:
     return wrong(f"{url}: {status}, so something else answers there and not smsd")
 
 
-def _health(base: str, health: Answer) -> Iterator[Finding]:
+def _health(base: str, health: HttpAnswer) -> Iterator[Finding]:
     if health.status == 200:
         yield ok(f"{base}/healthz: 200")
     elif health.status == 503:
@@ -135,7 +135,7 @@ def _certificate(certificate: Mapping[str, object]) -> Finding:
     return ok(text)
 
 
-def _in_front(answer: Answer, answer_within_s: float) -> Iterator[Finding]:
+def _in_front(answer: HttpAnswer, answer_within_s: float) -> Iterator[Finding]:
     """The proxy in front, as far as it names itself, and whether it waits long enough."""
     server, via = answer.header("server").lower(), answer.header("via")
     known = next((found for word, found in PROXIES.items() if server.startswith(word)), None)
@@ -164,7 +164,7 @@ def _no_answer(error: Exception) -> str:
     return f"cannot be reached: {getattr(error, 'strerror', None) or type(error).__name__}"
 
 
-def _post(settings: Settings, url: str, *, forged: bool = False) -> Answer:
+def _post(settings: Settings, url: str, *, forged: bool = False) -> HttpAnswer:
     """A form without a message, signed for this URL, or with a signature that is wrong."""
     key = Key(b"forged" if forged else settings.auth_token.reveal(), "primary")
     headers = {
@@ -176,7 +176,7 @@ def _post(settings: Settings, url: str, *, forged: bool = False) -> Answer:
 
 def _request(
     method: str, url: str, headers: Mapping[str, str] | None = None, body: str | None = None
-) -> Answer:
+) -> HttpAnswer:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
     connection = (
@@ -199,6 +199,6 @@ def _request(
         connection.request(method, target, body, dict(headers or {}))
         response = connection.getresponse()
         response.read()
-        return Answer(response.status, response.getheaders(), certificate or {})
+        return HttpAnswer(response.status, response.getheaders(), certificate or {})
     finally:
         connection.close()

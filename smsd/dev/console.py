@@ -64,7 +64,7 @@ class Progress:
             self._out.flush()
 
 
-class Phone(Protocol):
+class PromptState(Protocol):
     """What the prompt shows and completes."""
 
     @property
@@ -77,7 +77,7 @@ class Phone(Protocol):
         """The words that may follow a command."""
 
 
-def prompt_lines(phone: Phone, commands: Iterable[str], ink: Ink) -> Iterator[str]:
+def prompt_lines(phone: PromptState, commands: Iterable[str], ink: Ink) -> Iterator[str]:
     """Lines from the terminal, with history and completion; from a pipe just the lines.
 
     Ends at Ctrl-D, and at Ctrl-C on an empty line. Ctrl-C elsewhere discards the line.
@@ -104,7 +104,7 @@ def prompt_lines(phone: Phone, commands: Iterable[str], ink: Ink) -> Iterator[st
     print()
 
 
-def _complete(phone: Phone, commands: Iterable[str]) -> ModuleType | None:
+def _complete(phone: PromptState, commands: Iterable[str]) -> ModuleType | None:
     """Turn on history and completion; the module that does it, if the system has one."""
     try:
         import readline  # noqa: PLC0415 - not on every system
@@ -119,7 +119,7 @@ def _complete(phone: Phone, commands: Iterable[str]) -> ModuleType | None:
 
 
 def completion(
-    phone: Phone, commands: Iterable[str], line: str, text: str, state: int
+    phone: PromptState, commands: Iterable[str], line: str, text: str, state: int
 ) -> str | None:
     """The word number `state` that completes `text` at the end of the line."""
     command, blank, _ = line.partition(" ")

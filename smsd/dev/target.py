@@ -21,7 +21,7 @@ from smsd.simulator.webhook import Account
 
 TIMEOUT_S = 5.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-Order = Callable[[str, Mapping[str, object]], None]
+SendOrder = Callable[[str, Mapping[str, object]], None]
 """Sends an order of the phone page's API, such as ("clock", {"seconds": 60}). OSError if it fails."""
 
 
@@ -38,10 +38,10 @@ class Target:
     account: Account
     connect_to: str | None = None
     people: Mapping[str, str] = field(default_factory=dict)
-    order: Order | None = None
+    order: SendOrder | None = None
 
 
-def find(url: str, token: str | None, account: str | None, public_url: str | None) -> Target:
+def find_target(url: str, token: str | None, account: str | None, public_url: str | None) -> Target:
     """Put together what is given and what a development server tells.
 
     Raises ValueError, which says what is missing or wrong, and what to do.

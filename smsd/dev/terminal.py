@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from smsd.dev.console import Ink, Progress, duration_s, explain, prompt_lines, shown_raw
 from smsd.dev.probe import explain_403
-from smsd.dev.target import Target, find
+from smsd.dev.target import Target, find_target
 from smsd.simulator.blocking import BlockingClient
 from smsd.simulator.twilio import JAR, LOST, STALE, Clock, Twilio
 from smsd.simulator.values import Failure, Outbound, Outcome, Request, Response
@@ -38,7 +38,7 @@ def main(
     """
     ink = Ink(sys.stdout.isatty() and "NO_COLOR" not in environ)
     try:
-        target = find(url, environ.get("TWILIO_AUTH_TOKEN"), account, public_url)
+        target = find_target(url, environ.get("TWILIO_AUTH_TOKEN"), account, public_url)
     except ValueError as error:
         sys.stderr.write(f"smsd phone: {error}\n")
         return EXIT_USAGE

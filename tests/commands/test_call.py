@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from smsd.commands.call import Answer, _certificate, _in_front, check_public_url
+from smsd.commands.call import HttpAnswer, _certificate, _in_front, check_public_url
 from smsd.settings.table import load
 from tests.commands.test_cli import smsd
 from tests.processes import PATIENCE_S, SETTINGS, Smsd, free_port
@@ -288,6 +288,6 @@ def test_a_certificate_with_time_left_is_fine() -> None:
 def test_proxy_is_named_with_its_usual_time_out(
     headers: dict[str, str], within_s: float, mark: str, says: str
 ) -> None:
-    (finding,) = _in_front(Answer(400, list(headers.items()), {}), within_s)
+    (finding,) = _in_front(HttpAnswer(400, list(headers.items()), {}), within_s)
     assert finding.mark == mark
     assert says in finding.text

@@ -20,7 +20,7 @@ import pytest
 
 from smsd.dev.console import Ink, Progress, completion, duration_s, explain, shown_raw
 from smsd.dev.probe import explain_403
-from smsd.dev.target import Target, _request, find
+from smsd.dev.target import Target, _request, find_target
 from smsd.dev.terminal import Terminal
 from smsd.simulator import Account, Failure, Inbound, Notice, Outcome, Request, Response
 from smsd.simulator.values import Attempt
@@ -129,7 +129,7 @@ def test_nothing_listening_is_said_first(env: dict[str, str]) -> None:
 
 def test_a_service_that_goes_away_meanwhile_is_explained() -> None:
     with DevServer() as own:
-        account = find(own.url, None, None, None).account
+        account = find_target(own.url, None, None, None).account
     said: list[str] = []
     Terminal(Target(account), "+1", "+2", say=said.append, ink=Ink(False)).text("hi")
     assert said == [
@@ -219,8 +219,8 @@ def test_containers_phone_hint_is_given_from_outside(
     """Through a published port nobody is a loopback peer; here a proxy's header stands for that."""
     monkeypatch.setattr("smsd.dev.target._request", _as_from_outside)
     with pytest.raises(ValueError, match="docker exec -it CONTAINER smsd phone"):
-        find(server.url, None, None, None)
-    assert find(server.url, "t", None, None).order is None
+        find_target(server.url, None, None, None)
+    assert find_target(server.url, "t", None, None).order is None
 
 
 def _as_from_outside(url: str, path: str, headers: Mapping[str, str]) -> bytes:
@@ -465,7 +465,7 @@ def test_unanswered_probe_names_the_usual_causes() -> None:
 
 def test_a_full_webhook_url_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smsd.dev.target._check_listening", lambda _: None)
-    target = find("https://a.example/texts/sms", "t", None, None)
+    target = find_target("https://a.example/texts/sms", "t", None, None)
     assert (target.account.url, target.connect_to, target.order) == (
         "https://a.example/texts/sms",
         None,
