@@ -139,6 +139,15 @@ def test_an_installed_dialogue_is_served_from_any_directory(reader: Reader, tmp_
     assert reader.converse(command, "hi", cwd=tmp_path) == ["Welcome to the café! Under what name?"]
 
 
+def test_readmes_bot_is_installed_tested_and_served(reader: Reader) -> None:
+    _, script = [block.text for block in page("README.md").blocks("sh")]
+    *setup, serve = script.splitlines()
+    bot = shutil.copytree(ROOT / "docs/examples/hello", reader.folder / "bot")
+    assert "1 passed" in reader.run("\n".join(setup), bot)
+    replies = reader.converse(serve, "hi", "Ada", cwd=bot)
+    assert replies == ["Hello! What is your name?", "Ada, this is message 2."]
+
+
 def test_the_later_dialogue_calls_twilios_rest_api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", TOKEN)
     later = module("later")
@@ -186,6 +195,15 @@ def module(name: str) -> ModuleType:
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     return made
+
+
+def test_readmes_bot_is_installed_tested_and_served(reader: Reader) -> None:
+    _, script = [block.text for block in page("README.md").blocks("sh")]
+    *setup, serve = script.splitlines()
+    bot = shutil.copytree(ROOT / "docs/examples/hello", reader.folder / "bot")
+    assert "1 passed" in reader.run("\n".join(setup), bot)
+    replies = reader.converse(serve, "hi", "Ada", cwd=bot)
+    assert replies == ["Hello! What is your name?", "Ada, this is message 2."]
 
 
 def test_the_later_dialogue_logs_what_it_could_not_send(
