@@ -197,15 +197,6 @@ def module(name: str) -> ModuleType:
     return made
 
 
-def test_readmes_bot_is_installed_tested_and_served(reader: Reader) -> None:
-    _, script = [block.text for block in page("README.md").blocks("sh")]
-    *setup, serve = script.splitlines()
-    bot = shutil.copytree(ROOT / "docs/examples/hello", reader.folder / "bot")
-    assert "1 passed" in reader.run("\n".join(setup), bot)
-    replies = reader.converse(serve, "hi", "Ada", cwd=bot)
-    assert replies == ["Hello! What is your name?", "Ada, this is message 2."]
-
-
 def test_the_later_dialogue_logs_what_it_could_not_send(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
