@@ -2,7 +2,7 @@
 // went wrong with it.
 
 import { $, h, plural, post, Refused } from "./dom.js";
-import { OTHER, from, keep, state, to } from "./state.js";
+import { OTHER, from, keepFields, state, to } from "./state.js";
 import { pending, toEnd } from "./thread.js";
 
 export const ONCE = ["twice", "lost", "stale", "forged"];
@@ -139,7 +139,7 @@ export function measure() {
   const body = $("body").value;
   $("body").style.height = "auto";
   $("body").style.height = `${Math.min($("body").scrollHeight, 120)}px`;
-  keep();
+  keepFields();
   clearTimeout(measuring);
   $("count").classList.toggle("keys", !body);
   if (!body) return void ($("count").textContent = HINT);

@@ -10,13 +10,13 @@ import {
   find,
   forget,
   from,
-  keep,
+  keepFields,
   label,
   nameOf,
   ours,
-  put,
   restore,
   state,
+  take,
   thread,
   to,
 } from "./state.js";
@@ -47,7 +47,7 @@ const selectLast = () => select(thread().findLast(ours)?.uid ?? null);
 // --- live
 
 function receive(event) {
-  const change = put(event);
+  const change = take(event);
   if (!change) return;
   if (event.kind === "clear") return cleared(event);
   if (event.kind === "note") {
@@ -195,7 +195,7 @@ function drawAvatar() {
 }
 
 function changed() {
-  keep();
+  keepFields();
   drawAvatar();
   drawThread();
   selectLast();

@@ -3,14 +3,16 @@
 //
 // Events of the running server are `events`. A server that is started again begins anew, so
 // what was said before is kept in this tab (`past`), with a line that tells of the restart. A
-// text is one event that is published again whenever more is known of it: `put` replaces it by
+// text is one event that is published again whenever more is known of it: `take` replaces it by
 // its `uid`.
 
 import { $ } from "./dom.js";
 
 export const OTHER = "other";
-const KEPT = "smsd-phone";
-const MOST_KEPT = 200;
+const THREAD = "smsd-phone-thread";
+const FORM = "smsd-phone-form";
+const FIELDS = ["to", "from", "other", "body"];
+const MOST_KEPT = 100;
 
 export const state = {
   people: [],
@@ -43,21 +45,26 @@ export function thread() {
 }
 
 // Takes an event in: "new" or "changed"; "" if it, or a later version of it, is known already.
-export function put(event) {
+export function take(event) {
+  const change = put(event);
+  if (change) keepThread();
+  return change;
+}
+
+function put(event) {
   event.uid = `${state.boot}:${event.key}`;
   const place = state.events.findIndex((one) => one.uid === event.uid);
   if (place >= 0 && state.events[place].id >= event.id) return "";
   if (place >= 0) state.events[place] = event;
   else state.events.push(event);
   state.last = Math.max(state.last, event.id);
-  keep();
   return place < 0 ? "new" : "changed";
 }
 
 export function forget(isGone) {
   for (const list of ["past", "events"])
     state[list] = state[list].filter((event) => !isGone(event));
-  keep();
+  keepThread();
 }
 
 // Begins with what the server knows. Events of an earlier server become the past.
@@ -88,30 +95,39 @@ export function begin(found) {
     dialogue: found.dialogue,
   });
   for (const event of found.events) put(event);
+  keepThread();
 }
 
-export function keep() {
-  const { boot, events, past, sent } = state;
-  const fields = {
-    to: $("to").value,
-    from: $("from").value,
-    other: $("other").value,
-    body: $("body").value,
-  };
-  const kept = { boot, events: events.slice(-MOST_KEPT), past, sent: sent.slice(-20), fields };
+// The thread and the fields are kept apart: fields change with every key that is pressed.
+function keepThread() {
+  const { boot, events, past } = state;
+  write(THREAD, { boot, events: events.slice(-MOST_KEPT), past });
+}
+
+export function keepFields() {
+  const [to, from, other, body] = FIELDS.map((id) => $(id).value);
+  write(FORM, { to, from, other, body, sent: state.sent.slice(-20) });
+}
+
+// What this tab held before it was loaded again: the fields, or null.
+export function restore() {
+  Object.assign(state, read(THREAD));
+  const fields = read(FORM);
+  if (fields) state.sent = fields.sent;
+  return fields;
+}
+
+function write(key, value) {
   try {
-    sessionStorage.setItem(KEPT, JSON.stringify(kept));
+    sessionStorage.setItem(key, JSON.stringify(value));
   } catch {
     // A full or forbidden storage: the page works, and only forgets at a reload.
   }
 }
 
-// What this tab held before it was loaded again: the fields, or null.
-export function restore() {
+function read(key) {
   try {
-    const { fields, ...kept } = JSON.parse(sessionStorage.getItem(KEPT));
-    Object.assign(state, kept);
-    return fields;
+    return JSON.parse(sessionStorage.getItem(key));
   } catch {
     return null;
   }
