@@ -14,7 +14,7 @@ from smsd.twilio.diagnosis import ADVICE
 from smsd.web.refusals import ADVICE as REFUSALS
 from tests.docs.pages import ROOT
 
-API_MODULES = ("smsd", "smsd.form", "smsd.testing", "smsd.simulator")
+API_MODULES = ("smsd", "smsd.form", "smsd.testing", "smsd.simulator", "smsd.errors")
 """What a bot's author imports. Other modules may change without notice."""
 
 _OPEN_LABELS = {"node", "version"}
