@@ -286,6 +286,22 @@ def test_a_restart_keeps_the_thread_and_the_unsent_text(open_page: Open, server:
     assert replies(page) == ["1: before", "1: after"]
 
 
+def test_page_works_without_session_storage(open_page: Open) -> None:
+    page = open_page()
+    number = be_a_stranger(page)
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
+    talk(page, "a")
+    assert replies(page) == ["1: a"]
+    page.reload()
+    expect(page.get_by_label("Number", exact=True)).to_have_value(number)
+    page.evaluate(
+        "() => Object.keys(sessionStorage).forEach((key) => { sessionStorage[key] = '{'; })"
+    )
+    page.reload()
+    expect(page.locator("#pill-live")).to_have_text("live")
+    expect(page.get_by_label("To", exact=True)).to_have_value(TO)
+
+
 def test_text_under_way_outlives_a_reload_and_not_the_server(
     open_page: Open, server: DevServer
 ) -> None:

@@ -31,7 +31,7 @@ def test_a_dialogue_that_sleeps_is_answered_in_virtual_time() -> None:
         real_s, virtual_s = time.monotonic(), phone._stage.clock()
         assert phone.text("9") == "slept 9"
         assert time.monotonic() - real_s < phone.waited_s
-        assert 9 <= phone.waited_s < 12
+        assert 9 <= phone.waited_s < MANY_S
         assert phone._stage.clock() - virtual_s == pytest.approx(30 + phone.waited_s, abs=0.001)
 
 
@@ -39,8 +39,8 @@ def test_long_dialogue_is_answered_by_redirects() -> None:
     environ = {"SMSD_DIALOGUE_TIMEOUT": "60", "SMSD_ONE_MOMENT": "one moment"}
     with phone_of(sleepy, environ) as phone:
         assert phone.text("40") == "one moment\nslept 40"
-        assert phone.hops == 3
-        assert 40 <= phone.waited_s < 60
+        assert phone.hops >= 3
+        assert 40 <= phone.waited_s < MANY_S
         first, last = phone.last.replies if phone.last else ()
         assert 12 <= first.after_s < last.after_s == phone.waited_s
 
