@@ -1,5 +1,4 @@
-"""The commands of `smsd`, one module each. `smsd.cli` parses their arguments and imports them.
+"""The commands of `smsd`, one module each; `smsd.cli` parses their arguments.
 
-A module here may print and read the environment's mapping that it is given. What it
-needs beyond that it takes from the rooms below.
+They print for people and return exit codes. The rooms below do the work.
 """
