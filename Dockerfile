@@ -16,11 +16,12 @@ COPY smsd smsd
 ARG VERSION=0.2.0
 # The version label below must be true, so it is compared with the package's. The locked hatchling builds the wheel offline.
 # unchecked-hash: bytecode does not depend on file times, and Python does not check it at every start. Modules that only
-# twilio.rest needs, which smsd never imports, are not compiled. Tornado's tests are removed.
+# twilio.rest needs, which smsd never imports, are not compiled. Tornado's tests and the sources of C modules are removed.
 RUN test "$(sed -n 's/^VERSION = "\(.*\)"$/\1/p' smsd/version.py)" = "${VERSION}" \
     && /opt/build/bin/python -c 'from hatchling.build import build_wheel; build_wheel("dist")' \
     && pip --python /opt/venv/bin/python install --no-compile --no-deps --no-index dist/*.whl \
     && rm -r /opt/venv/lib/python*/site-packages/tornado/test \
+    && find /opt/venv/lib \( -name '*.c' -o -name '*.h' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.px[di]' \) -delete \
     && python -m compileall -q --invalidation-mode unchecked-hash \
        -x '/(twilio/rest|aiohttp|attr|charset_normalizer|idna|jwt|multidict|requests|urllib3|yarl)/' /opt/venv/lib
 
