@@ -15,6 +15,7 @@ import msgspec
 from smsd.app import Service
 from smsd.clock import now_ms
 from smsd.conversation.record import Record
+from smsd.conversation.turns import shows_running
 from smsd.dev import web
 from smsd.dev.counting import CountingWatch
 from smsd.dev.failures import ErrorWatch, FailureWatch, traceback_text
@@ -190,10 +191,13 @@ def _print(text: str) -> None:
 
 def shown(record: Record) -> object:
     """A record as values that JSON can express."""
+    unanswered = [entry for line in record.lineages for entry in line.tail if entry.is_open]
     return {
         "count": record.count,
         "last": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.last_ms / 1000)),
         "data": msgspec.json.decode(record.data or b"{}"),
+        "running": [entry.number for entry in unanswered if shows_running(entry)],
+        "waiting": [entry.number for entry in unanswered if not shows_running(entry)],
         "lineages": [
             {
                 "id": f"{line.id:016x}",

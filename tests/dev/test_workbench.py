@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 import smsd.dialogues.greeting  # noqa: F401 - a Source is that of a loaded module
+from smsd.conversation.record import Entry, Lineage, Record, Turn
 from smsd.dev import environment, failures, welcome
 from smsd.dev.refresh import Source
+from smsd.dev.workbench import shown as show_record
 from smsd.settings.table import load
 from smsd.simulator import BlockingClient
 from tests.dev.processes import DevServer
@@ -277,3 +279,15 @@ def test_a_traceback_begins_where_the_authors_code_does() -> None:
     text = failures.traceback_text(error)
     assert "LookupError: gone" in text
     assert "ValueError: cause" in text
+
+
+def test_record_shows_which_messages_run_and_wait() -> None:
+    entries = (
+        Entry(b"a", 1, reply=b""),
+        Entry(b"b", 2, turn=Turn(1, 0)),
+        Entry(b"c", 3, turn=Turn(0, 0)),
+    )
+    record = Record(0, lineages=(Lineage(1, 3, tail=entries),))
+    shown = show_record(record)
+    assert isinstance(shown, dict)
+    assert (shown["count"], shown["running"], shown["waiting"]) == (3, [2], [3])
