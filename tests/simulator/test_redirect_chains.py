@@ -4,9 +4,11 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
-from smsd.simulator import LOST, STALE, Request, Response
+from smsd.simulator import LOST, STALE, Failure, Request, Response
 from tests.simulator.offline import ACCOUNT, CT, OK, RT, URL, Result, World, answer, moved, xml
 
 FALLBACK = "https://other.example/sms"
@@ -190,3 +192,42 @@ def test_redirect_to_a_bad_url_keeps_what_was_sent(url: str) -> None:
 def test_http_redirects_are_no_hops() -> None:
     outcome = World(moved(307, "/else"), OK).text()
     assert (outcome.text, outcome.hops, len(outcome.attempts)) == ("ok", 0, 2)
+
+
+RESULTS = [
+    OK,
+    HOP,
+    CT,
+    RT,
+    Failure("closed", begun=True),
+    answer(500),
+    answer(204),
+    moved(307),
+    moved(302, "https://other.example/"),
+    xml("<Message>a</Message><Redirect method='GET'>/more</Redirect>", "smsd=1"),
+    xml("<Redirect>ftp://nowhere/</Redirect>"),
+    xml("<Message>a</Message>" * 6 + "<Redirect/>"),
+    xml("<oops>", "=1"),
+]
+
+
+@given(
+    st.lists(st.sampled_from(RESULTS), min_size=1, max_size=90), st.booleans(), st.integers(0, 5)
+)
+@settings(max_examples=60, deadline=None)
+def test_any_chain_ends_within_twilios_limits(
+    script: list[Result], has_fallback: bool, retries: int
+) -> None:
+    account = replace(
+        ACCOUNT, url=f"{URL}#rc={retries}&rp=all", fallback_url=FALLBACK if has_fallback else None
+    )
+    world = World(*script, account=account, pace_s=3)
+    hops: list[int] = []
+    outcome = world.text(on_hop=hops.append)
+    assert len(outcome.replies) <= 10
+    assert hops == list(range(1, outcome.hops + 1))
+    assert outcome.hops <= 50
+    assert len(outcome.attempts) == len(world.requests) <= 50 * 11 * (retries + 1)
+    assert outcome.waited_s <= outcome.elapsed_s <= 50 * (15 + 11 * 3 + 15)
+    times = [reply.after_s for reply in outcome.replies]
+    assert times == sorted(times)
