@@ -10,7 +10,8 @@ them all, it hides the second. Patterns with other than the usual elements are n
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cached_property
 from itertools import product
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -24,8 +25,13 @@ _PROBES_OF_OTHERS = ("", "a\nb")  # a message may be a picture alone, and have s
 _FILLERS = [*map(chr, range(32, 127)), "a\nb", "\u00e9", "\u0436", "\u0663", "\u4e16", "\U0001f600"]
 """ASCII, two lines, a letter with an accent, a Cyrillic one, an Arabic digit, a Chinese sign,
 an emoji."""
-_LENGTHS = (1, 2, 3, 5, 12, 40)
+_TRIALS = [
+    *((filler, 1) for filler in _FILLERS),
+    *product(("a", "7", " ", "\u0436"), (2, 3, 5, 12, 40)),
+]
+"""What stands for a wildcard, and how often for one that may be repeated."""
 _UNUSUAL = re.compile(r"\(\?(?!:|P<)|\\[1-9bBAZ]|\||\{")
+_EXCEPTIONS = re.compile(r"\(\?<?[=!]|\\[1-9bB]")
 _GROUP = re.compile(r"\(\?P<\w+>|\(\?:|(?<!\\)[()^$]")
 _WILDCARD = re.compile(r"\[\^?\]?[^\]]*\]|\\[dDwWsS]|(?<!\\)\.")
 _REPEATED = re.compile(r"(\\?.)[+*]\??", re.DOTALL)
@@ -96,19 +102,18 @@ class TextFilter:
         count, names = self.arguments
         return Groups((None,) * count, dict.fromkeys(names))
 
-    def samples(self) -> Iterator[str]:
-        """Texts that a pattern of usual elements is likely to take."""
+    @cached_property
+    def samples(self) -> tuple[str, ...]:
+        """Texts that a pattern of usual elements takes, with many fillers for its wildcards."""
         if self.pattern is None or _UNUSUAL.search(self.pattern.pattern):
-            return
+            return ()
         if self.pattern.flags & re.VERBOSE:
-            return
+            return ()
         without_groups = _GROUP.sub("", self.pattern.pattern)
-        for filler, length in product(_FILLERS, _LENGTHS):
-            escaped = re.sub(r"(\W)", r"\\\1", filler)
-            filled = _WILDCARD.sub(lambda _: escaped, without_groups)  # noqa: B023 - at once
-            repeated = _REPEATED.sub(lambda found: found[1] * length, filled)  # noqa: B023
-            text = re.sub(r"\\(.)", r"\1", repeated, flags=re.DOTALL)
-            yield from {text, text.upper(), text.lower()}
+        texts = {_filled(without_groups, filler, length) for filler, length in _TRIALS}
+        if self.pattern.flags & re.IGNORECASE:
+            texts |= {text.upper() for text in texts} | {text.lower() for text in texts}
+        return tuple(filter(self.takes, texts))
 
     def is_same_as(self, other: "TextFilter") -> bool:
         """Whether both stand for the same texts, as far as one can see."""
@@ -122,10 +127,20 @@ class TextFilter:
         if literal is None:
             if any(not self.takes(text) and other.takes(text) for text in _PROBES_OF_OTHERS):
                 return False
-            samples = [text for text in other.samples() if other.takes(text)]
-            return (bool(samples) or self.takes_every_line) and all(map(self.takes, samples))
+            is_tried = bool(other.samples) or self.takes_every_line
+            if self.pattern and _EXCEPTIONS.search(self.pattern.pattern):
+                return False  # what it leaves out may be just what the trial does not try
+            return is_tried and all(map(self.takes, other.samples))
         spellings = {literal, literal.lower(), literal.upper(), literal.capitalize()}
         return any(map(self.takes, spellings))
+
+
+def _filled(pattern: str, filler: str, length: int) -> str:
+    """A pattern without groups as a text: its wildcards filled, its repetitions carried out."""
+    escaped = re.sub(r"(\W)", r"\\\1", filler)
+    filled = _WILDCARD.sub(lambda _: escaped, pattern)
+    repeated = _REPEATED.sub(lambda found: found[1] * length, filled)
+    return re.sub(r"\\(.)", r"\1", repeated, flags=re.DOTALL)
 
 
 def _literal(given: str | re.Pattern[str]) -> str | None:
