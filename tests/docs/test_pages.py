@@ -44,6 +44,13 @@ def test_named_file_exists(path: str) -> None:
     assert (ROOT / path).exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "path"), sorted(set(re.findall(r"`(\w+)`\s+in\s+`([\w/]+\.py)`", EVERY_TEXT)))
+)
+def test_name_in_a_file_exists(name: str, path: str) -> None:
+    assert re.search(rf"\b{name}\b", (ROOT / path).read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("name", named(r"\bSMSD_[A-Z_]*[A-Z]\b|\bTWILIO_[A-Z_]*[A-Z]\b"))
 def test_named_setting_exists(name: str) -> None:
     assert name.removesuffix("_FILE") in {setting.name for setting in SETTINGS}
