@@ -227,8 +227,11 @@ class WebhookRequest(HTTPMessageDelegate):
 
     @property
     def media_type(self) -> str:
-        """The media type of the body, in lower case and without parameters."""
-        return self.header("Content-Type").partition(";")[0].strip().lower()
+        """The media type of the body, in lower case and without parameters.
+
+        If the header came twice, the first one counts.
+        """
+        return self.header("Content-Type").partition(",")[0].partition(";")[0].strip().lower()
 
     def age_s(self) -> float:
         """Seconds since the head arrived."""

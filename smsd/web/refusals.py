@@ -12,6 +12,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from smsd.telemetry import logs
 from smsd.telemetry.metrics import Metrics
