@@ -5,13 +5,10 @@ Clients and proxies change cookies on the way: they send several Cookie headers 
 None of that may lose a count, so every value that may be ours is found here.
 """
 
-import re
 from urllib.parse import unquote
 
 from smsd.conversation.cookie import NAME, CookieCodec, unpack
 from smsd.errors import CookieForged
-
-_OURS = re.compile(rf'(?:^|[;,])\s*{NAME}=\s*"?([^;,"\s]*)')
 
 
 def values(header: str) -> list[str]:
@@ -20,7 +17,13 @@ def values(header: str) -> list[str]:
     >>> values("a=1; smsd=2%7C1:1, smsd=2|1:1")
     ['2|1:1']
     """
-    return list(dict.fromkeys(unquote(value) for value in _OURS.findall(header)))
+    found = []
+    for cookie in header.replace(",", ";").split(";"):
+        name, _, value = cookie.partition("=")
+        if name.strip() == NAME:
+            value = value.strip().strip('"')
+            found.append(unquote(value) if "%" in value else value)
+    return found if len(found) < 2 else list(dict.fromkeys(found))
 
 
 def choose(header: str, codec: CookieCodec, conversation: bytes) -> str | None:

@@ -100,8 +100,10 @@ class Refusals:
             self._left_out[kind] = self._left_out.get(kind, 0) + 1
             return
         self._logged_s[kind] = now_s
-        left_out = self._left_out.pop(kind, 0)
-        logs.event(log, level, "request refused", kind=kind, advice=ADVICE[kind], left_out=left_out)
+        fields: dict[str, Any] = {"kind": kind, "advice": ADVICE[kind]}
+        if left_out := self._left_out.pop(kind, 0):
+            fields["left_out"] = left_out
+        logs.event(log, level, "request refused", **fields)
 
     def count(self, reason: str) -> None:
         """Count a refusal that is logged elsewhere."""
