@@ -67,7 +67,7 @@ def routes(hooks: Hooks) -> list[tuple[str, type[RequestHandler], dict[str, Any]
         (r"/phone/api/messages", Messages, shared),
         (r"/phone/api/clear", Clear, shared),
         (r"/phone/api/clock", VirtualClock, shared),
-        (r"/phone/api/store", Store, shared),
+        (r"/phone/api/store", StoreActions, shared),
     ]
 
 
@@ -263,7 +263,7 @@ class VirtualClock(Guarded):
         self.send_json(self.desk.advance(seconds))
 
 
-class Store(Guarded):
+class StoreActions(Guarded):
     """Empties the store, takes it down, or brings it back."""
 
     async def post(self) -> None:

@@ -1,10 +1,9 @@
 // What the page knows, who texts whom, and what survives a reload. Every other module reads it
 // here.
 //
-// Events of the running server are `events`. A server that is started again begins anew, so
-// what was said before is kept in this tab (`past`), with a line that tells of the restart. A
-// text is one event that is published again whenever more is known of it: `take` replaces it by
-// its `uid`.
+// Events of the running server are `events`. A server that is restarted knows nothing of them,
+// so this tab keeps what was said before (`past`), with a line about the restart. A text is one
+// event, which is published again whenever more is known: `take` replaces it by its `uid`.
 
 import { $ } from "./dom.js";
 
