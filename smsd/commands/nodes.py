@@ -9,13 +9,15 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
 
 from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError, MemcacheServerError, MemcacheUnexpectedCloseError
 
 from smsd.commands.findings import Finding, ok, warning, wrong
+from smsd.store.lookup import LOOKUP_BUDGET_S, split_name
 from smsd.store.tls import tls_problem
 
 Resolver = Callable[..., Sequence[tuple[Any, ...]]]
@@ -27,25 +29,55 @@ def check_node(
     timeout_s: float,
     tls: ssl.SSLContext | None,
     resolve: Resolver = socket.getaddrinfo,
+    *,
+    lookup_budget_s: float = LOOKUP_BUDGET_S,
 ) -> Iterator[Finding]:
     """Look the name up, then write, read and delete a key.
 
-    name       "host:port", with an IPv6 address in brackets
-    timeout_s  seconds for connecting, and for each operation
-    tls        how to connect over TLS; None for plain TCP
+    name             "host:port", with an IPv6 address in brackets
+    timeout_s        seconds for connecting, and for each operation
+    tls              how to connect over TLS; None for plain TCP
+    lookup_budget_s  seconds for looking the name up
     """
-    parts = urlsplit(f"//{name}")
-    host, port = parts.hostname or "", parts.port or 0
+    host, port = split_name(name)
     try:
-        found = resolve(host, port, type=socket.SOCK_STREAM)
+        found = _look_up(host, port, resolve, lookup_budget_s)
     except OSError:
         yield wrong(f"memcached {name}: there is no host of that name; check SMSD_STORE and DNS")
+        return
+    if found is None:
+        yield wrong(
+            f"memcached {name}: its name was not looked up within {lookup_budget_s:g} s; "
+            "check the name servers"
+        )
         return
     several = _several_addresses(name, found)
     if several:
         yield several
     client = Client((host, port), connect_timeout=timeout_s, timeout=timeout_s, tls_context=tls)
     yield _round_trip(name, client, timeout_s)
+
+
+def _look_up(
+    host: str, port: int, resolve: Resolver, budget_s: float
+) -> Sequence[tuple[Any, ...]] | None:
+    """The addresses; None if the resolver takes too long. Raises OSError if there are none."""
+    answers: SimpleQueue[Sequence[tuple[Any, ...]] | OSError] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(resolve(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            answers.put(error)
+
+    Thread(target=ask, daemon=True).start()  # a hanging resolver does not keep the process
+    try:
+        answer = answers.get(timeout=budget_s)
+    except Empty:
+        return None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
 
 
 def _several_addresses(name: str, found: Sequence[tuple[Any, ...]]) -> Finding | None:

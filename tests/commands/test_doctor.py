@@ -223,6 +223,19 @@ def test_name_with_several_addresses_is_a_warning() -> None:
     assert [finding.mark for finding in both] == ["ok"], "IPv4 and IPv6 of one node"
 
 
+def test_hanging_name_lookup_is_wrong_in_time() -> None:
+    released = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[tuple[object, ...]]:
+        released.wait(PATIENCE_S)
+        return []
+
+    (finding,) = check_node("slow.example:11211", 5, None, hang, lookup_budget_s=0.1)
+    released.set()
+    assert finding.mark == "WRONG"
+    assert "its name was not looked up within 0.1 s" in finding.text
+
+
 def test_configuration_api_gets_the_same_retries() -> None:
     done = doctor()
     webhook = WebhookUrl.parse(re.findall(r"A message comes in +(\S+)", done.stdout)[0])
