@@ -2,7 +2,9 @@
 
 import asyncio
 import concurrent.futures
+import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from twilio.twiml.messaging_response import MessagingResponse
 
 from smsd import Message, Router, Session
 from smsd.form import Ask, Form
+from smsd.simulator import BlockingClient
+from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN, Smsd, wait_for
 
 
 class Odd(BaseException):
@@ -101,3 +105,41 @@ def test_failing_form_gets_the_apology_and_asks_again(
     refused = isinstance(error, ValueError) and form == "form"
     assert phone.text("7", failing=True) == ("A?" if refused else "Sorry")
     assert phone.text("never mind") == "All right, forgotten."
+
+
+DIALOGUE = """
+import asyncio, sys
+
+class Bot:
+    async def open(self): pass
+    {word}def reload(self, settings): {raised}
+    {word}def close(self): {raised}
+    async def __call__(self, message, session): return str(session.count)
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "raised"),
+    [("", "sys.exit(3)"), ("async ", "sys.exit(3)"), ("async ", "raise asyncio.CancelledError")],
+)
+def test_process_survives_what_reload_raises_and_ends_in_spite_of_close(
+    word: str, raised: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(DIALOGUE.format(word=word, raised=raised))
+    people = tmp_path / "people.toml"
+    people.write_text('"+14155550100" = "Ada"')
+    env = {"SMSD_DIALOGUE": "mine:Bot", "PYTHONPATH": str(tmp_path), "SMSD_PEOPLE": str(people)}
+    with Smsd(env) as smsd:
+        phone = BlockingClient(
+            f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=smsd.address
+        )
+        assert phone.text("hi").text == "1"
+        people.write_text('"+14155550100" = "Bob"')
+        smsd.signal(signal.SIGHUP)
+        refused = 'smsd_reloads_total{result="refused"}'
+        wait_for(lambda: smsd.metric(refused) == 1, "the refused reload")
+        assert phone.text("hi").text == "2"
+        assert smsd.terminate() == 0
+        log = smsd.log()
+    assert "reload() failed: " in log
+    assert "dialogue not closed" in log

@@ -553,6 +553,10 @@ def test_missing_module_is_named() -> None:
             "class reply:\n  def open(self): 1/0\n  def __call__(self, m, s): pass",
             "open() failed: ZeroDivisionError at {path}:2",
         ),
+        (
+            "import sys\nclass reply:\n  def open(self): sys.exit()\n  def __call__(self, m, s): 1",
+            "open() failed: SystemExit at {path}:3",
+        ),
     ],
 )
 @pytest.mark.parametrize("options", [(), ("--dev",)])
