@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from smsd.conversation import merging
 from smsd.conversation.record import Record
 from smsd.exchange.running import Run
+from smsd.store import View
 
 
 class Conversation:
@@ -20,6 +21,8 @@ class Conversation:
                  every read, so that the loss of the stored record loses no turn
     runs         the dialogues that run here, by message
     is_degraded  memcached could not be reached when the record was read last
+    written      a view of this process's last write, which spares the next one its read;
+                 None if another replica may well have written since
     """
 
     def __init__(self, key: bytes, id_: bytes) -> None:
@@ -28,6 +31,7 @@ class Conversation:
         self.record: Record | None = None
         self.runs: dict[bytes, Run] = {}
         self.is_degraded = False
+        self.written: View | None = None
         self.claiming = asyncio.Lock()
         self.requests: Counter[bytes] = Counter()
         """How many requests wait here, by message."""

@@ -103,20 +103,30 @@ class Ledger:
         """Write `record` unless somebody wrote since `page`: None when done, else what
         is there now.
         """
-        again = await self.store.commit(key, record, page.view)
-        if again is not None:
-            return self.page(again, conversation)
-        if conversation is not None:
-            conversation.saw(record, is_degraded=page.is_degraded)
+        if conversation is None:
+            again = await self.store.commit(key, record, page.view)
+            return None if again is None else self.page(again)
+        is_written, view = await self.store.checkpoint(key, record, page.view)
+        if not is_written:
+            return self.page(view, conversation)
+        conversation.saw(record, is_degraded=page.is_degraded)
+        conversation.written = None if view.degraded else view  # memcached may be back
         return None
 
     async def change(self, conversation: Conversation, change: Change) -> Written | None:
         """Apply `change` to the latest record until it is written, or until it gives
         None: then the record is left as it is, and so is the answer.
         """
-        page = await self.read(conversation.key, None, conversation)
+        written, conversation.written = conversation.written, None
+        if written is None:
+            page = await self.read(conversation.key, None, conversation)
+        else:
+            page = self.page(written, conversation)
         while True:
             record = change(page)
+            if record is None and page.view is written:  # there may be news to decide by
+                page = await self.read(conversation.key, None, conversation)
+                continue
             if record is None:
                 conversation.saw(page.record, is_degraded=page.is_degraded)
                 return None

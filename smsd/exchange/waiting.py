@@ -80,7 +80,8 @@ class WaitingRoom:
     ) -> Found | None:
         loop = asyncio.get_running_loop()
         deadline_s = arrival.started_s + self._answer_within_s
-        await self._ledger.change(conversation, lambda page: _with_fresh_place(page, arrival))
+        if arrival.digest not in conversation.runs:
+            await self._ledger.change(conversation, lambda page: _with_fresh_place(page, arrival))
         while True:
             record = conversation.record
             found = merging.find(record, arrival.digest) if record else None

@@ -176,7 +176,7 @@ class Proxy:
         self, chunk: bytes, writer: asyncio.StreamWriter, now: Callable[[], Fault]
     ) -> None:
         fault = now()
-        if fault is Fault.HOLD_WRITES and chunk.startswith(b"STORED"):
+        if fault is Fault.HOLD_WRITES and chunk.startswith((b"STORED", b"HD")):
             self.held += 1
             await self._until(lambda: now() is not Fault.HOLD_WRITES)
         elif fault is Fault.SLOW:
