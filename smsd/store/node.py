@@ -9,6 +9,7 @@ of any message, one task looks up the name, connects, and connects again.
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable
 
@@ -104,6 +105,7 @@ class Node:
         self._lookup = NameLookup(*split_name(name), resolver=resolver)
         self._connector = Connector(self._lookup, tls)
         self._refusals = Backoff(RETRY_EVERY_S, MAX_REFUSAL_DELAY_S)
+        self._speaks_meta = False
         self._outage = ("", 0.0)
         """Kind and beginning of the latest one."""
         self._tasks = [self._loop.create_task(self._stay_connected())]
@@ -139,13 +141,14 @@ class Node:
     async def write_again(
         self, key: bytes, value: bytes, token: Token | None, expire_s: int
     ) -> Token | None:
-        """Do the same as `write`; return the token for the next write, or None for
-        False.
+        """Do the same as `write`; return the token for the next write, or None for False.
 
         For a writer that will soon write again. A node without memory that refuses this
-        deletes the old value, which it does not when it refuses `write`.
+        deletes the old value, which it does not when it refuses `write`. An old memcached
+        does not tell the token, so that the next write must read first.
         """
-        return await self._write(protocol.write_again, key, value, token, expire_s)
+        command = protocol.write_again if self._speaks_meta else protocol.write
+        return await self._write(command, key, value, token, expire_s)
 
     async def _write(
         self,
@@ -230,6 +233,13 @@ class Node:
             self._observer.store_node_up(self.name, kind, self._loop.time() - began_s)
         return True
 
+    async def _ask_version(self) -> None:
+        version = self._pipeline.submit(
+            protocol.VERSION, protocol.Answers.read_version, is_bound=True
+        )
+        with contextlib.suppress(StoreUnavailable):
+            self._speaks_meta = (await version or ()) >= protocol.META_SINCE
+
     # --- the connection
 
     async def _stay_connected(self) -> None:
@@ -254,6 +264,8 @@ class Node:
                 self._pipeline.use(connection)
             while not connection.closed.is_set() and not await self._probe(connection):
                 await asyncio.sleep(RETRY_EVERY_S)
+            if not connection.closed.is_set():
+                await self._ask_version()
             await connection.closed.wait()
             worked_until_s = self._loop.time()
             if worked_until_s - opened_s > RESTART_S:

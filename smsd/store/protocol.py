@@ -8,11 +8,23 @@ The reader is our own because pymemcache's public client blocks on a socket, and
 readers are private. `node` explains why smsd does not hand each operation to a thread.
 """
 
+import re
+
 import msgspec
 
 MAX_LINE_BYTES = 2048
 """Of a line of an answer. memcached's longest is a VALUE line with a key of 250
 bytes."""
+
+
+VERSION = b"version\r\n"
+"""The command that asks for memcached's version."""
+
+META_SINCE = (1, 6, 18)
+"""The first version known to understand `write_again`: earlier ones want another syntax."""
+
+UNKNOWN_CAS = b"0"
+"""A token that fits no value: memcached counts from 1."""
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -55,7 +67,7 @@ def write(key: bytes, value: bytes, expire_s: int, cas: bytes | None) -> bytes:
 def write_again(key: bytes, value: bytes, expire_s: int, cas: bytes | None) -> bytes:
     """Make the same as `write` with a meta command, whose answer holds the new token.
 
-    memcached 1.6 or newer. A full memcached that refuses `cas` keeps the old value, but
+    Since META_SINCE. A full memcached that refuses `cas` keeps the old value, but
     one that refuses `ms` deletes it (seen with 1.6.18): so `write` is the usual
     command.
     """
@@ -98,21 +110,28 @@ class Answers:
         return value
 
     def read_written(self) -> bytes | Refused | None:
-        """Take the answer to a write: the new token, b"" if it is not told, None if the
-        condition did not hold.
+        """Take the answer to a write: the new token, UNKNOWN_CAS if it is not told, None if
+        the condition did not hold.
         """
         line, begin = self._line(0)
         self._buffer = self._buffer[begin:]
         if line == b"STORED":
-            return b""
+            return UNKNOWN_CAS
         word, _, rest = line.partition(b" ")
         if word in _CONDITION_FAILED:
             return None
         if word == b"HD":
-            return rest[1:] if rest.startswith(b"c") else b""
+            return rest[1:] if rest.startswith(b"c") else UNKNOWN_CAS
         if word in (b"SERVER_ERROR", b"CLIENT_ERROR"):
             return Refused(is_full=rest.startswith(b"out of memory"))
         raise ProtocolError("no answer to a write")
+
+    def read_version(self) -> tuple[int, ...]:
+        """Take the answer to VERSION; empty if it holds no version."""
+        line, begin = self._line(0)
+        self._buffer = self._buffer[begin:]
+        found = re.fullmatch(rb"VERSION (\d{1,5}(?:\.\d{1,5})*).*", line)
+        return tuple(map(int, found[1].split(b"."))) if found else ()
 
     def _line(self, begin: int) -> tuple[bytes, int]:
         """The line that begins there, and where the next one does."""

@@ -119,6 +119,22 @@ def test_save_fails_if_the_record_was_lost_meanwhile(
 
 
 @remotes
+def test_save_again_needs_the_current_token(
+    make: Remotes, nodes: list[processes.Memcached]
+) -> None:
+    async def test(remote: Any) -> None:
+        _, stale = await remote.load(b"smsd:k")
+        assert await remote.save_again(b"smsd:k", record("1"), stale)
+        assert not await remote.save_again(b"smsd:k", record("2"), stale)
+        _, token = await remote.load(b"smsd:k")
+        assert await remote.save_again(b"smsd:k", record("1", "2"), token)
+        found, _ = await remote.load(b"smsd:k")
+        assert found.count == 2
+
+    run(test, make, nodes)
+
+
+@remotes
 def test_concurrent_operations_do_not_mix(make: Remotes, nodes: list[processes.Memcached]) -> None:
     async def test(remote: Any) -> None:
         async def one(i: int) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from smsd.errors import StoreUnavailable
+from smsd.store import protocol
 from smsd.store.node import Node, Read, Token
 from tests.observer import Told
 from tests.processes import Memcached, free_port, wait_for
@@ -88,6 +89,38 @@ def test_write_needs_the_current_token() -> None:
 
     with Memcached() as memcached:
         run(memcached.node, test)
+
+
+def test_write_again_returns_the_next_token() -> None:
+    async def test(node: Node, told: Told) -> None:
+        await until(lambda: node._speaks_meta)
+        token = await node.write_again(KEY, b"one", None, 60)
+        assert token
+        assert await node.write_again(KEY, b"other", None, 60) is None
+        second = await node.write_again(KEY, b"two", token, 60)
+        assert second
+        assert await node.write_again(KEY, b"three", token, 60) is None
+        assert await node.write(KEY, b"three", second, 60)
+        assert (await node.read(KEY)).value == b"three"
+
+    with Memcached() as memcached:
+        run(memcached.node, test, timeout_s=5)
+
+
+def test_old_memcached_is_written_without_meta_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "META_SINCE", (99,))
+
+    async def test(node: Node, told: Told) -> None:
+        token = await node.write_again(KEY, b"one", None, 60)
+        assert token
+        assert not await node.write(KEY, b"two", token, 60)  # it is not known: read first
+        token = (await node.read(KEY)).token
+        assert await node.write_again(KEY, b"two", token, 60)
+        assert (await node.read(KEY)).value == b"two"
+        assert not told.errors
+
+    with Memcached() as memcached:
+        run(memcached.node, test, timeout_s=5)
 
 
 def test_read_is_repeated_after_memcached_restarts() -> None:

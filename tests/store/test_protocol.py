@@ -50,14 +50,20 @@ def test_answers_may_arrive_in_any_pieces(cuts: list[int]) -> None:
                 readers.pop(0)
         except Incomplete:
             continue
-    assert found == [Value(b"END\r\nSTORED\r", b"7"), b"", None, b"42", Refused(is_full=True)]
+    assert found == [
+        Value(b"END\r\nSTORED\r", b"7"),
+        protocol.UNKNOWN_CAS,
+        None,
+        b"42",
+        Refused(is_full=True),
+    ]
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (b"STORED", b""),
-        (b"HD", b""),
+        (b"STORED", protocol.UNKNOWN_CAS),
+        (b"HD", protocol.UNKNOWN_CAS),
         (b"HD c12", b"12"),
         (b"EXISTS", None),
         (b"NOT_FOUND", None),
@@ -74,6 +80,22 @@ def test_answers_to_writes(line: bytes, expected: object) -> None:
     answers = Answers()
     answers.feed(line + b"\r\n")
     assert answers.read_written() == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"VERSION 1.6.18", (1, 6, 18)),
+        (b"VERSION 1.6.9_beta", (1, 6, 9)),
+        (b"VERSION 1.4", (1, 4)),
+        (b"VERSION unknown", ()),
+        (b"ERROR", ()),
+    ],
+)
+def test_version_is_read(line: bytes, expected: tuple[int, ...]) -> None:
+    answers = Answers()
+    answers.feed(line + b"\r\n")
+    assert answers.read_version() == expected
 
 
 def test_refused_read_keeps_the_connection_usable() -> None:
