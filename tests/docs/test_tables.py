@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 import tomllib
 
 import pytest
@@ -89,6 +90,21 @@ def test_log_table_names_every_event() -> None:
     table = page("docs/settings.md").section("Log lines")
     rows = [cells(line)[0] for line in table.splitlines() if line.startswith("|")][2:]
     assert set(re.findall(r"`([^`]+)`", " ".join(rows))) == log_events()
+
+
+@pytest.mark.parametrize("each", pages(), ids=lambda each: each.path)
+def test_python_listings_are_files_or_doctests(each: Page) -> None:
+    shown = {(ROOT / path).read_text(encoding="utf-8") for path in included_files()}
+    for block in each.blocks("python"):
+        assert block.text in shown or ">>> " in block.text, block.text[:60]
+
+
+def test_exported_settings_of_the_recipes_can_be_used() -> None:
+    (script,) = [block.text for block in page("docs/recipes.md").blocks("sh")]
+    words = shlex.split(script)
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    settings = load({**processes.SETTINGS, **given})
+    assert settings.history == 16
 
 
 def test_rooms_table_names_everything_in_the_package() -> None:
