@@ -1,11 +1,15 @@
 """The fixture for authors of dialogues, used as they use it: a project of their own, pytest in a process of its own."""
 
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
+
+import smsd.testing
 
 CONFTEST = "from smsd.testing import dialogue, phone, pytest_configure, smsd_environ\n"
 BOT = """
@@ -272,6 +276,26 @@ def test_the_marker(phone):
     code, output = run(tmp_path, tests)
     assert code == 0, output
     assert "2 passed" in output
+
+
+def test_slow_example_of_the_docstring_holds(tmp_path: Path) -> None:
+    example = (smsd.testing.__doc__ or "").partition("Slow dialogues.")[2]
+    example = example.partition("Instead of overriding")[0]
+    code = re.findall(r"^    .*\n|^\n(?=    )", example, re.MULTILINE)
+    tests = """
+import asyncio
+import pytest
+
+@pytest.fixture
+def dialogue():
+    async def reply(message, session):
+        await asyncio.sleep(30)
+        return "Found it."
+    return reply
+"""
+    status, output = run(tmp_path, tests + textwrap.dedent("".join(code)))
+    assert status == 0, output
+    assert "1 passed" in output
 
 
 @pytest.mark.parametrize(
