@@ -13,3 +13,8 @@ def test_a_picture_is_downloaded(phone):
 def test_a_picture_that_is_too_large_is_refused(phone):
     poster = ("https://example.com/poster.png", "image/png", b"x" * 1_000_001)
     assert phone.text("look", media=[poster]) == "I could not open your picture."
+
+
+def test_a_picture_that_is_gone_is_refused(phone):
+    gone = ("https://example.com/gone.png", "image/png", None)
+    assert phone.text("look", media=[gone]) == "I could not open your picture."
