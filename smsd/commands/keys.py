@@ -103,6 +103,7 @@ def _how_to_use(path: str, *, kubernetes: bool) -> str:
     return (
         f"In a shell:   set -a; . {shlex.quote(in_shell)}; set +a\n"
         f"With Docker:  docker run --env-file {shlex.quote(path)} ...\n"
+        "Add TWILIO_AUTH_TOKEN and SMSD_PUBLIC_URL to it; `smsd doctor` says what is missing.\n"
     )
 
 
