@@ -4,8 +4,8 @@ Knows no request and no HTTP status. A connection is in one of three states:
 
 - *waiting* for the head of a request, also before its first one: `IDLE_S`;
 - *receiving* the body: `BODY_S`;
-- *answering*: the request is being served, or its answer is being written. How long
-  serving takes is up to the webhook. A peer that does not read its answer has `UNREAD_S`.
+- *answering*: the request is being served, or its answer is being written: `SERVING_S`.
+  A peer that does not read its answer has `UNREAD_S`.
 
 `close_late` enforces the deadlines; call it about once a second. Timers of Tornado's own
 would cost two timers and two tasks for each request, and none ends an unread answer.
@@ -24,6 +24,9 @@ BODY_S = 15.0
 """Twilio gives up after 15 s."""
 
 UNREAD_S = 15.0
+
+SERVING_S = 120.0
+"""Serving ends much earlier by itself; this is for a bug of ours, or of a page's."""
 
 RECYCLED_AFTER_S = 1.0
 """A connection that has waited this long without a request may be closed for a new one."""
@@ -46,15 +49,22 @@ class Connections:
     """The open connections of one listener."""
 
     def __init__(
-        self, *, idle_s: float = IDLE_S, body_s: float = BODY_S, unread_s: float = UNREAD_S
+        self,
+        *,
+        idle_s: float = IDLE_S,
+        body_s: float = BODY_S,
+        serving_s: float = SERVING_S,
+        unread_s: float = UNREAD_S,
     ) -> None:
-        self.idle_s = idle_s
-        self.body_s = body_s
-        self.unread_s = unread_s
-        # Each connection is a key of one of them. Values are times of the monotonic clock.
-        self._waiting: dict[Connection, float] = {}  # since when; the longest wait comes first
-        self._receiving: dict[Connection, float] = {}  # since when
-        self._answering: dict[Connection, float | None] = {}  # since when its answer is unread
+        self._idle_s = idle_s
+        self._body_s = body_s
+        self._serving_s = serving_s
+        self._unread_s = unread_s
+        # Each connection is a key of one of these; the value is since when.
+        self._waiting: dict[Connection, float] = {}  # the longest wait comes first
+        self._receiving: dict[Connection, float] = {}
+        self._answering: dict[Connection, float] = {}
+        self._unread: dict[Connection, float] = {}  # a part of those that are answering
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._receiving) + len(self._answering)
@@ -62,6 +72,7 @@ class Connections:
     def wait(self, connection: Connection) -> None:
         """The connection is new, or its last request is answered."""
         self._answering.pop(connection, None)
+        self._unread.pop(connection, None)
         self._waiting[connection] = time.monotonic()
 
     def receive(self, connection: Connection, now_s: float) -> None:
@@ -72,25 +83,32 @@ class Connections:
     def answer(self, connection: Connection) -> None:
         """The request has arrived completely."""
         self._receiving.pop(connection, None)
-        self._answering[connection] = None
+        self._answering[connection] = time.monotonic()
 
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""
-        for state in (self._waiting, self._receiving, self._answering):
+        for state in (self._waiting, self._receiving, self._answering, self._unread):
             state.pop(connection, None)
 
     def close_late(self) -> None:
         """Close the connections whose deadline has passed."""
         now_s = time.monotonic()
-        late = [each for each, since_s in self._waiting.items() if now_s - since_s > self.idle_s]
-        late += [each for each, since_s in self._receiving.items() if now_s - since_s > self.body_s]
-        for connection, since_s in self._answering.items():
-            if not connection.stream.writing():
-                self._answering[connection] = None
-            elif since_s is None:
-                self._answering[connection] = now_s
-            elif now_s - since_s > self.unread_s:
-                late.append(connection)
+        for connection in self._answering:
+            if connection.stream.writing():
+                self._unread.setdefault(connection, now_s)
+            else:
+                self._unread.pop(connection, None)
+        late = [
+            connection
+            for state, at_most_s in (
+                (self._waiting, self._idle_s),
+                (self._receiving, self._body_s),
+                (self._answering, self._serving_s),
+                (self._unread, self._unread_s),
+            )
+            for connection, since_s in state.items()
+            if now_s - since_s > at_most_s
+        ]
         for connection in late:
             connection.stream.close()
 

@@ -26,12 +26,19 @@ class Echo:
         return WebhookResponse(503)
 
     async def serve(self, request: WebhookRequest) -> WebhookResponse:
+        if request.body == b"neverrrrrr":
+            await asyncio.Event().wait()
         return WebhookResponse(200, {}, LARGE if request.body == b"0123456789" else request.body)
 
 
 class LargePage(RequestHandler):
     def get(self) -> None:
         self.finish(LARGE)
+
+
+class Never(RequestHandler):
+    async def post(self) -> None:
+        await asyncio.Event().wait()
 
 
 class Server(BoundedServer):
@@ -45,7 +52,7 @@ class Server(BoundedServer):
 async def serving(*, most: int = 1000, **deadlines_s: Any) -> AsyncIterator[Server]:
     listener = Listener(
         {"/sms": Echo()},
-        Application([("/large", LargePage)]),
+        Application([("/large", LargePage), ("/never", Never)]),
         connections=Connections(**deadlines_s),
     )
     server = Server(listener, name="public", max_body_bytes=65536, max_connections=most)
@@ -152,9 +159,26 @@ def test_peer_that_pipelines_and_reads_nothing_is_closed() -> None:
     asyncio.run(test())
 
 
+@pytest.mark.parametrize("path", [b"/sms", b"/never"])
+def test_request_that_is_never_answered_is_closed(path: bytes) -> None:
+    """A bug of ours must not hold a connection."""
+
+    async def test() -> None:
+        async with serving(serving_s=0.2) as server:
+            reader, writer = await connect(server)
+            writer.write(HEAD.replace(b"/sms", path) + b"neverrrrrr")
+            assert await is_closed(reader)
+            await until(lambda: not server.connections)
+            for task in server._listener.tasks:
+                task.cancel()
+            await asyncio.gather(*server._listener.tasks, return_exceptions=True)
+
+    asyncio.run(test())
+
+
 def test_connection_within_its_deadlines_is_kept() -> None:
     async def test() -> None:
-        async with serving(idle_s=20, body_s=20, unread_s=20) as server:
+        async with serving(idle_s=20, body_s=20, serving_s=20, unread_s=20) as server:
             reader, writer = await connect(server)
             for _ in range(3):
                 writer.write(HEAD + b"98765")
