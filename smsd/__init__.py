@@ -1,8 +1,8 @@
 """smsd turns text messages into conversations.
 
 It answers Twilio's messaging webhook and counts every message of a conversation exactly
-once, over retries, replicas and the loss of its cache. What to reply is up to a *dialogue*,
-the part that you write:
+once, over retries, replicas and the loss of its cache. What to reply is up to a
+*dialogue*, the part that you write:
 
 >>> from smsd import Message, Reply, Session
 >>> async def reply(message: Message, session: Session) -> Reply | str | None:
@@ -46,7 +46,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Router` when it is first used: it needs asyncio, and `smsd --help` does not."""
+    """Import `Router` when it is first used: it needs asyncio, and `smsd --help` does
+    not.
+    """
     if name != "Router":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from smsd.router import Router  # noqa: PLC0415 - see above

@@ -1,14 +1,14 @@
-"""Asks several questions, one message after the other: answers are checked, taken back, or
-given up.
+"""Asks several questions, one message after the other: answers are checked, taken back,
+or given up.
 
-No network, no clock, no environment. Must not keep anything outside of `session.data`: the
-next message may come to another replica, after a restart, to a new version of the program,
-or be the last one once more.
+No network, no clock, no environment. Must not keep anything outside of `session.data`:
+the next message may come to another replica, after a restart, to a new version of the
+program, or be the last one once more.
 
-That is why a form is no coroutine that awaits the next message; such a coroutine would live
-in the memory of one process. A form writes the texts of the answers into `session.data` and
-reads them again at each message. So values need no JSON form, and if a new version of the
-program refuses an old answer, it asks that question again.
+That is why a form is no coroutine that awaits the next message; such a coroutine would
+live in the memory of one process. A form writes the texts of the answers into
+`session.data` and reads them again at each message. So values need no JSON form, and if
+a new version of the program refuses an old answer, it asks that question again.
 
 Twilio itself answers STOP, CANCEL, END and QUIT where it handles opt-outs (see
 `Message.is_opt_out`), so people leave a form with "never mind".
@@ -53,10 +53,10 @@ class Ask:
 
     name      names the answer
     question  the text that is sent. It may quote earlier answers, as `str.format` does
-    read      turns an answer, without blanks around it, into a value. It refuses the answer
-              by raising ValueError, LookupError or ArithmeticError; the question is then
-              asked again. Whatever else it raises fails the message. smsd calls it again at
-              later messages, so it must be quick and have no side effects
+    read      turns an answer, without blanks around it, into a value. It refuses the
+              answer by raising ValueError, LookupError or ArithmeticError; the question
+              is then asked again. Whatever else it raises fails the message. smsd calls
+              it again at later messages, so it must be quick and have no side effects
     hint      sent after an answer that was refused; by default the question
 
     >>> from decimal import Decimal
@@ -80,8 +80,8 @@ class Form:
     again  what they write to start over
     left   the text that is sent when they gave up
 
-    Raises ValueError if there is no question, if two have the same name, or if one quotes an
-    answer that is asked for later.
+    Raises ValueError if there is no question, if two have the same name, or if one
+    quotes an answer that is asked for later.
 
     >>> from datetime import date
     >>> from smsd import Session
@@ -124,10 +124,12 @@ class Form:
         return isinstance(session.data.get(self.name), dict)
 
     def hear(self, message: str, session: Session) -> str | dict[str, Any]:
-        """Take a message's text; return the text to send, or all answers after the last one.
+        """Take a message's text; return the text to send, or all answers after the last
+        one.
 
-        The message that opens the form is not an answer: the first question is returned.
-        The last answer closes the form, and the values are returned by their names.
+        The message that opens the form is not an answer: the first question is
+        returned. The last answer closes the form, and the values are returned by their
+        names.
         """
         heard = self._hear(message, session)
         session.waiting_form = self.name if self.is_open(session) else None
@@ -166,7 +168,9 @@ class Form:
         return self._asks[len(values)].question.format(**values)
 
     def _values(self, session: Session) -> dict[str, Any]:
-        """The answers up to the first that is missing or refused, without the last question's."""
+        """The answers up to the first that is missing or refused, without the last
+        question's.
+        """
         values: dict[str, Any] = {}
         for ask in self._asks[:-1]:
             try:

@@ -1,9 +1,9 @@
-"""Sends each message to one of several handlers, by its words, its number, or a form that
-waits for an answer.
+"""Sends each message to one of several handlers, by its words, its number, or a form
+that waits for an answer.
 
-Must not read or write anything but the message and the session, and never calls a handler
-itself: `smsd.dialogues.loading` does, so that a plain handler runs in a thread and a
-coroutine function on the event loop.
+Must not read or write anything but the message and the session, and never calls a
+handler itself: `smsd.dialogues.loading` does, so that a plain handler runs in a thread
+and a coroutine function on the event loop.
 
 A router asks its routes in this order:
 
@@ -13,8 +13,8 @@ A router asks its routes in this order:
 4. the other words and patterns, in the order of their registration;
 5. `otherwise`. Without it, a message that no route takes gets no reply.
 
-Two routes for the same word, or a route that no message can reach, are mistakes. They raise
-`RouteError` where they are registered, so that smsd refuses to start.
+Two routes for the same word, or a route that no message can reach, are mistakes. They
+raise `RouteError` where they are registered, so that smsd refuses to start.
 """
 
 import re
@@ -48,11 +48,11 @@ _ASKED_BY = "@route"
 class Router:
     """A dialogue that is made of routes. Added in 0.2.
 
-    `SMSD_DIALOGUE=mybot:router` serves it. A handler takes (message, session) and returns
-    what a dialogue returns. It may be a coroutine function, a plain function, an object,
-    another router, or a class, of which smsd makes one object at startup, with the settings
-    if it requires an argument. smsd calls the handlers' `open`, `close` and `reload` too,
-    and for `number` their `conversation_key`.
+    `SMSD_DIALOGUE=mybot:router` serves it. A handler takes (message, session) and
+    returns what a dialogue returns. It may be a coroutine function, a plain function,
+    an object, another router, or a class, of which smsd makes one object at startup,
+    with the settings if it requires an argument. smsd calls the handlers' `open`,
+    `close` and `reload` too, and for `number` their `conversation_key`.
 
     A router may be called like any dialogue, as a test or another dialogue does:
     `await router(message, session)`.
@@ -98,16 +98,16 @@ class Router:
     def on(self, *words: str | re.Pattern[str], anywhere: bool = False) -> Callable[[F], F]:
         """Register a handler for words and patterns.
 
-        words     a text is compared with the whole message, in any case, without blanks,
-                  stops and exclamation marks around it. A compiled pattern must match the
-                  whole message without the blanks around it; its flags decide about case.
-                  Its groups are passed as further arguments, or by name if they have names.
-                  A group that took no part in the match is None
+        words     a text is compared with the whole message, in any case, without
+                  blanks, stops and exclamation marks around it. A compiled pattern must
+                  match the whole message without the blanks around it; its flags decide
+                  about case. Its groups are passed as further arguments, or by name if
+                  they have names. A group that took no part in the match is None
         anywhere  also while a form waits for an answer
 
-        Returns a decorator that leaves the handler as it is. Raises RouteError if a word is
-        empty or taken already, if a route can never be reached, or if the handler does not
-        take the arguments.
+        Returns a decorator that leaves the handler as it is. Raises RouteError if a
+        word is empty or taken already, if a route can never be reached, or if the
+        handler does not take the arguments.
 
         >>> router = Router()
         >>> @router.on("menu", "start over", anywhere=True)
@@ -135,12 +135,13 @@ class Router:
         return register
 
     def number(self, *numbers: str) -> Callable[[F], F]:
-        """Register a handler, often another router, for all messages to one of `numbers`.
+        """Register a handler, often another router, for all messages to one of
+        `numbers`.
 
         A number is written as "+14155550100", with or without blanks, a short code as
-        "12345". Both mean SMS, WhatsApp and every other channel; "whatsapp:+14155550100" is
-        that channel alone. Returns a decorator. Raises RouteError if a number is malformed
-        or taken already.
+        "12345". Both mean SMS, WhatsApp and every other channel;
+        "whatsapp:+14155550100" is that channel alone. Returns a decorator. Raises
+        RouteError if a number is malformed or taken already.
 
         >>> router, pizzeria = Router(), Router()
         >>> router.number("+1 415 555 0100")(pizzeria) is pizzeria
@@ -170,17 +171,17 @@ class Router:
     def form(self, form: Form, *words: str | re.Pattern[str]) -> Callable[[F], F]:
         """Register a form, and the handler of its answers.
 
-        While the form waits, a message is an answer to its question and nothing else, unless
-        a route with `anywhere=True` takes it. The form is opened by `words`, or by another
-        handler that returns `form.hear(message.body, session)`. After the last answer the
-        handler is called with (message, session, answers).
+        While the form waits, a message is an answer to its question and nothing else,
+        unless a route with `anywhere=True` takes it. The form is opened by `words`, or
+        by another handler that returns `form.hear(message.body, session)`. After the
+        last answer the handler is called with (message, session, answers).
 
-        A form need not be registered: a handler may also call `form.hear` itself, until it
-        returns the answers. Then the handler gets every message while the form waits, with
-        None for the groups of its pattern.
+        A form need not be registered: a handler may also call `form.hear` itself, until
+        it returns the answers. Then the handler gets every message while the form
+        waits, with None for the groups of its pattern.
 
-        Returns a decorator. Raises RouteError as `on` does, and if the router has a form of
-        that name.
+        Returns a decorator. Raises RouteError as `on` does, and if the router has a
+        form of that name.
 
         >>> from smsd.form import Ask
         >>> router = Router()
@@ -221,8 +222,8 @@ class Router:
     def otherwise(self, handler: F) -> F:
         """Register the handler of the messages that no other route takes.
 
-        A decorator without parentheses. Raises RouteError if the router has such a handler
-        already, or a pattern that takes every message.
+        A decorator without parentheses. Raises RouteError if the router has such a
+        handler already, or a pattern that takes every message.
         """
         registered = Handler(handler, place_of_caller(), key="otherwise")
         registered.check_arguments(2)
@@ -274,7 +275,9 @@ class Router:
         return returned
 
     def _asking(self, session: Session) -> tuple[Handler, Groups] | None:
-        """The handler that asked a form's question last time, if it waits for the answer."""
+        """The handler that asked a form's question last time, if it waits for the
+        answer.
+        """
         for value in session.data.values():
             key = value.get(_ASKED_BY) if isinstance(value, dict) else None
             if isinstance(key, str) and key in self._by_key:

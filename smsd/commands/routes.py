@@ -1,6 +1,8 @@
-"""`smsd routes module:router`: lists the routes of a router, in the order they are asked.
+"""`smsd routes module:router`: lists the routes of a router, in the order they are
+asked.
 
-Reads no settings and starts nothing. Routes that are wrong are reported as `serve` would.
+Reads no settings and starts nothing. Routes that are wrong are reported as `serve`
+would.
 """
 
 import sys

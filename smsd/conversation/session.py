@@ -1,7 +1,7 @@
 """What a dialogue sees of the conversation: `Session`.
 
-No network, no clock, no store. Must not decide anything: `smsd.exchange` fills a session
-before the dialogue runs and reads it back afterwards.
+No network, no clock, no store. Must not decide anything: `smsd.exchange` fills a
+session before the dialogue runs and reads it back afterwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,8 +24,9 @@ class Session:
 
     count     number of this message in the conversation, from 1
     is_new    whether this message begins the conversation
-    restored  whether the stored conversation was lost or cannot be reached, and the cookie
-              brought it back. `data` of more than 400 bytes is then missing and shows as {}
+    restored  whether the stored conversation was lost or cannot be reached, and the
+              cookie brought it back. `data` of more than 400 bytes is then missing and
+              shows as {}
     data      a JSON object that is kept for the conversation
     history   earlier messages and their replies, if SMSD_HISTORY asks for them
 
@@ -36,19 +37,21 @@ class Session:
     >>> session.count, session.is_new, session.data
     (2, False, {'color': 'blue'})
 
-    The dialogues of one conversation run one at a time, in the order of their numbers. What
-    a dialogue changes in `data` is applied exactly once per message, or not at all:
+    The dialogues of one conversation run one at a time, in the order of their numbers.
+    What a dialogue changes in `data` is applied exactly once per message, or not at
+    all:
 
-    - If Twilio delivers a message again, it gets the reply that it got before. The dialogue
-      does not run again.
-    - If a replica dies, another one runs the dialogue again, from the `data` before this
-      message. What comes before the dialogue's first wait may also run twice. So a dialogue
-      should change nothing but `session`, or only in a way that may be repeated for one
-      `message.sid`.
-    - If a dialogue raises, is late, or leaves something that is not a JSON object, `data`
-      stays as it was.
-    - If memcached cannot be reached, `data` goes on in this process from the cookie's copy,
-      and is merged afterwards. Of two versions the one with more messages wins as a whole.
+    - If Twilio delivers a message again, it gets the reply that it got before. The
+      dialogue does not run again.
+    - If a replica dies, another one runs the dialogue again, from the `data` before
+      this message. What comes before the dialogue's first wait may also run twice. So a
+      dialogue should change nothing but `session`, or only in a way that may be
+      repeated for one `message.sid`.
+    - If a dialogue raises, is late, or leaves something that is not a JSON object,
+      `data` stays as it was.
+    - If memcached cannot be reached, `data` goes on in this process from the cookie's
+      copy, and is merged afterwards. Of two versions the one with more messages wins as
+      a whole.
     - If the record is lost, up to 400 bytes of JSON come back from the cookie, and
       `restored` is True.
     """
@@ -78,11 +81,11 @@ class Session:
 
     @property
     def data(self) -> dict[str, Any]:
-        """A JSON object that is kept for the conversation. Change it, and the next message
-        finds the change.
+        """A JSON object that is kept for the conversation. Change it, and the next
+        message finds the change.
 
-        At most 100,000 bytes of JSON, with `cookie://` 400. If it is larger or not JSON when
-        the dialogue returns, the sender gets the apology.
+        At most 100,000 bytes of JSON, with `cookie://` 400. If it is larger or not JSON
+        when the dialogue returns, the sender gets the apology.
 
         >>> session = Session(1)
         >>> session.data.setdefault("seen", []).append("hi")
@@ -101,17 +104,18 @@ class Session:
 
     @property
     def history(self) -> tuple[HistoryEntry, ...]:
-        """The last messages of this conversation and their replies, oldest first, without
-        the present message. Added in 0.2.
+        """The last messages of this conversation and their replies, oldest first,
+        without the present message. Added in 0.2.
 
-        Empty unless `SMSD_HISTORY` is more than 0; then at most so many messages, and at
-        most 16 kB of texts and replies together: the oldest are dropped first. Messages
-        that were left to Twilio (STOP, HELP) or silenced as a loop are not in it, and each
-        message is in it once. A message without a reply has "" for its reply, one whose
-        dialogue failed the apology.
+        Empty unless `SMSD_HISTORY` is more than 0; then at most so many messages, and
+        at most 16 kB of texts and replies together: the oldest are dropped first.
+        Messages that were left to Twilio (STOP, HELP) or silenced as a loop are not in
+        it, and each message is in it once. A message without a reply has "" for its
+        reply, one whose dialogue failed the apology.
 
         The history is kept in the record only. It is empty with `cookie://`, after the
-        record was lost, and after `end()`; during an outage of memcached it begins anew.
+        record was lost, and after `end()`; during an outage of memcached it begins
+        anew.
 
         >>> session = Session(2, history=[HistoryEntry("hi", "Hello!", 1, 1_790_000_000)])
         >>> [(entry.text, entry.reply) for entry in session.history]
@@ -122,8 +126,8 @@ class Session:
         return tuple(self._history)
 
     def end(self) -> None:
-        """Make this reply the last of the conversation: the next message begins a new one,
-        with count 1 and empty data.
+        """Make this reply the last of the conversation: the next message begins a new
+        one, with count 1 and empty data.
         """
         self.ended = True
 

@@ -3,11 +3,11 @@ in a thread.
 
 Must not know messages, sessions or time limits: `smsd.exchange` has those.
 
-A plain function may block, so it never runs on the event loop. Whatever it raises arrives
-as an `Exception` where its result is awaited. Python gives some exceptions a meaning of
-their own there: `SystemExit` would end the process, `CancelledError` would look like a
-cancellation by smsd, and a future with a `StopIteration` would never be done. They arrive
-as a `UserCodeError` whose `__cause__` is the original.
+A plain function may block, so it never runs on the event loop. Whatever it raises
+arrives as an `Exception` where its result is awaited. Python gives some exceptions a
+meaning of their own there: `SystemExit` would end the process, `CancelledError` would
+look like a cancellation by smsd, and a future with a `StopIteration` would never be
+done. They arrive as a `UserCodeError` whose `__cause__` is the original.
 """
 
 import asyncio
@@ -31,7 +31,9 @@ their time limit runs meanwhile."""
 
 
 def is_async(function: Any) -> bool:
-    """Whether calling `function` gives a coroutine; objects with `async __call__` count."""
+    """Whether calling `function` gives a coroutine; objects with `async __call__`
+    count.
+    """
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         type(function).__call__
     )
@@ -40,8 +42,9 @@ def is_async(function: Any) -> bool:
 async def call_in_thread(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
     """The result of a plain function. An awaitable result is awaited on the event loop.
 
-    Waits once before the thread starts: smsd holds a dialogue at its first wait until its
-    turn is certain (`smsd.exchange.running`), and a thread could not be stopped any more.
+    Waits once before the thread starts: smsd holds a dialogue at its first wait until
+    its turn is certain (`smsd.exchange.running`), and a thread could not be stopped any
+    more.
     """
     loop = asyncio.get_running_loop()
     first_wait = loop.create_future()
@@ -55,7 +58,8 @@ class DaemonThreads:
     """A thread pool that does not hold up the end of the process.
 
     `concurrent.futures.ThreadPoolExecutor` joins its threads at exit, so that one plain
-    function that hangs would keep a replica from stopping. That is why smsd has its own.
+    function that hangs would keep a replica from stopping. That is why smsd has its
+    own.
     """
 
     def __init__(self, most: int) -> None:
@@ -106,11 +110,12 @@ class TooLate(BaseException):
 
 @contextmanager
 def interrupted_after(limit_s: float) -> Iterator[None]:
-    """Raise TooLate in the block if it takes longer, also while it sleeps or waits for a
-    socket or a lock.
+    """Raise TooLate in the block if it takes longer, also while it sleeps or waits for
+    a socket or a lock.
 
-    Works by a signal, so only on the main thread, where `smsd serve` has its event loop. On
-    other threads, such as that of a test's phone, the block may take as long as it likes.
+    Works by a signal, so only on the main thread, where `smsd serve` has its event
+    loop. On other threads, such as that of a test's phone, the block may take as long
+    as it likes.
     """
     if current_thread() is not main_thread():
         yield

@@ -44,7 +44,8 @@ def in_brackets(place: str) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    """ " at FILE:LINE" of the last line that ran outside of smsd and of the import system.
+    """ " at FILE:LINE" of the last line that ran outside of smsd and of the import
+    system.
 
     Where only smsd's lines are on record, those of the error's cause are: Python puts a
     RuntimeError in place of a StopIteration.

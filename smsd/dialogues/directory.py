@@ -1,10 +1,12 @@
-"""A directory by text message: send part of a name, and get the person, or a numbered list.
+"""A directory by text message: send part of a name, and get the person, or a numbered
+list.
 
-An example of a dialogue that remembers. It must not keep more than fits into the cookie, so
-it keeps the text that was searched for and how far the list was read, but not the list.
+An example of a dialogue that remembers. It must not keep more than fits into the
+cookie, so it keeps the text that was searched for and how far the list was read, but
+not the list.
 
-Numbers count the hits in the order of the file. If the file changes, they would mean other
-people; so the version of the file is kept too, and a stale list is shown again.
+Numbers count the hits in the order of the file. If the file changes, they would mean
+other people; so the version of the file is kept too, and a stale list is shown again.
 """
 
 import unicodedata
@@ -102,7 +104,9 @@ class Directory:
 
 
 def folded(text: str) -> str:
-    """The form in which texts are compared: without accents and case, with single blanks."""
+    """The form in which texts are compared: without accents and case, with single
+    blanks.
+    """
     letters = unicodedata.normalize("NFKD", text).casefold()
     without_accents = "".join(letter for letter in letters if not unicodedata.combining(letter))
     return " ".join(without_accents.translate(_LETTERS).split())

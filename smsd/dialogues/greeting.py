@@ -1,6 +1,8 @@
-"""Greets known senders by name, and says how many messages they have sent in this conversation.
+"""Greets known senders by name, and says how many messages they have sent in this
+conversation.
 
-Shows a dialogue with settings: smsd makes it once, with the settings, and tells it when they change.
+Shows a dialogue with settings: smsd makes it once, with the settings, and tells it when
+they change.
 """
 
 from collections.abc import Mapping
@@ -21,7 +23,9 @@ class Settings(Protocol):
 
 
 class Greeting:
-    """Answers every message by a template with the fields name, from, to, count and times."""
+    """Answers every message by a template with the fields name, from, to, count and
+    times.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.reload(settings)

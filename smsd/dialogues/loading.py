@@ -7,8 +7,8 @@ business of `smsd.exchange`.
 The callable is one of
 
 - a function, `async` or plain, that takes (message, session);
-- a class, or a function that takes nothing or the settings. smsd calls it once at startup,
-  with the settings if it requires an argument, and uses what it returns;
+- a class, or a function that takes nothing or the settings. smsd calls it once at
+  startup, with the settings if it requires an argument, and uses what it returns;
 - an object that takes (message, session), such as a `smsd.Router`.
 
 An object may also have these methods, each of them plain or a coroutine function:
@@ -17,8 +17,8 @@ An object may also have these methods, each of them plain or a coroutine functio
 - `reload(settings)`, called when settings have changed;
 - `conversation_key(message)`, a plain function: see `LoadedDialogue.conversation_key`.
 
-All of this is user code. Whatever it raises, `SystemExit` and `CancelledError` included, is
-caught here and reported with its type and place.
+All of this is user code. Whatever it raises, `SystemExit` and `CancelledError`
+included, is caught here and reported with its type and place.
 """
 
 import asyncio
@@ -43,8 +43,8 @@ from smsd.errors import SettingsError
 from smsd.twilio.message import Message
 
 OPEN_LIMIT_S = 30.0
-"""For `open` and `reload`. Plain ones run on the event loop, since what they open may be
-bound to its thread."""
+"""For `open` and `reload`. Plain ones run on the event loop, since what they open may
+be bound to its thread."""
 
 CLOSE_LIMIT_S = 5.0
 """For `close`: the process is about to end, and Kubernetes does not wait for long."""
@@ -64,11 +64,12 @@ class LoadedDialogue:
     def __init__(self, dialogue: Callable[..., Any]) -> None:
         self._dialogue = dialogue
         self.is_async = is_async(dialogue)
-        """Whether it runs on the event loop. A plain function runs in a thread, and cannot
-        be stopped there."""
+        """Whether it runs on the event loop. A plain function runs in a thread, and
+        cannot be stopped there."""
 
     async def __call__(self, message: Message, session: Session, *args: Any, **named: Any) -> Any:
-        """What the dialogue returns; `smsd.twilio.reply.to_reply` refuses what is no reply.
+        """What the dialogue returns; `smsd.twilio.reply.to_reply` refuses what is no
+        reply.
 
         Raises whatever the dialogue raises. What a plain function raises is always an
         `Exception`; a coroutine function may raise any `BaseException`.
@@ -78,20 +79,20 @@ class LoadedDialogue:
         return await call_in_thread(self._dialogue, message, session, *args, **named)
 
     def conversation_key(self, message: Message) -> str | None:
-        """The name that the dialogue gives to a message's conversation, or None if it gives
-        none: the conversation is then the pair (To, From).
+        """The name that the dialogue gives to a message's conversation, or None if it
+        gives none: the conversation is then the pair (To, From).
 
-        Used where From and To do not tell who writes. WhatsApp, for example, may send one
-        person's messages from a number or from a business-scoped user id:
+        Used where From and To do not tell who writes. WhatsApp, for example, may send
+        one person's messages from a number or from a business-scoped user id:
 
             class Shop:
                 def conversation_key(self, message):
                     return message.external_user_id and f"{message.to} {message.external_user_id}"
 
-        Two messages of one account with the same key belong to one conversation, so a key
-        names To too, unless several numbers share their conversations. A hook that raises
-        or returns anything but a text of 1 to 256 characters, None or "" is logged, and
-        counts as None.
+        Two messages of one account with the same key belong to one conversation, so a
+        key names To too, unless several numbers share their conversations. A hook that
+        raises or returns anything but a text of 1 to 256 characters, None or "" is
+        logged, and counts as None.
         """
         try:
             hook = getattr(self._dialogue, "conversation_key", None)
@@ -148,7 +149,9 @@ class LoadedDialogue:
 
 
 async def _contained(name: str, awaitable: Awaitable[Any]) -> None:
-    """Await a method's result, whatever it raises: an error of its own task ends no process."""
+    """Await a method's result, whatever it raises: an error of its own task ends no
+    process.
+    """
     try:
         await awaitable
     except SettingsError:  # of a dialogue within a router: it says enough
@@ -168,8 +171,8 @@ def _failed(name: str, error: BaseException) -> SettingsError:
 def load(spec: str, settings: object) -> LoadedDialogue:
     """The dialogue that `spec` ("module:callable") names.
 
-    Looks for modules as Python does, and in the working directory. Raises SettingsError,
-    with file and line, if it finds no dialogue.
+    Looks for modules as Python does, and in the working directory. Raises
+    SettingsError, with file and line, if it finds no dialogue.
     """
     return make(find(spec), settings, spec)
 
@@ -184,7 +187,9 @@ def import_problems(spec: str) -> tuple[str, ...]:
 
 
 def find(spec: str) -> Any:
-    """The object that `spec` ("module:name") names. Raises SettingsError if there is none."""
+    """The object that `spec` ("module:name") names. Raises SettingsError if there is
+    none.
+    """
     module_name, _, name = spec.partition(":")
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -229,7 +234,9 @@ def _made(name: str, factory: Any, settings: object) -> Any:
 
 
 def takes(function: Any, count: int, *names: str) -> bool:
-    """Whether `function` can be called with `count` positional and these named arguments."""
+    """Whether `function` can be called with `count` positional and these named
+    arguments.
+    """
     try:
         inspect.signature(function).bind(*[None] * count, **dict.fromkeys(names))
     except (TypeError, ValueError):  # ValueError: a built-in without a signature

@@ -1,12 +1,13 @@
-"""Which texts a route takes: a word in any case, or a pattern; and which of two comes in the
-way of the other.
+"""Which texts a route takes: a word in any case, or a pattern; and which of two comes
+in the way of the other.
 
 No network, no clock, no session: texts only.
 
 Whether one pattern hides another cannot be decided in general. So the usual mistake, a
-general route before a special one, is found by trial: texts are made that the second pattern
-takes, with many characters and lengths in place of its wildcards. If the first one takes
-them all, it hides the second. Patterns with other than the usual elements are not tried.
+general route before a special one, is found by trial: texts are made that the second
+pattern takes, with many characters and lengths in place of its wildcards. If the first
+one takes them all, it hides the second. Patterns with other than the usual elements are
+not tried.
 """
 
 import re
@@ -23,14 +24,14 @@ _PROBES = ("a", "7", "B 2!", "x" * 200, "\N{GRINNING FACE} \N{GREEK SMALL LETTER
 
 _PROBES_OF_OTHERS = ("", "a\nb")  # a message may be a picture alone, and have several lines
 _FILLERS = [*map(chr, range(32, 127)), "a\nb", "\u00e9", "\u0436", "\u0663", "\u4e16", "\U0001f600"]
-"""ASCII, two lines, a letter with an accent, a Cyrillic one, an Arabic digit, a Chinese sign,
-an emoji."""
+"""ASCII, two lines, a letter with an accent, a Cyrillic one, an Arabic digit, a Chinese
+sign, an emoji."""
 _TRIALS = [
     *((filler, 1) for filler in _FILLERS),
     *product(("a", "7", " ", "\u0436"), (2, 3, 6)),
 ]
-"""What stands for a wildcard, and how often for one that may be repeated: not very often,
-since some patterns take exponential time for long texts."""
+"""What stands for a wildcard, and how often for one that may be repeated: not very
+often, since some patterns take exponential time for long texts."""
 _UNUSUAL = re.compile(r"\(\?(?!:|P<)|\\[1-9bBAZ]|\||\{")
 _EXCEPTIONS = re.compile(r"\(\?<?[=!]|\\[1-9bB]|\{")
 _GROUP = re.compile(r"\(\?P<\w+>|\(\?:|(?<!\\)[()^$]")
@@ -93,19 +94,25 @@ class TextFilter:
 
     @property
     def arguments(self) -> tuple[int, tuple[str, ...]]:
-        """How many positional arguments it adds to a handler's, and the names of the others."""
+        """How many positional arguments it adds to a handler's, and the names of the
+        others.
+        """
         names = tuple(self.pattern.groupindex) if self.pattern else ()
         return (0, names) if names or not self.pattern else (self.pattern.groups, ())
 
     @property
     def no_groups(self) -> Groups:
-        """The further arguments of a handler that is called for another reason: all None."""
+        """The further arguments of a handler that is called for another reason: all
+        None.
+        """
         count, names = self.arguments
         return Groups((None,) * count, dict.fromkeys(names))
 
     @cached_property
     def samples(self) -> tuple[str, ...]:
-        """Texts that a pattern of usual elements takes, with many fillers for its wildcards."""
+        """Texts that a pattern of usual elements takes, with many fillers for its
+        wildcards.
+        """
         if self.pattern is None or _UNUSUAL.search(self.pattern.pattern):
             return ()
         if self.pattern.flags & re.VERBOSE:
@@ -123,7 +130,9 @@ class TextFilter:
         return self.pattern == other.pattern
 
     def hides(self, other: "TextFilter") -> bool:
-        """Whether `other`, asked after this one, would miss texts that are meant for it."""
+        """Whether `other`, asked after this one, would miss texts that are meant for
+        it.
+        """
         literal = other.literal
         if literal is None:
             if any(not self.takes(text) and other.takes(text) for text in _PROBES_OF_OTHERS):
@@ -137,7 +146,9 @@ class TextFilter:
 
 
 def _filled(pattern: str, filler: str, length: int) -> str:
-    """A pattern without groups as a text: its wildcards filled, its repetitions carried out."""
+    """A pattern without groups as a text: its wildcards filled, its repetitions carried
+    out.
+    """
     escaped = re.sub(r"(\W)", r"\\\1", filler)
     filled = _WILDCARD.sub(lambda _: escaped, pattern)
     repeated = _REPEATED.sub(lambda found: found[1] * length, filled)

@@ -69,7 +69,9 @@ class Handler:
 
 
 class TextRoutes:
-    """The routes of words and patterns: those asked anywhere, then the others, in order."""
+    """The routes of words and patterns: those asked anywhere, then the others, in
+    order.
+    """
 
     def __init__(self) -> None:
         self._anywhere: list[tuple[TextFilter, Handler]] = []
@@ -103,14 +105,18 @@ class TextRoutes:
             self.check_reachable(otherwise)
 
     def check_reachable(self, otherwise: Handler) -> None:
-        """RouteError if a pattern takes every message, so that none is left for `otherwise`."""
+        """RouteError if a pattern takes every message, so that none is left for
+        `otherwise`.
+        """
         for text, handler in [*self._anywhere, *self._words]:
             if text.takes_everything:
                 raise RouteError(f"{otherwise} is unreachable: {handler} takes every message")
 
 
 class Handlers:
-    """The handlers of a router as dialogues. One that has several routes is one dialogue."""
+    """The handlers of a router as dialogues. One that has several routes is one
+    dialogue.
+    """
 
     def __init__(self) -> None:
         self._by_target: dict[int, Handler] = {}

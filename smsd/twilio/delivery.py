@@ -1,7 +1,7 @@
 """What Twilio posts to /sms/status: `Delivery`, what became of a message that was sent.
 
-No network, no clock, no environment. Must not hold a number or a text, which metrics and log
-lines must not show.
+No network, no clock, no environment. Must not hold a number or a text, which metrics
+and log lines must not show.
 
 Fields: twilio.com/docs/messaging/guides/track-outbound-message-status.
 """
@@ -30,7 +30,9 @@ class Delivery:
 
     @classmethod
     def from_params(cls, params: Params) -> "Delivery":
-        """The delivery in a signed form. Raises `Malformed` if it names no message or no account."""
+        """The delivery in a signed form. Raises `Malformed` if it names no message or
+        no account.
+        """
         status = text(params, "MessageStatus") or text(params, "SmsStatus")
         return cls(
             required(params, "MessageSid", MESSAGE_SID),
@@ -43,8 +45,8 @@ class Delivery:
 def is_status_callback(params: Params) -> bool:
     """Whether a form tells of a delivery.
 
-    Operators paste one URL into both fields of the console; such a form must not count as a
-    message.
+    Operators paste one URL into both fields of the console; such a form must not count
+    as a message.
     """
     return not (
         text(params, "MessageStatus") in _INBOUND_STATUSES

@@ -1,6 +1,7 @@
 """Reads single fields of a form that Twilio posted.
 
-No network, no clock, no environment. Must not put a value into an error: it may be a number.
+No network, no clock, no environment. Must not put a value into an error: it may be a
+number.
 """
 
 import math

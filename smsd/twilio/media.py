@@ -37,17 +37,18 @@ class Media:
 
         limit  the most bytes to accept
 
-        Raises `smsd.errors.MediaError` if the file is larger, if it is gone (its `status` is
-        then 404), if Twilio refuses the credentials (401), or if it does not arrive within
-        30 s. `SMSD_DIALOGUE_TIMEOUT` applies too.
+        Raises `smsd.errors.MediaError` if the file is larger, if it is gone (its
+        `status` is then 404), if Twilio refuses the credentials (401), or if it does
+        not arrive within 30 s. `SMSD_DIALOGUE_TIMEOUT` applies too.
 
-        smsd follows redirects. It sends credentials only to Twilio's own hosts, and only over
-        https: `TWILIO_API_KEY` and `TWILIO_API_SECRET`, or else the account's SID and auth
-        token. Twilio wants them only if the account demands HTTP authentication for media.
+        smsd follows redirects. It sends credentials only to Twilio's own hosts, and
+        only over https: `TWILIO_API_KEY` and `TWILIO_API_SECRET`, or else the account's
+        SID and auth token. Twilio wants them only if the account demands HTTP
+        authentication for media.
 
-        Which host is asked is Twilio's choice: the URL is part of the signed request, and
-        senders cannot choose it. smsd does not check it any further. So do not make a
-        `Media` from a URL that somebody texted.
+        Which host is asked is Twilio's choice: the URL is part of the signed request,
+        and senders cannot choose it. smsd does not check it any further. So do not make
+        a `Media` from a URL that somebody texted.
 
             async def reply(message, session):
                 for media in message.media:

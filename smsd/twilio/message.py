@@ -1,10 +1,11 @@
 """What Twilio posts to /sms, as a Python object: `Message`.
 
-No network, no clock, no environment. Must not count or answer anything, and takes the form
-as raw bytes, after its signature was checked.
+No network, no clock, no environment. Must not count or answer anything, and takes the
+form as raw bytes, after its signature was checked.
 
-Only what every message needs is read at once; the rest is read when somebody asks for it.
-The `repr` of a message shows its SID alone, so that no number and no text gets into a log.
+Only what every message needs is read at once; the rest is read when somebody asks for
+it. The `repr` of a message shows its SID alone, so that no number and no text gets into
+a log.
 
 Fields: twilio.com/docs/messaging/guides/webhook-request.
 """
@@ -24,13 +25,16 @@ from smsd.twilio.media import Media
 from smsd.twilio.signature import Params
 
 ADDRESS_LIMIT = 256
-"""Characters of From and To. Twilio gives no limit; no address it documents comes near."""
+"""Characters of From and To. Twilio gives no limit; no address it documents comes near.
+"""
 
 OPT_OUT_WORDS = frozenset({
     "STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT",
     "START", "UNSTOP", "HELP", "INFO",
 })  # fmt: skip
-"""Messages that are one of these words are answered by Twilio itself, in OPT_OUT_CHANNELS."""
+"""Messages that are one of these words are answered by Twilio itself, in
+OPT_OUT_CHANNELS.
+"""
 
 OPT_OUT_CHANNELS = frozenset({"sms", "rcs"})
 
@@ -88,8 +92,8 @@ class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
 
     sid          Twilio's name for it, such as "SM0123…"
     account_sid  the account that received it
-    from_        who sent it: a number such as "+14158675309", a short code, or an address with
-                 a channel before it, such as "whatsapp:+14158675309"
+    from_        who sent it: a number such as "+14158675309", a short code, or an
+                 address with a channel before it, such as "whatsapp:+14158675309"
     to           the number that was texted, written in the same way
     body         its text, as received: it may be empty, and have blanks around it
     form         the form as raw bytes; `params` has it decoded
@@ -151,7 +155,9 @@ class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
 
     @property
     def channel(self) -> str:
-        """`sms` (also for MMS), `whatsapp`, `rcs` …: what stands before the sender's address."""
+        """`sms` (also for MMS), `whatsapp`, `rcs` …: what stands before the sender's
+        address.
+        """
         prefix = _CHANNEL.match(self.from_)
         return prefix[1].lower() if prefix else "sms"
 
@@ -165,8 +171,8 @@ class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
         """The business-scoped id of a WhatsApp sender, or "". Added in 0.2.
 
         WhatsApp may send one person's messages from a number or, with a user name, from
-        such an id (`from_` is then like "whatsapp:US.1234"). Without a hook these are two
-        conversations; a dialogue's `conversation_key` can make them one.
+        such an id (`from_` is then like "whatsapp:US.1234"). Without a hook these are
+        two conversations; a dialogue's `conversation_key` can make them one.
         """
         return fields.text(self.form, "ExternalUserId")
 
@@ -193,7 +199,8 @@ class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
 
     @property
     def reply_to(self) -> str | None:
-        """The SID of the message that this one replies to in WhatsApp, or None. Added in 0.2.
+        """The SID of the message that this one replies to in WhatsApp, or None. Added
+        in 0.2.
 
         Twilio knows it for seven days.
         """
@@ -201,7 +208,9 @@ class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
 
     @cached_property
     def media(self) -> tuple[Media, ...]:
-        """The files that came with the text, in order. See `Media.read` for their content."""
+        """The files that came with the text, in order. See `Media.read` for their
+        content.
+        """
         fetch = self.fetch_media and partial(_fetch, self.fetch_media, self.account_sid)
         media: list[Media] = []
         while len(media) < _MOST_MEDIA and (url := fields.text(self.form, f"MediaUrl{len(media)}")):
@@ -221,7 +230,9 @@ class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
 
     @cached_property
     def params(self) -> Mapping[str, str]:
-        """Everything as received: the first value of each name, bytes that are not UTF-8 as U+FFFD."""
+        """Everything as received: the first value of each name, bytes that are not
+        UTF-8 as U+FFFD.
+        """
         return MappingProxyType(
             {
                 name.encode("latin-1", "replace").decode("utf-8", "replace"): fields.text(
@@ -235,10 +246,10 @@ class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
     def is_opt_out(self) -> bool:
         """Whether Twilio answers this message itself.
 
-        It does if Advanced Opt-Out marked the message, on every channel. Otherwise it does
-        for a word such as STOP or HELP alone, sent by SMS or RCS to a long code or a
-        toll-free number. On WhatsApp and Messenger, and to short codes, such a word is a
-        message like any other.
+        It does if Advanced Opt-Out marked the message, on every channel. Otherwise it
+        does for a word such as STOP or HELP alone, sent by SMS or RCS to a long code or
+        a toll-free number. On WhatsApp and Messenger, and to short codes, such a word
+        is a message like any other.
         """
         if fields.text(self.form, "OptOutType"):
             return True
@@ -252,7 +263,8 @@ class Message(msgspec.Struct, frozen=True, dict=True, eq=False):
 
     @property
     def error_code(self) -> str | None:
-        """Why Twilio came to the fallback URL: five digits, "other", or None if it did not.
+        """Why Twilio came to the fallback URL: five digits, "other", or None if it did
+        not.
 
         Fit for a label.
         """

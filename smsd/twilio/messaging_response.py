@@ -1,10 +1,13 @@
-"""Reads `twilio.twiml.messaging_response.MessagingResponse`, which Twilio's tutorials return.
+"""Reads `twilio.twiml.messaging_response.MessagingResponse`, which Twilio's tutorials
+return.
 
-No network, no clock, no environment. Must not import `twilio.twiml`: the SDK's elements are
-known by the names of their classes, so that only dialogues that use the SDK pay for it.
+No network, no clock, no environment. Must not import `twilio.twiml`: the SDK's elements
+are known by the names of their classes, so that only dialogues that use the SDK pay for
+it.
 
-Twilio ignores elements that it does not know and drops messages that it refuses, and tells
-the program neither. So whatever smsd cannot pass on raises a `ReplyError` that names it.
+Twilio ignores elements that it does not know and drops messages that it refuses, and
+tells the program neither. So whatever smsd cannot pass on raises a `ReplyError` that
+names it.
 """
 
 from collections.abc import Iterator
@@ -31,8 +34,8 @@ def is_twiml(value: object) -> bool:
 def read(response: Any) -> tuple[list[Part], Redirect | None]:
     """The messages of a MessagingResponse, and its redirect. Raises ReplyError.
 
-    A text that is too long for one message becomes several, with the same attributes; the
-    media go with the first.
+    A text that is too long for one message becomes several, with the same attributes;
+    the media go with the first.
     """
     if response.name != "Response":
         raise ReplyError(f"return a MessagingResponse, not a <{response.name}>")

@@ -1,8 +1,8 @@
 """What a dialogue replies, within Twilio's limits.
 
-No network, no clock, no environment. Must not let a reply through that Twilio would refuse:
-everything is checked when a `Reply` is made, so that a mistake shows in the dialogue that
-made it.
+No network, no clock, no environment. Must not let a reply through that Twilio would
+refuse: everything is checked when a `Reply` is made, so that a mistake shows in the
+dialogue that made it.
 
 Limits: twilio.com/docs/messaging/twiml, errors 11750 (size), 14109 (messages), 21617
 (characters).
@@ -34,8 +34,8 @@ class Reply:
     media  the http or https URL of a picture or another file, or several of them
     split  False refuses a text of more than 1,600 characters instead of splitting it
 
-    Raises `smsd.errors.ReplyError` beyond Twilio's limits: 10 messages, 10 media, 64 kB of
-    TwiML; and for media without a URL. A reply is immutable, and can be compared.
+    Raises `smsd.errors.ReplyError` beyond Twilio's limits: 10 messages, 10 media, 64 kB
+    of TwiML; and for media without a URL. A reply is immutable, and can be compared.
 
     Its attribute `messages` has the texts as they are sent, `media` the URLs.
 

@@ -1,7 +1,7 @@
 """How many SMS segments a text takes, which is what Twilio charges.
 
-No network, no clock, no environment. Must not guess what Twilio's Smart Encoding does: it
-replaces look-alike characters only where a Messaging Service has it turned on.
+No network, no clock, no environment. Must not guess what Twilio's Smart Encoding does:
+it replaces look-alike characters only where a Messaging Service has it turned on.
 """
 
 from collections.abc import Sequence
@@ -32,10 +32,11 @@ _GSM_ASCII = "".join(sorted(_GSM)).encode("ascii", "ignore")
 
 
 def segments(text: str) -> Segments:
-    """The encoding, length and number of segments of a text, by 3GPP TS 23.038 and 23.040.
+    """The encoding, length and number of segments of a text, by 3GPP TS 23.038 and
+    23.040.
 
-    A character is never split over two segments, so a segment may end one unit early. An
-    empty text counts as one segment.
+    A character is never split over two segments, so a segment may end one unit early.
+    An empty text counts as one segment.
 
     >>> segments("See you at 8")
     Segments(encoding='GSM-7', units=12, count=1)

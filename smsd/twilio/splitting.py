@@ -1,4 +1,5 @@
-"""Cuts a text into messages that Twilio sends, and drops characters that XML cannot carry.
+"""Cuts a text into messages that Twilio sends, and drops characters that XML cannot
+carry.
 
 No network, no clock, no environment. Must not change a text that fits into one message,
 except for the characters that no XML parser accepts.
@@ -11,7 +12,9 @@ from collections.abc import Iterator
 from smsd.errors import ReplyError
 
 MOST_CHARACTERS = 1600
-"""Of one message, in UTF-16 units. Who counts code points counts fewer, so this is safe."""
+"""Of one message, in UTF-16 units. Who counts code points counts fewer, so this is
+safe.
+"""
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ZWJ = "\u200d"
@@ -19,7 +22,9 @@ _LONGEST_CLUSTER = 64
 
 
 def clean(text: str) -> str:
-    """`text` without the characters that XML cannot carry. Raises ReplyError if it is no str."""
+    """`text` without the characters that XML cannot carry. Raises ReplyError if it is
+    no str.
+    """
     if not isinstance(text, str):
         raise ReplyError(f"a text must be a str, not {type(text).__name__}")
     if text.isprintable():  # then it is XML, and most texts are
@@ -57,7 +62,9 @@ def _fits(text: str) -> bool:
 
 
 def _end_of_first(text: str) -> int:
-    """Where the first message of a long text ends: at its last blank, else between graphemes."""
+    """Where the first message of a long text ends: at its last blank, else between
+    graphemes.
+    """
     units = text[:MOST_CHARACTERS].encode("utf-16-le")[: 2 * MOST_CHARACTERS]
     head = units.decode("utf-16-le", "ignore")  # drops half a surrogate pair at the end
     if head[-1].isspace() or text[len(head)].isspace():
@@ -72,7 +79,9 @@ def _end_of_first(text: str) -> int:
 
 
 def _is_joined(text: str, place: int) -> bool:
-    """Whether the characters around `place` are one to the eye: accents, emoji sequences, flags."""
+    """Whether the characters around `place` are one to the eye: accents, emoji
+    sequences, flags.
+    """
     before, after = text[place - 1], text[place]
     if _ZWJ in (before, after) or unicodedata.category(after)[0] == "M":
         return True

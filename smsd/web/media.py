@@ -1,12 +1,13 @@
 """Downloads the files that come with messages: what `Media.read` calls.
 
-Must not send credentials to anybody but Twilio, hold more than the caller's limit in memory,
-or show a URL in an error: it names the account and the message.
+Must not send credentials to anybody but Twilio, hold more than the caller's limit in
+memory, or show a URL in an error: it names the account and the message.
 
-The URL stands in a request that Twilio signed, so Twilio alone decides which host is asked;
-no sender of a message can. Twilio answers with a redirect to a signed URL of its content
-network, which wants no credentials and may refuse a request that has some. So they are sent
-to hosts of twilio.com only, over https, and not after a redirect has led elsewhere.
+The URL stands in a request that Twilio signed, so Twilio alone decides which host is
+asked; no sender of a message can. Twilio answers with a redirect to a signed URL of its
+content network, which wants no credentials and may refuse a request that has some. So
+they are sent to hosts of twilio.com only, over https, and not after a redirect has led
+elsewhere.
 """
 
 import asyncio
@@ -29,8 +30,8 @@ MOST_REDIRECTS = 5
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SLACK_BYTES = 1_000_000
-"""Tornado's own limit is so much higher: ours tells a file that is too large from a lost
-connection."""
+"""Tornado's own limit is so much higher: ours tells a file that is too large from a
+lost connection."""
 
 Credentials = tuple[str, str]
 
