@@ -51,17 +51,14 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, peer: str) -> None:
+        self.peer = peer
+        """The address at the other end."""
         self.answers = Answers()
         self.has_answered = False
         """At least one command was answered."""
         self.closed = asyncio.Event()
         self._owner = owner
-
-    @property
-    def peer(self) -> str:
-        """The address at the other end."""
-        return str(self.transport.get_extra_info("peername")[0])
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # a stream's
@@ -100,8 +97,9 @@ class Connector:
         )
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer = str(sock.getpeername()[0])
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(owner),
+                lambda: Connection(owner, peer),
                 sock=sock,
                 ssl=self._tls,
                 server_hostname=self._lookup.host.rstrip(".") if self._tls else None,
