@@ -371,12 +371,12 @@ def replies_within(record: Record, now_s: int, window_s: int) -> int:
     The window has two ends: after a clock was set back, replies "from the future" must
     not silence anybody. A second is allowed for the clocks of other replicas.
     """
-    return sum(
-        bool(entry.reply) + entry.one_moment
-        for lineage in record.lineages
-        for entry in lineage.tail
-        if now_s - window_s < entry.at_s <= now_s + 1
-    )
+    after_s, until_s, sent = now_s - window_s, now_s + 1, 0
+    for lineage in record.lineages:
+        for entry in lineage.tail:  # a generator takes twice as long, and this is hot
+            if after_s < entry.at_s <= until_s:
+                sent += bool(entry.reply) + entry.one_moment
+    return sent
 
 
 # --- forgetting

@@ -139,8 +139,13 @@ class Exchange:
         conversation  what `identify` says, if it was asked already
         """
         arrival = self._arrival(message, hop, cookie, conversation or self.identify(message))
-        async with self._queue.place(arrival.conversation):
+        key, queue = arrival.conversation, self._queue
+        must_leave = queue.enter_at_once(key) or await queue.enter(key)
+        try:
             reached = await self._arrive(arrival)
+        finally:
+            if must_leave:
+                queue.leave(key)
         if isinstance(reached, Answer):
             return reached
         return await self._wait(arrival, reached)
@@ -205,10 +210,10 @@ class Exchange:
             return _Plan(waiting, lambda: self._enter(arrival, waiting, page))
         run = None
         if not arrival.begun_in_vain:
-            if arrival.asked_for != (record.count + 1, record.data):
-                run = self._run(arrival, page, record.count + 1, is_announced=False)
-                arrival.result = await run.first_step()
-                arrival.asked_for = record.count + 1, record.data
+            asking = page.number, record.data
+            if arrival.asked_for != asking:
+                run = self._run(arrival, page, page.number, is_announced=False)
+                arrival.result, arrival.asked_for = await run.first_step(), asking
             if arrival.result is not None:
                 outcome = "failed" if arrival.result.error else "counted"
                 return self._plan_reply(arrival, page, arrival.result, outcome)
@@ -220,7 +225,7 @@ class Exchange:
         written = self._ledger.added(page, arrival.digest, result)
 
         def then() -> Answer:
-            number = page.record.count + 1
+            number = page.number
             event = arrival.counted(page, number, outcome, result, now_s=_clock_s())
             self._observer.counted(event)
             return self._answer(arrival, written, number, result.reply.twiml, result.error)
@@ -247,7 +252,7 @@ class Exchange:
         """The message is announced: its dialogue goes on, or starts."""
         conversation = self._enter(arrival, record, page)
         if run is None:
-            run = self._run(arrival, page, page.record.count + 1, is_announced=True)
+            run = self._run(arrival, page, page.number, is_announced=True)
         self._keeper.keep(conversation, arrival, run, epoch=1)
         return conversation
 

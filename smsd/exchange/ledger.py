@@ -24,11 +24,10 @@ class Page(msgspec.Struct, frozen=True):
 
     view: View
     opened: Opened
+    record: Record
     now_ms: int
-
-    @property
-    def record(self) -> Record:
-        return self.opened.record
+    number: int
+    """Of the next message."""
 
     @property
     def is_degraded(self) -> bool:
@@ -95,7 +94,8 @@ class Ledger:
             ttl_ms=self._ttl_ms,
             random_bits=self.random_bits(),
         )
-        return Page(view, opened, now_ms)
+        record = opened.record
+        return Page(view, opened, record, now_ms, record.count + 1)
 
     async def write(
         self, key: bytes, record: Record, page: Page, conversation: Conversation | None = None
@@ -145,7 +145,8 @@ class Ledger:
         grown = merging.added(
             record, digest, twiml, now_ms=now_ms, data=data, text=self._kept_text(result)
         )
-        grown = trimmed_history(grown, self._history)
+        if self._history:
+            grown = trimmed_history(grown, self._history)
         return self._ended(grown, now_ms) if result.has_ended else grown
 
     def answered(self, page: Page, found: Found, result: Result) -> Record:
@@ -155,7 +156,8 @@ class Ledger:
         written = turns.answered(
             page.record, found, twiml, now_ms=page.now_ms, data=result.data, text=text
         )
-        written = trimmed_history(written, self._history)
+        if self._history:
+            written = trimmed_history(written, self._history)
         return self._ended(written, page.now_ms) if result.has_ended else written
 
     def _kept_text(self, result: Result) -> str | None:

@@ -7,8 +7,6 @@ and then compare-and-swap alone decides.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 WAIT_S = 0.25
 
@@ -19,27 +17,23 @@ class LocalQueue:
     def __init__(self) -> None:
         self._waiting: dict[bytes, deque[asyncio.Future[None]]] = {}
 
+    def enter_at_once(self, key: bytes) -> bool:
+        """Whether nobody else of this conversation is counted now: then `leave` must be
+        called.
+        """
+        if key in self._waiting:
+            return False
+        self._waiting[key] = deque()
+        return True
+
     def __len__(self) -> int:
         return len(self._waiting)
 
-    @asynccontextmanager
-    async def place(self, key: bytes) -> AsyncIterator[None]:
-        """Within the `with` block nobody else of this conversation is in one, unless
-        waiting for it took more than WAIT_S.
-        """
-        is_first = await self.enter(key)
-        try:
-            yield
-        finally:
-            if is_first:
-                self.leave(key)
-
     async def enter(self, key: bytes) -> bool:
         """Wait to be first, for WAIT_S at most. True if `leave` must be called."""
-        queue = self._waiting.get(key)
-        if queue is None:
-            self._waiting[key] = deque()
+        if self.enter_at_once(key):
             return True
+        queue = self._waiting[key]
         first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(first)
         try:

@@ -76,26 +76,29 @@ class Run:
         self._apology = apology
         self._text = message.body
         self._data_limit = data_limit
-        self._hold = None if is_announced else asyncio.Event()
+        self._may_go_on = is_announced
+        self._announced: asyncio.Event | None = None
         self._yields_end_s = 0.0
         self._loop = asyncio.get_running_loop()
         self._started_s = self._loop.time()
         self.deadline_s = self._started_s + timeout_s
-        self.task = self._loop.create_task(self._contained(dialogue, message))
+        # past the factory for user code, which is for what the dialogue starts itself
+        self.task = asyncio.Task(self._contained(dialogue, message), loop=self._loop)
 
     async def first_step(self) -> Result | None:
         """Let the dialogue run to its first wait. What it led to if it did not wait."""
-        await asyncio.sleep(0)
+        await _one_turn_of_the_loop()
         while not (self.task.done() or self.is_held):
             if not self._yields_end_s:
                 self._yields_end_s = self._loop.time() + YIELDING_S
-            await asyncio.sleep(0)
+            await _one_turn_of_the_loop()
         return self.task.result() if self.task.done() else None
 
     def go_on(self) -> None:
         """The message is announced: the dialogue may go beyond its first wait."""
-        if self._hold:
-            self._hold.set()
+        self._may_go_on = True
+        if self._announced:
+            self._announced.set()
 
     def stop(self) -> None:
         """Nobody needs its result any more: cancel the dialogue, once."""
@@ -140,8 +143,8 @@ class Run:
                 waits_for = resume()
             except StopIteration as returned:
                 return returned.value
-            if self._hold and not self._hold.is_set() and self._is_wait(waits_for):
-                cancellation = yield from self._held(self._hold)
+            if not self._may_go_on and self._is_wait(waits_for):
+                cancellation = yield from self._held()
                 if cancellation and not (waits_for is not None and waits_for.cancel()):
                     resume = partial(dialogue.throw, cancellation)
                     continue
@@ -158,18 +161,25 @@ class Run:
             return True
         return bool(self._yields_end_s) and self._loop.time() > self._yields_end_s
 
-    def _held(self, hold: asyncio.Event) -> Generator[Any, Any, asyncio.CancelledError | None]:
+    def _held(self) -> Generator[Any, Any, asyncio.CancelledError | None]:
         """Stand still until `go_on` or `stop`. A cancellation that comes meanwhile, such
         as that of the dialogue's own time-out, is delivered afterwards.
         """
         self.is_held = True
+        self._announced = announced = asyncio.Event()
         cancellation = None
-        while not hold.is_set():
+        while not announced.is_set():
             try:
-                yield from hold.wait().__await__()
+                yield from announced.wait().__await__()
             except asyncio.CancelledError as error:
                 cancellation = error
         return cancellation
+
+
+@coroutine
+def _one_turn_of_the_loop() -> Generator[None, None, None]:
+    """As asyncio.sleep(0), without making a coroutine object."""
+    yield
 
 
 NOT_ASKED = Result(SILENCE, None)

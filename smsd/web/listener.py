@@ -210,7 +210,8 @@ class WebhookRequest(HTTPMessageDelegate):
 
     def begin(self) -> None:
         """Serve it, in a task of its own."""
-        self._task = asyncio.get_running_loop().create_task(self._serve())
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.Task(self._serve(), loop=loop)  # past the factory for user code
         self._listener.tasks.add(self._task)
 
     def on_connection_close(self) -> None:
