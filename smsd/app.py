@@ -23,9 +23,9 @@ from smsd.twilio.message import FetchMedia
 from smsd.twilio.signature import KeyRing
 from smsd.version import VERSION
 from smsd.web import pages
+from smsd.web.download import MediaFetcher
 from smsd.web.gate import Gate
 from smsd.web.listener import Listener
-from smsd.web.media import MediaFetcher
 from smsd.web.refusals import Refusals
 from smsd.web.webhooks import public_listener
 

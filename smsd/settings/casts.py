@@ -127,7 +127,7 @@ def api_key(value: str) -> Secret:
 def public_url(value: str) -> str:
     """The URL that Twilio calls, without a slash at the end.
 
-    `checks.contradictions` decides whether http is allowed.
+    `consistency.contradictions` decides whether http is allowed.
     """
     try:
         url = urlsplit(value)

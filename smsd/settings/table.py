@@ -5,7 +5,7 @@ environment as a mapping, checks everything, and reports every problem at once, 
 the value of a setting. Code that uses a setting must not call `load`: `app` passes each
 value on as a constructor argument.
 
-To add a setting, add a row to `SETTINGS` and a field to `values.Settings`, in the same
+To add a setting, add a row to `SETTINGS` and a field to `typed.Settings`, in the same
 place.
 """
 
@@ -16,10 +16,10 @@ from typing import Any
 
 from smsd.errors import SettingsError
 from smsd.settings import casts as cast
-from smsd.settings import checks, files
+from smsd.settings import consistency, files
 from smsd.settings.casts import Invalid, Secret, StoreUrl
 from smsd.settings.files import AccountKeys, Person, WebhookKey
-from smsd.settings.values import Settings
+from smsd.settings.typed import Settings
 
 __all__ = [
     "SETTINGS",
@@ -169,12 +169,12 @@ def load(
         except Invalid as invalid:
             problems += [f"{setting.name}: {problem}" for problem in invalid.problems]
     _derive(values, dev=dev)
-    problems += checks.contradictions(values, dev=dev)
+    problems += consistency.contradictions(values, dev=dev)
     if problems:
         raise SettingsError(*problems, hint=HINT if is_missing else "")
     given = frozenset(setting.name for setting in SETTINGS if _source(setting, environ))
     known = {name for setting in SETTINGS for name in (setting.name, f"{setting.name}_FILE")}
-    warnings = checks.warnings(values, given, environ, known=known, dev=dev)
+    warnings = consistency.warnings(values, given, environ, known=known, dev=dev)
     return Settings(**values, given=given, warnings=tuple(warnings))
 
 

@@ -39,7 +39,7 @@ class Stream(Protocol):
     def writing(self) -> bool: ...
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """What is used of Tornado's HTTP1ServerConnection."""
 
     stream: Stream
@@ -61,31 +61,31 @@ class Connections:
         self._serving_s = serving_s
         self._unread_s = unread_s
         # Each connection is a key of one of these; the value is since when.
-        self._waiting: dict[Connection, float] = {}  # the longest wait comes first
-        self._receiving: dict[Connection, float] = {}
-        self._answering: dict[Connection, float] = {}
-        self._unread: dict[Connection, float] = {}  # a part of those that are answering
+        self._waiting: dict[ClientConnection, float] = {}  # the longest wait comes first
+        self._receiving: dict[ClientConnection, float] = {}
+        self._answering: dict[ClientConnection, float] = {}
+        self._unread: dict[ClientConnection, float] = {}  # a part of those that are answering
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._receiving) + len(self._answering)
 
-    def wait(self, connection: Connection) -> None:
+    def wait(self, connection: ClientConnection) -> None:
         """The connection is new, or its last request is answered."""
         self._answering.pop(connection, None)
         self._unread.pop(connection, None)
         self._waiting[connection] = time.monotonic()
 
-    def receive(self, connection: Connection, now_s: float) -> None:
+    def receive(self, connection: ClientConnection, now_s: float) -> None:
         """The head of a request has arrived."""
         self._waiting.pop(connection, None)
         self._receiving[connection] = now_s
 
-    def answer(self, connection: Connection) -> None:
+    def answer(self, connection: ClientConnection) -> None:
         """The request has arrived completely."""
         self._receiving.pop(connection, None)
         self._answering[connection] = time.monotonic()
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: ClientConnection) -> None:
         """The connection is closed."""
         for state in (self._waiting, self._receiving, self._answering, self._unread):
             state.pop(connection, None)

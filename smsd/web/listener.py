@@ -30,7 +30,7 @@ from tornado.httputil import (
     parse_body_arguments,
 )
 
-from smsd.web.connections import Connection, Connections
+from smsd.web.connections import ClientConnection, Connections
 
 MOST_AT_ONCE = 50
 """Requests begun in one turn of the event loop."""
@@ -92,13 +92,13 @@ class Listener(HTTPServerConnectionDelegate):
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> "WebhookRequest":
         """Tornado is ready to read a request from this connection."""
-        connection = cast("Connection", server_conn)
+        connection = cast("ClientConnection", server_conn)
         self.connections.wait(connection)
         return WebhookRequest(self, connection, request_conn)
 
     def on_close(self, server_conn: object) -> None:
         """The connection is closed."""
-        self.connections.forget(cast("Connection", server_conn))
+        self.connections.forget(cast("ClientConnection", server_conn))
 
     @property
     def is_busy(self) -> bool:
@@ -162,7 +162,7 @@ class WebhookRequest(HTTPMessageDelegate):
     """Names, read as Latin-1, to raw values. Empty unless the body is a form."""
 
     def __init__(
-        self, listener: Listener, server_conn: Connection, connection: HTTPConnection
+        self, listener: Listener, server_conn: ClientConnection, connection: HTTPConnection
     ) -> None:
         self._listener = listener
         self._server_conn = server_conn

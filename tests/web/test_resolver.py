@@ -9,9 +9,9 @@ import pytest
 from smsd.errors import MediaError
 from smsd.store import lookup
 from smsd.web import resolver as resolver_module
-from smsd.web.media import MediaFetcher
+from smsd.web.download import MediaFetcher
 from smsd.web.resolver import ThreadResolver
-from tests.web.test_media import given
+from tests.web.test_download import given
 
 
 def test_host_is_looked_up_for_tornado() -> None:

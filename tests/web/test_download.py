@@ -20,8 +20,7 @@ from tornado.web import Application, RequestHandler
 
 from smsd.errors import MediaError
 from smsd.settings.table import Settings, load
-from smsd.web import media
-from smsd.web.media import MediaFetcher
+from smsd.web.download import MediaFetcher
 
 ACCOUNT, SUB_ACCOUNT = "AC" + "a" * 32, "AC" + "b" * 32
 TOKEN = "t" * 32
@@ -223,7 +222,7 @@ def test_endless_file_is_given_up_at_the_limit(certificate: Path) -> None:
 def test_file_that_does_not_arrive_in_time_is_given_up(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "LIMIT_S", 0.2)
+    monkeypatch.setattr(download, "LIMIT_S", 0.2)
 
     async def hang(handler: RequestHandler) -> None:
         handler.write(b"x")
