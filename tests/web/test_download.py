@@ -20,6 +20,7 @@ from tornado.web import Application, RequestHandler
 
 from smsd.errors import MediaError
 from smsd.settings.table import Settings, load
+from smsd.web import download
 from smsd.web.download import MediaFetcher
 
 ACCOUNT, SUB_ACCOUNT = "AC" + "a" * 32, "AC" + "b" * 32
