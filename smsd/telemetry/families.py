@@ -64,7 +64,7 @@ class Families:
     def _declare_requests(self) -> None:
         self.requests = self._histogram(
             "request_duration_seconds",
-            "From request read to answer written.",
+            "From reading a request to writing its answer.",
             _REQUEST_BUCKETS,
             "handler",
             "code",
@@ -82,10 +82,15 @@ class Families:
             key=("primary", "secondary", "account", "shared"),
         )
         self.fallbacks = self._counter(
-            "fallbacks", "Messages at the fallback URL.", error_code=FALLBACKS
+            "fallbacks",
+            "Messages at the fallback URL, by Twilio's error code.",
+            error_code=FALLBACKS,
         )
         self.deliveries = Counter(
-            "smsd_deliveries", "Status callbacks.", ["status", "error_code"], registry=self.registry
+            "smsd_deliveries",
+            "Status callbacks, by status and error code.",
+            ["status", "error_code"],
+            registry=self.registry,
         )
         for status in DELIVERY_STATUSES:
             self.deliveries.labels(status, "")
@@ -96,13 +101,13 @@ class Families:
         )
         self.cookies = self._counter(
             "cookies",
-            "Cookies received.",
+            "Messages, by the state of the cookie that came along.",
             state=("absent", "valid", "expired", "foreign", "forged"),
         )
-        self.started = self._counter("conversations_started", "Conversations begun.")
+        self.started = self._counter("conversations_started", "Conversations started.")
         self.restored = self._counter(
             "conversations_restored",
-            "Conversations that memcached had lost.",
+            "Conversations restored after memcached lost their record.",
             source=("cookie", "overlay"),
         )
         self.segments = self._counter(
@@ -111,7 +116,7 @@ class Families:
             encoding=("GSM-7", "UCS-2"),
         )
         self.dialogue_duration = self._histogram(
-            "dialogue_duration_seconds", "Of the dialogue.", _DIALOGUE_BUCKETS
+            "dialogue_duration_seconds", "How long dialogues ran.", _DIALOGUE_BUCKETS
         )
         self.redirects = self._counter(
             "redirects", "Requests that were told to come again, because their reply was not ready."
@@ -130,7 +135,7 @@ class Families:
     def _declare_store(self, nodes: Iterable[str]) -> None:
         self.store_duration = self._histogram(
             "store_duration_seconds",
-            "Of one operation, as a message waits for it.",
+            "How long a message waited for one store operation.",
             _STORE_BUCKETS,
             "operation",
         )
@@ -138,7 +143,7 @@ class Families:
             self.store_duration.labels(operation)
         self.store_errors = Counter(
             "smsd_store_errors",
-            "Failures of memcached nodes.",
+            "Failures of memcached nodes, by kind.",
             ["node", "kind"],
             registry=self.registry,
         )
@@ -161,7 +166,9 @@ class Families:
         )
 
     def _declare_process(self) -> None:
-        self.reloads = self._counter("reloads", "Settings read again.", result=("ok", "refused"))
+        self.reloads = self._counter(
+            "reloads", "Attempts to read changed settings again.", result=("ok", "refused")
+        )
         self.last_reload = self._gauge(
             "last_reload_successful",
             "1 if the files on disk are the settings in force, 0 while smsd refuses them.",
