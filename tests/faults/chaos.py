@@ -28,6 +28,13 @@ _Thing = TypeVar("_Thing")
 GOOD = ("127.0.0.1",)
 """What names resolve to when nothing is wrong."""
 
+SLOW = {
+    "SMSD_DIALOGUE": "tests.faults.dialogues:sometimes_slow",
+    "SMSD_ANSWER_WITHIN": "1",
+    "SMSD_DIALOGUE_TIMEOUT": "10",
+}
+"""Settings of the replicas: some dialogues take long, and Twilio is asked to come again."""
+
 KEEP_OLD = Cookies(keep=False)
 LATE = 12
 """So many messages back a retry may come: the cookie alone knows at least the last 16."""
@@ -103,13 +110,18 @@ class Chaos:
     async def _walk(self, from_: str) -> None:
         past: list[Inbound] = []
         while not self._over.is_set():
-            message = self.twilio.compose(from_)
+            message = self.twilio.compose(from_, self._body())
             copies = self.random.choice((1, 1, 1, 2, 3))
             await asyncio.gather(*(self._insist(message) for _ in range(copies)))
             past.append(message)
             if self.random.random() < 0.2:
                 await self._insist(self.random.choice(past[-LATE:]), KEEP_OLD)
             await asyncio.sleep(PACE_S)
+
+    def _body(self) -> str:
+        """Most dialogues answer at once, some take a while."""
+        slow_s = self.random.choice((0.005, 0.05, 0.3, 0.9))
+        return f"take {slow_s}" if self.random.random() < 0.15 else "hi"
 
     async def _insist(self, message: Inbound, cookies: Cookies = JAR) -> None:
         """Deliver until it is answered; only in a lossy run a replica may be away."""

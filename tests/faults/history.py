@@ -58,9 +58,9 @@ class Recorder:
     async def __aexit__(self, *_: object) -> None:
         self.client.close()
 
-    def compose(self, from_: str) -> Inbound:
+    def compose(self, from_: str, body: str = "hi") -> Inbound:
         """A message to deliver later."""
-        return self.client.compose("hi", from_=from_)
+        return self.client.compose(body, from_=from_)
 
     async def text(
         self, from_: str, replica: Smsd | None = None, cookies: Cookies = JAR

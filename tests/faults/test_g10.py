@@ -150,7 +150,7 @@ def test_g10_thirty_third_message_that_waits_gets_the_apology(three: Scene) -> N
     async def flood() -> None:
         first = asyncio.create_task(texter.text("take 3", from_))
         await until(lambda: three.notes.runs(from_), "the dialogue runs")
-        crowd = [asyncio.create_task(texter.text("take 0", from_)) for _ in range(35)]
+        crowd = [asyncio.create_task(texter.text("take 0.001", from_)) for _ in range(35)]
         await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
         assert not first.done()
         apologies = [task for task in crowd if task.done()]

@@ -6,7 +6,10 @@ from random import SystemRandom
 
 import pytest
 
-from tests.faults.chaos import Chaos
+from tests.faults.chaos import SLOW, Chaos
+from tests.faults.soak import TURNS
+from tests.faults.turn_chaos import TurnChaos
+from tests.faults.turns import scene
 from tests.faults.world import world
 
 SECONDS = 8.0
@@ -18,8 +21,18 @@ SECONDS = 8.0
 def test_g1_to_g4_hold_under_random_faults(lossy: bool) -> None:
     seed = int(os.environ.get("FAULT_SEED") or SystemRandom().getrandbits(32))
     print(f"FAULT_SEED={seed}")
-    with world(nodes=3, replicas=3, proxied=True, named=True) as made:
+    with world(nodes=3, replicas=3, env=SLOW, proxied=True, named=True) as made:
         chaos = Chaos(made, seed, lossy=lossy)
         wrong = asyncio.run(chaos.run(SECONDS))
         assert not wrong, f"FAULT_SEED={seed}\n{chaos.report(wrong)}"
         assert len(chaos.twilio.history) > 100
+
+
+def test_g10_and_g11_hold_while_replicas_die_at_random() -> None:
+    seed = int(os.environ.get("FAULT_SEED") or SystemRandom().getrandbits(32))
+    print(f"FAULT_SEED={seed}")
+    with scene(nodes=2, replicas=3, env=TURNS) as made:
+        chaos = TurnChaos(made, seed)
+        wrong = asyncio.run(chaos.run(SECONDS))
+        assert not wrong, "\n".join([f"FAULT_SEED={seed}", *wrong, *chaos.told])
+        assert chaos.deliveries > 30
