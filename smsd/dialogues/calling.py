@@ -130,7 +130,7 @@ def interrupted_after(limit_s: float) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)  # None: set by other than Python
 
 
 def as_exception(error: BaseException) -> Exception:
