@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from smsd.conversation.session import Session
 from smsd.dialogues.matching import NO_GROUPS, Groups
-from smsd.dialogues.routes import (
+from smsd.dialogues.route_table import (
     KINDS,
     Handler,
     Handlers,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from smsd.dialogues.loading import find
-from smsd.dialogues.routes import Route
+from smsd.dialogues.route_table import Route
 from smsd.errors import SettingsError
 from smsd.router import Router
 
