@@ -11,6 +11,7 @@ from tornado.web import RequestHandler
 from smsd.conversation.cookie import CookieCodec
 from smsd.dialogues.loading import LoadedDialogue
 from smsd.exchange.exchange import Exchange
+from smsd.exchange.planning import Policy
 from smsd.settings.table import Settings
 from smsd.store import Remote, Store
 from smsd.store.memcached import Memcached
@@ -60,22 +61,25 @@ class Service:
         self._now_ms = now_ms
         self._draw = random.Random().getrandbits  # noqa: S311 - names of lineages, no secrets
         self.store = self._store(wrap)
+        policy = Policy(
+            dialogue=dialogue,
+            apology=settings.apology,
+            one_moment=settings.one_moment,
+            dialogue_timeout_s=settings.dialogue_timeout_s,
+            loop_limit=settings.loop_limit,
+            opt_out=settings.opt_out,
+            history=settings.history,
+        )
         self.exchange = Exchange(
             store=self.store,
             cookies=_codec(settings),
-            dialogue=dialogue,
+            policy=policy,
             hash_key=settings.hash_key.reveal(),
             ttl_s=settings.session_ttl_s,
-            dialogue_timeout_s=settings.dialogue_timeout_s,
             answer_within_s=settings.answer_within_s,
-            apology=settings.apology,
-            one_moment=settings.one_moment,
-            loop_limit=settings.loop_limit,
-            opt_out=settings.opt_out,
             now_ms=now_ms,
             random_bits=self._random_bits,
             observer=MessageReporter(self.metrics),
-            history=settings.history,
         )
         self.gate = Gate(
             _ring(settings),
@@ -121,15 +125,15 @@ class Service:
         await self.dialogue.reload(settings)  # first: it may refuse, and then nothing has changed
         self.settings = settings
         self.exchange.cookies = _codec(settings)
-        self.exchange.apology = settings.apology
-        self.exchange.one_moment = settings.one_moment
+        self.exchange.policy.apology = settings.apology
+        self.exchange.policy.one_moment = settings.one_moment
         self.gate.ring = _ring(settings)
         self.gate.accounts = _accounts(settings)
 
     async def replace_dialogue(self, dialogue: LoadedDialogue) -> None:
         """From the next message on this one, opened already, is asked; the one before is closed."""
         before, self.dialogue = self.dialogue, dialogue
-        self.exchange.dialogue = dialogue
+        self.exchange.policy.dialogue = dialogue
         await before.close()
 
     async def close(self, *, within_s: float = 1.0) -> None:

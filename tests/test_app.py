@@ -190,7 +190,7 @@ def test_people_templates_and_apology_change_at_once(tmp_path: Path) -> None:
             load(SMSD_PEOPLE=str(people), SMSD_GREETING="{name}, {count}", SMSD_APOLOGY="Oh")
         )
         assert b"<Message>Ben, 2</Message>" in (await answer(service)).twiml
-        assert service.exchange.apology == "Oh"
+        assert service.exchange.policy.apology == "Oh"
 
     run(test)
 

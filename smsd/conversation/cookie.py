@@ -23,8 +23,8 @@ from collections.abc import Mapping
 import msgspec
 
 from smsd.conversation.identity import DIGEST_BYTES
-from smsd.conversation.merging import MAX_LINEAGES, folded_to, trimmed
 from smsd.conversation.record import NOTHING, UNWRITTEN, Entry, Lineage, Record
+from smsd.conversation.trimming import MAX_LINEAGES, folded_to, trimmed
 from smsd.errors import CookieExpired, CookieForeign, CookieForged
 
 NAME = "smsd"

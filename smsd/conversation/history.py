@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from smsd.conversation.merging import Found, progress
+from smsd.conversation.counting import Found
+from smsd.conversation.merging import progress
 from smsd.conversation.record import Entry, Lineage, Record
 
 MAX_BYTES = 16_000

@@ -23,6 +23,11 @@ def conversation_id(hash_key: bytes, account_sid: str, to: str, from_: str) -> b
     return hashlib.blake2b(packed, key=hash_key, digest_size=18).digest()
 
 
+def storage_key(conversation_id: bytes) -> bytes:
+    """The record's key in memcached: 41 bytes, no blanks, no number readable in it."""
+    return b"smsd:" + conversation_id.hex().encode()
+
+
 def hashing_key(secret: bytes) -> bytes:
     """The key of `conversation_id` from a secret of any length."""
     return hashlib.blake2b(secret, digest_size=32).digest()

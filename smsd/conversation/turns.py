@@ -35,16 +35,10 @@ from collections.abc import Collection
 
 import msgspec
 
+from smsd.conversation.counting import Found, closed, grow, is_small, next_stamp
 from smsd.conversation.identity import lineage_id
-from smsd.conversation.merging import (
-    Found,
-    closed,
-    compacted,
-    grow,
-    is_small,
-    next_stamp,
-)
 from smsd.conversation.record import ANSWERED_EPOCH, NOTHING, Entry, Lineage, Record, Turn
+from smsd.conversation.trimming import compacted
 
 LEASE_MS = 3_000
 """A running dialogue's process must renew its lease within this time."""

@@ -184,7 +184,7 @@ class Stage:
                 return await answer(*args, **more)
 
         exchange.answer = timed  # type: ignore[method-assign]
-        exchange.dialogue = _Watched(exchange.dialogue, self.loop)
+        exchange.policy.dialogue = _Watched(exchange.policy.dialogue, self.loop)
 
     @contextmanager
     def _taking_time(self) -> Iterator[None]:

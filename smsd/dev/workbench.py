@@ -14,6 +14,7 @@ import msgspec
 
 from smsd.app import Service
 from smsd.clock import now_ms
+from smsd.conversation.identity import storage_key
 from smsd.conversation.record import Record
 from smsd.conversation.turns import shows_running
 from smsd.dev import web
@@ -25,7 +26,6 @@ from smsd.dev.switch import Switch
 from smsd.dev.welcome import container_engine, welcome
 from smsd.dialogues.loading import LoadedDialogue
 from smsd.errors import CookieError, SettingsError, StoreUnavailable
-from smsd.exchange.exchange import storage_key
 from smsd.server import Server
 from smsd.settings.reload import Reloader
 from smsd.store import Remote

@@ -6,90 +6,81 @@ nothing else. What happened is told to the `Observer`.
 
 What happens to a message:
 
-1. `answer` opens the cookie and lets messages of one conversation in one by one.
-2. `_arrive` reads the record. A message that it knows gets the reply that it got before;
-   if it has none yet, the request waits. Opt-out words and loops are answered at once.
-3. If an earlier message is still open, the new one is written as waiting.
+1. `Exchange.answer` opens the cookie, and lets messages of one conversation in one by one.
+2. `_arrive` reads the record. A message that it knows (`_known`) gets the reply that it got
+   before; if it has none yet, the request waits.
+3. For a new message `planning.Planner` says what to write. Opt-out words and loops are
+   answered at once. If an earlier message is still open, the new one is written as waiting.
 4. Otherwise its dialogue starts. If it answers before its first wait, message and reply
    are written together: two operations of memcached, no turn. If it waits, the message is
-   written as running, and `keeper.Keeper` takes over.
+   written as running, and `keeper.Keeper` stays with it.
 5. `_wait` holds the request until there is a reply, or until SMSD_ANSWER_WITHIN: then
    Twilio is asked to come again, and the next request, a *hop*, waits in the same way.
 """
 
 import asyncio
 from collections.abc import Callable
-from functools import lru_cache, partial
 
 import msgspec
 
-from smsd.conversation import merging, turns
+from smsd.conversation import counting, turns
 from smsd.conversation.cookie import CookieCodec
-from smsd.conversation.history import entries
-from smsd.conversation.identity import conversation_id, hashing_key, message_digest
-from smsd.conversation.merging import Found
+from smsd.conversation.counting import Found
+from smsd.conversation.identity import (
+    conversation_id,
+    hashing_key,
+    message_digest,
+    storage_key,
+)
 from smsd.conversation.record import Record
-from smsd.conversation.session import Session
-from smsd.errors import CookieError, DialogueKilledProcess, TooManyHops, TooManyWaiting
+from smsd.errors import CookieError, DialogueKilledProcess, TooManyHops
 from smsd.exchange.answer import Answer, Observer
 from smsd.exchange.arrival import Arrival
 from smsd.exchange.conversations import Conversation, Conversations
 from smsd.exchange.keeper import Keeper
 from smsd.exchange.ledger import Ledger, Page
+from smsd.exchange.planning import Planner, Policy
 from smsd.exchange.queue import LocalQueue
-from smsd.exchange.running import NOT_ASKED, Dialogue, Result, Run
+from smsd.exchange.running import Result, Run
 from smsd.exchange.waiting import WaitingRoom
 from smsd.store import Store
 from smsd.twilio.limits import MAX_REDIRECTS
-from smsd.twilio.markup import document, texts_of
+from smsd.twilio.markup import document
 from smsd.twilio.message import Message
-from smsd.twilio.reply import Reply, to_reply
 
 LOOP_WINDOW_S = 30
 
 
 class Exchange:
-    """`cookies`, `dialogue` and `apology` may be replaced at any time; a message that is
-    being answered keeps what it began with.
-    """
+    """`cookies` and what `policy` holds may be replaced at any time."""
 
     def __init__(
         self,
         *,
         store: Store,
         cookies: CookieCodec,
-        dialogue: Dialogue,
+        policy: Policy,
         hash_key: bytes,
         ttl_s: int,
-        dialogue_timeout_s: float,
         answer_within_s: float,
-        apology: str,
-        one_moment: str,
-        loop_limit: int,
-        opt_out: bool,
         now_ms: Callable[[], int],
         random_bits: Callable[[], int],
         observer: Observer,
-        history: int = 0,
     ) -> None:
-        self.store = store
         self.cookies = cookies
-        self.dialogue = dialogue
-        self.apology = apology
-        self.one_moment = one_moment
+        self.policy = policy
         self._hash_key = hashing_key(hash_key)
-        self._dialogue_timeout_s = dialogue_timeout_s
         self._answer_within_s = answer_within_s
-        self._loop_limit = loop_limit
-        self._opt_out = opt_out
         self._observer = observer
-        self._history = history
         self._ledger = Ledger(
-            store, ttl_s=ttl_s, now_ms=now_ms, random_bits=random_bits, history=history
+            store, ttl_s=ttl_s, now_ms=now_ms, random_bits=random_bits, history=policy.history
         )
         self._queue = LocalQueue()
         self._conversations = Conversations()
         self._keeper = Keeper(self._ledger, self._conversations, observer, random_bits())
+        self._planner = Planner(
+            policy, self._ledger, self._conversations, self._keeper, self._counted
+        )
         self._room = WaitingRoom(
             self._ledger, self._conversations, self._keeper, observer, answer_within_s
         )
@@ -102,7 +93,7 @@ class Exchange:
         """The id of the message's conversation: that of its two numbers, unless the
         dialogue names conversations itself (`LoadedDialogue.conversation_key`).
         """
-        name_of = getattr(self.dialogue, "conversation_key", None)
+        name_of = getattr(self.policy.dialogue, "conversation_key", None)
         name = name_of(message) if name_of else None
         if name:
             return conversation_id(self._hash_key, message.account_sid, "key", name)
@@ -179,10 +170,10 @@ class Exchange:
         conversation = self._conversations.get(arrival.key)
         page = await self._ledger.read(arrival.key, arrival.copy, conversation)
         while True:
-            found = merging.find(page.record, arrival.digest)
+            found = counting.find(page.record, arrival.digest)
             if found is not None:
                 return await self._known(arrival, page, found)
-            plan = await self._plan(arrival, page, conversation)
+            plan = await self._planner.plan(arrival, page, conversation)
             again = await self._ledger.write(arrival.key, plan.record, page, conversation)
             if again is None:
                 return plan.then()
@@ -190,94 +181,6 @@ class Exchange:
                 plan.run.stop()
                 arrival.begun_in_vain = True
             page = again
-
-    async def _plan(
-        self, arrival: Arrival, page: Page, conversation: Conversation | None
-    ) -> "_Plan":
-        """What to write for a new message, and what follows when it is written."""
-        record, digest = page.record, arrival.digest
-        outcome = self._outcome_without_dialogue(arrival.message, page)
-        if outcome:
-            return self._plan_reply(arrival, page, NOT_ASKED, outcome)
-        only = None
-        if page.is_degraded:
-            only = conversation.local if conversation else ()
-        if turns.is_held_up(record, None, now_ms=page.now_ms, only=only):
-            if turns.waiting(record) >= turns.MOST_WAITING:
-                too_many = self._apologize(TooManyWaiting("too many messages wait"))
-                return self._plan_reply(arrival, page, too_many, "failed")
-            waiting = turns.registered(record, digest, now_ms=page.now_ms)
-            return _Plan(waiting, lambda: self._enter(arrival, waiting, page))
-        run = None
-        if not arrival.begun_in_vain:
-            asking = page.number, record.data
-            if arrival.asked_for != asking:
-                run = self._run(arrival, page, page.number, is_announced=False)
-                arrival.result, arrival.asked_for = await run.first_step(), asking
-            if arrival.result is not None:
-                outcome = "failed" if arrival.result.error else "counted"
-                return self._plan_reply(arrival, page, arrival.result, outcome)
-            arrival.asked_for = None
-        running = turns.announced(record, digest, self._keeper.holder, now_ms=page.now_ms)
-        return _Plan(running, lambda: self._start(arrival, running, page, run), run)
-
-    def _plan_reply(self, arrival: Arrival, page: Page, result: Result, outcome: str) -> "_Plan":
-        written = self._ledger.added(page, arrival.digest, result)
-
-        def then() -> Answer:
-            number = page.number
-            event = arrival.counted(page, number, outcome, result, now_s=_clock_s())
-            self._observer.counted(event)
-            return self._answer(arrival, written, number, result.reply.twiml, result.error)
-
-        return _Plan(written, then)
-
-    def _outcome_without_dialogue(self, message: Message, page: Page) -> str:
-        """Why the dialogue is not run for a message: opted_out or looped, else ""."""
-        if self._opt_out and message.is_opt_out:
-            return "opted_out"
-        if self._loop_limit:
-            sent = merging.replies_within(page.record, page.now_ms // 1000, LOOP_WINDOW_S)
-            if sent >= self._loop_limit:
-                return "looped"
-        return ""
-
-    def _enter(self, arrival: Arrival, record: Record, page: Page) -> Conversation:
-        """The conversation, known to this process from now on."""
-        conversation = self._conversations.of(arrival.key, arrival.conversation)
-        conversation.saw(record, is_degraded=page.is_degraded)
-        return conversation
-
-    def _start(self, arrival: Arrival, record: Record, page: Page, run: Run | None) -> Conversation:
-        """The message is announced: its dialogue goes on, or starts."""
-        conversation = self._enter(arrival, record, page)
-        if run is None:
-            run = self._run(arrival, page, page.number, is_announced=True)
-        self._keeper.keep(conversation, arrival, run, epoch=1)
-        return conversation
-
-    def _run(self, arrival: Arrival, page: Page, number: int, *, is_announced: bool) -> Run:
-        record = page.record
-        session = Session(
-            number,
-            restored=page.opened.restored,
-            packed_data=record.data,
-            history=partial(entries, record, self._history, number, texts_of)
-            if self._history
-            else (),
-        )
-        return Run(
-            self.dialogue,
-            arrival.message,
-            session,
-            data_limit=self.store.data_limit,
-            apology=_apology(self.apology),
-            timeout_s=self._dialogue_timeout_s,
-            is_announced=is_announced,
-        )
-
-    def _apologize(self, error: Exception) -> Result:
-        return Result(_apology(self.apology), None, error=error)
 
     # --- a message that is known
 
@@ -287,15 +190,17 @@ class Exchange:
         if found.reply is not None:
             return self._deliver(arrival, page.record, found)
         if found.entry.is_open or (arrival.hop and not turns.is_answered(found.entry)):
-            return self._enter(arrival, page.record, page)
+            return self._planner.enter(arrival, page.record, page)
         return await self._ask_again(arrival, page, found)
 
     async def _ask_again(self, arrival: Arrival, page: Page, found: Found) -> Answer:
         """The message is counted and its reply is not known any more: run the dialogue
         again for this request, and change nothing.
         """
-        run = self._run(arrival, page, found.number, is_announced=True)
-        await asyncio.wait([run.task], timeout=min(self._dialogue_timeout_s, self._answer_within_s))
+        run = self._planner.run(arrival, page, found.number, is_announced=True)
+        await asyncio.wait(
+            [run.task], timeout=min(self.policy.dialogue_timeout_s, self._answer_within_s)
+        )
         result = run.task.result() if run.task.done() else run.late()
         self._tell_duplicate(arrival, found)
         return self._answer(arrival, page.record, found.number, result.reply.twiml, result.error)
@@ -303,13 +208,13 @@ class Exchange:
     async def _wait(self, arrival: Arrival, conversation: Conversation) -> Answer:
         """The reply, once it is there, or the request to come again."""
         if arrival.hop >= MAX_REDIRECTS:
-            too_late = self._apologize(TooManyHops("no reply after the last hop"))
+            too_late = self._planner.apologize(TooManyHops("no reply after the last hop"))
             await self._keeper.answer(conversation, arrival, too_late)
 
         def start(page: Page, found: Found) -> Run:
-            return self._run(arrival, page, found.number, is_announced=True)
+            return self._planner.run(arrival, page, found.number, is_announced=True)
 
-        poison = self._apologize(DialogueKilledProcess("its process died in each run"))
+        poison = self._planner.apologize(DialogueKilledProcess("its process died in each run"))
         found = await self._room.wait(arrival, conversation, start, poison)
         if found is None:
             return await self._come_again(arrival, conversation)
@@ -321,11 +226,11 @@ class Exchange:
     async def _come_again(self, arrival: Arrival, conversation: Conversation) -> Answer:
         """Ask Twilio to send the message again; the first time with SMSD_ONE_MOMENT."""
         say = ""
-        if self.one_moment and not (arrival.hop or arrival.is_duplicate):
-            say = self.one_moment
+        if self.policy.one_moment and not (arrival.hop or arrival.is_duplicate):
+            say = self.policy.one_moment
             await self._ledger.change(conversation, lambda page: _with_one_moment(page, arrival))
         record = conversation.record or Record(0)
-        found = merging.find(record, arrival.digest)
+        found = counting.find(record, arrival.digest)
         if found is not None and found.reply is not None:
             return self._deliver(arrival, record, found)
         if found is not None:
@@ -336,6 +241,14 @@ class Exchange:
         )
 
     # --- answers
+
+    def _counted(
+        self, arrival: Arrival, record: Record, page: Page, result: Result, outcome: str
+    ) -> Answer:
+        """The message was written with its reply: tell it, and answer."""
+        event = arrival.counted(page, page.number, outcome, result, now_s=_clock_s())
+        self._observer.counted(event)
+        return self._answer(arrival, record, page.number, result.reply.twiml, result.error)
 
     def _deliver(self, arrival: Arrival, record: Record, found: Found) -> Answer:
         """The reply that the message got."""
@@ -358,23 +271,8 @@ class Exchange:
         return Answer(twiml, set_cookie, number, arrival.conversation, error=error)
 
 
-class _Plan(msgspec.Struct, frozen=True):
-    """A record to write, what follows when it is written, and the run that is stopped
-    if it is not.
-    """
-
-    record: Record
-    then: Callable[[], Answer | Conversation]
-    run: Run | None = None
-
-
-def storage_key(conversation_id: bytes) -> bytes:
-    """The record's key in memcached: 41 bytes, no blanks, no number readable in it."""
-    return b"smsd:" + conversation_id.hex().encode()
-
-
 def _with_one_moment(page: Page, arrival: Arrival) -> Record | None:
-    found = merging.find(page.record, arrival.digest)
+    found = counting.find(page.record, arrival.digest)
     if found is None or not found.entry.is_open:
         return None
     return turns.told_one_moment(page.record, found)
@@ -382,9 +280,3 @@ def _with_one_moment(page: Page, arrival: Arrival) -> Record | None:
 
 def _clock_s() -> float:
     return asyncio.get_running_loop().time()
-
-
-@lru_cache(maxsize=4)
-def _apology(text: str) -> Reply:
-    """The reply that is sent instead; making one for each message would be wasteful."""
-    return to_reply(text or None)

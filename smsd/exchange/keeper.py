@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from smsd.conversation import merging, turns
-from smsd.conversation.merging import Found
+from smsd.conversation import counting, turns
+from smsd.conversation.counting import Found
 from smsd.conversation.record import Record
 from smsd.exchange.answer import Observer
 from smsd.exchange.arrival import Arrival
@@ -42,7 +42,7 @@ class HeldTurn(msgspec.Struct, frozen=True):
 
     def find(self, page: Page) -> Found | None:
         """The message, if it is still this process that holds its turn."""
-        found = merging.find(page.record, self.arrival.digest)
+        found = counting.find(page.record, self.arrival.digest)
         if found is None or found.entry.turn is None:
             return None
         turn = found.entry.turn
@@ -104,7 +104,7 @@ class Keeper:
         """
 
         def change(page: Page) -> Record | None:
-            found = merging.find(page.record, arrival.digest)
+            found = counting.find(page.record, arrival.digest)
             only = conversation.local if page.is_degraded else None
             if found is None:
                 return None
@@ -120,8 +120,8 @@ class Keeper:
             written = await self._ledger.change(conversation, change)
             if written is None:
                 return
-            before = merging.find(written.page.record, arrival.digest)
-            after = merging.find(written.record, arrival.digest)
+            before = counting.find(written.page.record, arrival.digest)
+            after = counting.find(written.record, arrival.digest)
             assert before is not None and after is not None  # noqa: PT018, S101 - just changed
             if turns.is_answered(after.entry) or after.entry.turn is None:
                 self._tell(arrival, written, apology)
@@ -134,7 +134,7 @@ class Keeper:
         """Answer a message that is still open, whoever runs its dialogue."""
 
         def change(page: Page) -> Record | None:
-            found = merging.find(page.record, arrival.digest)
+            found = counting.find(page.record, arrival.digest)
             if found is None or turns.is_answered(found.entry):
                 return None
             return self._ledger.answered(page, found, result)
@@ -203,7 +203,7 @@ class Keeper:
         return self._ledger.answered(page, found, result) if found else None
 
     def _tell(self, arrival: Arrival, written: Written, result: Result) -> None:
-        found = merging.find(written.page.record, arrival.digest)
+        found = counting.find(written.page.record, arrival.digest)
         number = found.number if found else 0
         outcome = "failed" if result.error else "counted"
         now_s = asyncio.get_running_loop().time()

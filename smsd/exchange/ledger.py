@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from smsd.conversation import merging, turns
+from smsd.conversation import counting, merging, turns
+from smsd.conversation.counting import Found, Opened
 from smsd.conversation.history import MAX_TEXT, trimmed_history
-from smsd.conversation.merging import Found, Opened
 from smsd.conversation.record import Copy, Record
 from smsd.exchange.conversations import Conversation
 from smsd.exchange.running import Result
@@ -87,7 +87,7 @@ class Ledger:
         if conversation is not None and conversation.record is not None:
             copies = (*copies, conversation.record)
         now_ms = self.now_ms()
-        opened = merging.opened(
+        opened = counting.opened(
             view.stored,
             copies,
             now_ms=now_ms,
@@ -142,7 +142,7 @@ class Ledger:
         record, now_ms = page.record, page.now_ms
         twiml = verbs(result.reply.twiml)
         data = record.data if result.data is None else result.data
-        grown = merging.added(
+        grown = counting.added(
             record, digest, twiml, now_ms=now_ms, data=data, text=self._kept_text(result)
         )
         if self._history:

@@ -9,8 +9,8 @@ the requests at once.
 import asyncio
 from collections.abc import Callable
 
-from smsd.conversation import merging, turns
-from smsd.conversation.merging import Found
+from smsd.conversation import counting, turns
+from smsd.conversation.counting import Found
 from smsd.conversation.record import Record
 from smsd.exchange.answer import Observer
 from smsd.exchange.arrival import Arrival
@@ -84,7 +84,7 @@ class WaitingRoom:
             await self._ledger.change(conversation, lambda page: _with_fresh_place(page, arrival))
         while True:
             record = conversation.record
-            found = merging.find(record, arrival.digest) if record else None
+            found = counting.find(record, arrival.digest) if record else None
             if found is None or turns.is_answered(found.entry):
                 return found
             runs_here = arrival.digest in conversation.runs
@@ -122,7 +122,7 @@ class WaitingRoom:
 
 def _with_fresh_place(page: Page, arrival: Arrival) -> Record | None:
     """The record with a sign of life of a message that waits."""
-    found = merging.find(page.record, arrival.digest)
+    found = counting.find(page.record, arrival.digest)
     if found is None or turns.is_answered(found.entry) or turns.shows_running(found.entry):
         return None
     turn = found.entry.turn

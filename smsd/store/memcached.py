@@ -19,7 +19,8 @@ from functools import lru_cache
 
 import msgspec
 
-from smsd.conversation.merging import covers, is_alive, join
+from smsd.conversation.counting import is_alive
+from smsd.conversation.merging import covers, join
 from smsd.conversation.record import Record, decode, encode
 from smsd.errors import RecordError, StoreUnavailable
 from smsd.store import Observer

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from smsd.conversation.cookie import MAX_DATA_BYTES as COOKIE_DATA_BYTES
-from smsd.conversation.merging import resumed
+from smsd.conversation.counting import resumed
 from smsd.conversation.record import Copy, Record
 from smsd.store import View
 from smsd.store.expiry import expires_in_s

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from smsd.conversation.merging import is_alive, reconciled
+from smsd.conversation.counting import is_alive, reconciled
 from smsd.conversation.record import Copy, Record, decode, encode
 from smsd.conversation.session import MAX_DATA_BYTES
 from smsd.errors import StoreUnavailable

@@ -17,10 +17,9 @@ from pathlib import Path
 from random import Random
 from statistics import median
 
-from smsd.conversation import merging as conversation
-from smsd.conversation.identity import conversation_id, hashing_key
+from smsd.conversation import counting
+from smsd.conversation.identity import conversation_id, hashing_key, storage_key
 from smsd.conversation.record import encode
-from smsd.exchange.exchange import storage_key
 from tests.bench import measure, servers, traffic
 from tests.bench.__main__ import CONVERSATIONS, FASTEST_PER_S, IN_FLIGHT, ROUNDS, SECONDS, say
 from tests.bench.measure import Round
@@ -115,11 +114,11 @@ def filled(store: Memcached, live: int) -> None:
     now_ms = time.time_ns() // 1_000_000
     record = None
     for turn in range(LIVE_TURNS):
-        begun = conversation.opened(
+        begun = counting.opened(
             record, (), now_ms=now_ms, ttl_ms=14_400_000, random_bits=Random(1).getrandbits(32)
         )
         answer = b"<Message>Rey has messaged +12000000000 %d times</Message>" % turn
-        record = conversation.added(begun.record, b"digest", answer, now_ms=now_ms, data=b"")
+        record = counting.added(begun.record, b"digest", answer, now_ms=now_ms, data=b"")
     assert record
     packed = encode(record)
     client = store.client()

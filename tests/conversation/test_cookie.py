@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tornado.web import create_signed_value, decode_signed_value
 
-from smsd.conversation import merging as c
+from smsd.conversation import counting, merging
 from smsd.conversation.cookie import (
     DIGESTS,
     MAX_BYTES,
@@ -55,13 +55,13 @@ def numbered(record: Record, message: int) -> tuple[int, bytes | None] | None:
 
 def numbered_sid(record: Record, sid: str) -> tuple[int, bytes | None] | None:
     """Number and reply of a message, as far as the record knows it."""
-    found = c.find(record, message_digest(sid))
+    found = counting.find(record, message_digest(sid))
     return (found.number, found.reply) if found else None
 
 
 def test_the_known_answer() -> None:
-    record = c.added(
-        c.opened(None, (), now_ms=START_MS, ttl_ms=TTL_S * 1000, random_bits=1).record,
+    record = counting.added(
+        counting.opened(None, (), now_ms=START_MS, ttl_ms=TTL_S * 1000, random_bits=1).record,
         message_digest("SM" + "0" * 32),
         b"",
         now_ms=START_MS,
@@ -98,8 +98,8 @@ def test_it_comes_back_as_it_went() -> None:
         record.data,
         record.stamp,
     )
-    assert c.covers(record, back)
-    assert not c.covers(back, record), "the record knows the replies"
+    assert merging.covers(record, back)
+    assert not merging.covers(back, record), "the record knows the replies"
     assert [numbered(back, i) for i in range(5)] == [(i + 1, None) for i in range(5)]
 
 
@@ -138,11 +138,11 @@ def test_no_library_would_quote_it(record: Record) -> None:
 
 @given(records)
 def test_packing_keeps_what_counts(record: Record) -> None:
-    record = c.join(record, record)
+    record = merging.join(record, record)
     copy = unpack(pack(record, WHOSE))
     back = copy.record()
     assert copy.conversation == WHOSE
-    assert c.covers(back, copy)
+    assert merging.covers(back, copy)
     assert back.count == record.count
     assert (back.floor, back.base, back.last_ms, back.data) == (
         record.floor,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smsd.conversation import merging, turns
+from smsd.conversation import counting, merging, turns
 from smsd.conversation.cookie import pack, unpack
 from smsd.conversation.history import MAX_BYTES, HistoryEntry, entries, trimmed_history
 from smsd.conversation.identity import message_digest
@@ -21,9 +21,9 @@ NOW_MS = 1_790_000_000_000
 
 def said(text: str | None, reply: str, most: int, record: Record | None = None) -> Record:
     """The record with one more message and its reply."""
-    opened = merging.opened(record, (), now_ms=NOW_MS, ttl_ms=10**9, random_bits=7).record
+    opened = counting.opened(record, (), now_ms=NOW_MS, ttl_ms=10**9, random_bits=7).record
     digest = message_digest(f"{opened.count}")
-    grown = merging.added(
+    grown = counting.added(
         opened, digest, verbs(Reply(reply).twiml), now_ms=NOW_MS, data=b"", text=text
     )
     return trimmed_history(grown, most)

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from smsd.conversation import merging as c
-from smsd.conversation import turns
+from smsd.conversation import counting, merging, trimming, turns
 from smsd.conversation.cookie import pack, unpack
 from smsd.conversation.identity import conversation_id, hashing_key, lineage_id, message_digest
 from smsd.conversation.record import (
@@ -43,8 +42,8 @@ class World:
     now_ms: int = START_MS
     bits: counter = field(default_factory=lambda: counter(1))  # type: ignore[type-arg]
 
-    def opened(self, stored: Record | None, *copies: Record | None) -> c.Opened:
-        return c.opened(
+    def opened(self, stored: Record | None, *copies: Record | None) -> counting.Opened:
+        return counting.opened(
             stored,
             [copy for copy in copies if copy],
             now_ms=self.now_ms,
@@ -59,10 +58,10 @@ class World:
         self.now_ms += 1000
         record = self.opened(stored, *copies).record
         digest = message_digest(sid)
-        known = c.find(record, digest)
+        known = counting.find(record, digest)
         if known:
             return known.number, record
-        return record.count + 1, c.added(
+        return record.count + 1, counting.added(
             record, digest, b"re " + sid.encode(), now_ms=self.now_ms, data=data
         )
 
@@ -72,7 +71,7 @@ class World:
         return number, copy_of(self.stored)
 
     def merge(self, overlay: Record) -> None:
-        self.stored = c.reconciled(
+        self.stored = counting.reconciled(
             self.stored, overlay, now_ms=self.now_ms, ttl_ms=TTL_MS, random_bits=next(self.bits)
         )
 
@@ -129,33 +128,33 @@ records = st.builds(
 
 def settled(record: Record) -> Record:
     """As a join leaves it: duplicates among its own slots marked."""
-    return c.join(record, record)
+    return merging.join(record, record)
 
 
 @given(records, records)
 def test_join_is_commutative(a: Record, b: Record) -> None:
-    assert c.join(a, b) == c.join(b, a)
+    assert merging.join(a, b) == merging.join(b, a)
 
 
 @given(records, records, records)
 def test_join_is_associative(a: Record, b: Record, third: Record) -> None:
-    assert c.join(c.join(a, b), third) == c.join(a, c.join(b, third))
+    assert merging.join(merging.join(a, b), third) == merging.join(a, merging.join(b, third))
 
 
 @given(records, records)
 def test_join_is_idempotent(a: Record, b: Record) -> None:
-    joined = c.join(a, b)
-    assert c.join(joined, joined) == joined
-    assert c.join(joined, a) == joined
-    assert c.join(settled(a), settled(a)) == settled(a)
+    joined = merging.join(a, b)
+    assert merging.join(joined, joined) == joined
+    assert merging.join(joined, a) == joined
+    assert merging.join(settled(a), settled(a)) == settled(a)
 
 
 @given(records, records)
 def test_what_covers_another_counts_as_their_join(a: Record, b: Record) -> None:
     a, b = settled(a), settled(b)
-    if c.covers(a, b):
-        assert c.join(a, b).last_ms == a.last_ms
-        assert (c.join(a, b).data, c.join(a, b).floor) == (
+    if merging.covers(a, b):
+        assert merging.join(a, b).last_ms == a.last_ms
+        assert (merging.join(a, b).data, merging.join(a, b).floor) == (
             max((a.stamp, a.data), (b.stamp, b.data))[1],
             a.floor,
         )
@@ -271,10 +270,10 @@ class AgainstAPlainSet(RuleBasedStateMachine):
             everything.append(self.world.stored)
         joined = everything[0]
         for version in everything[1:]:
-            joined = c.join(joined, version)
+            joined = merging.join(joined, version)
         assert joined.count == len(self.counted)
         for sid in self.counted:
-            assert c.find(joined, message_digest(sid)) is not None
+            assert counting.find(joined, message_digest(sid)) is not None
 
 
 AgainstAPlainSet.TestCase.settings = settings(
@@ -367,7 +366,7 @@ def test_a_duplicate_that_only_the_cookie_knows_keeps_its_number_and_has_no_repl
     _, cookie = world.text("SM1")
     _, cookie = world.text("SM2", cookie)
     _, cookie = world.text("SM3", cookie)
-    known = c.find(world.opened(None, cookie).record, message_digest("SM2"))
+    known = counting.find(world.opened(None, cookie).record, message_digest("SM2"))
     assert known
     assert (known.number, known.reply) == (2, None)
 
@@ -378,9 +377,9 @@ def test_of_two_versions_the_data_of_the_one_that_counted_more_wins_then_the_lat
     _, fewer = world.step(base, "SM2", data=b'{"v":"fewer"}')
     _, more = world.step(base, "SM3", data=b'{"v":"older"}')
     _, more = world.step(more, "SM4", data=b'{"v":"more"}')
-    assert c.join(fewer, more).data == b'{"v":"more"}'
+    assert merging.join(fewer, more).data == b'{"v":"more"}'
     _, later = world.step(base, "SM5", data=b'{"v":"later"}')
-    assert c.join(fewer, later).data == b'{"v":"later"}'
+    assert merging.join(fewer, later).data == b'{"v":"later"}'
 
 
 def test_the_time_in_the_record_decides_when_a_conversation_is_over() -> None:
@@ -436,9 +435,9 @@ def test_the_last_32_messages_are_known_with_their_replies() -> None:
     for i in range(100):
         world.text(f"SM{i}")
     assert world.stored
-    known = [i for i in range(100) if c.find(world.stored, message_digest(f"SM{i}"))]
+    known = [i for i in range(100) if counting.find(world.stored, message_digest(f"SM{i}"))]
     assert known == list(range(68, 100))
-    found = c.find(world.stored, message_digest("SM68"))
+    found = counting.find(world.stored, message_digest("SM68"))
     assert found
     assert (found.number, found.reply) == (69, b"re SM68")
 
@@ -452,7 +451,9 @@ def test_after_many_losses_old_lineages_are_folded_and_nothing_is_lost() -> None
         number, cookie = world.text(f"SM{i}", cookie)
         assert number == i + 1
     assert world.stored
-    assert sum(line.id > world.stored.floor for line in world.stored.lineages) <= c.MAX_LINEAGES
+    assert (
+        sum(line.id > world.stored.floor for line in world.stored.lineages) <= trimming.MAX_LINEAGES
+    )
     assert sum(len(line.tail) for line in world.stored.lineages) <= WINDOW
 
 
@@ -461,7 +462,7 @@ def test_a_record_too_large_for_memcached_forgets_old_replies_and_no_ids() -> No
     record: Record | None = None
     for i in range(WINDOW):
         opened = world.opened(record).record
-        record = c.added(
+        record = counting.added(
             opened,
             message_digest(f"SM{i}"),
             b"x" * 60_000,
@@ -508,11 +509,11 @@ def test_replies_within_a_time_are_counted_silence_is_not() -> None:
     for i in range(5):
         world.text(f"SM{i}")
     assert world.stored
-    silent = c.added(
+    silent = counting.added(
         world.opened(world.stored).record,
         message_digest("SM9"),
         b"",
         now_ms=world.now_ms + 1000,
         data=b"",
     )
-    assert c.replies_within(silent, world.now_ms // 1000 + 1, 4) == 3
+    assert counting.replies_within(silent, world.now_ms // 1000 + 1, 4) == 3

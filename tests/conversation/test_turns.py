@@ -6,9 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from smsd.conversation import merging, turns
+from smsd.conversation import counting, merging, trimming, turns
+from smsd.conversation.counting import Found
 from smsd.conversation.identity import message_digest
-from smsd.conversation.merging import Found
 from smsd.conversation.record import ANSWERED, WINDOW, Entry, Record, Turn, decode, encode
 
 START_MS = 1_790_000_000_000
@@ -27,7 +27,7 @@ class Conversation:
 
     def open(self, *copies: Record) -> Record:
         self.bits += 1
-        self.record = merging.opened(
+        self.record = counting.opened(
             self.record, copies, now_ms=self.now_ms, ttl_ms=TTL_MS, random_bits=self.bits
         ).record
         return self.record
@@ -47,7 +47,7 @@ class Conversation:
         )
 
     def found(self, message: int) -> Found:
-        found = merging.find(self.record, DIGESTS[message])
+        found = counting.find(self.record, DIGESTS[message])
         assert found
         return found
 
@@ -141,7 +141,7 @@ def test_during_an_outage_only_messages_of_this_process_hold_up() -> None:
 
 def test_message_that_only_a_cookie_remembers_begins_a_turn_anew() -> None:
     talk = Conversation()
-    talk.record = merging.added(talk.record, DIGESTS[1], b"", now_ms=talk.now_ms, data=b"")
+    talk.record = counting.added(talk.record, DIGESTS[1], b"", now_ms=talk.now_ms, data=b"")
     line = talk.record.lineages[0]
     known = Entry(DIGESTS[1], 1, 5)
     talk.record = Record(talk.now_ms, lineages=(type(line)(line.id, 1, (), (known,)),))
@@ -161,10 +161,10 @@ def test_later_epoch_wins_and_an_answer_beats_every_turn() -> None:
     talk.claim(1, 2)
     again = talk.record
     assert merging.join(running, again).lineages == merging.join(again, running).lineages
-    assert merging.find(merging.join(running, again), DIGESTS[1]) == talk.found(1)
+    assert counting.find(merging.join(running, again), DIGESTS[1]) == talk.found(1)
     talk.record = running
     talk.answer(1)
-    joined = merging.find(merging.join(talk.record, again), DIGESTS[1])
+    joined = counting.find(merging.join(talk.record, again), DIGESTS[1])
     assert joined
     assert joined.reply == b"re"
 
@@ -190,7 +190,7 @@ def test_answer_whose_reply_is_forgotten_stays_an_answer() -> None:
     line = talk.record.lineages[0]
     forgotten = Entry(DIGESTS[1], 1, 5, None, ANSWERED)
     talk.record = Record(talk.now_ms, lineages=(type(line)(line.id, 1, (), (forgotten,)),))
-    found = merging.find(merging.join(talk.record, running), DIGESTS[1])
+    found = counting.find(merging.join(talk.record, running), DIGESTS[1])
     assert found
     assert turns.is_answered(found.entry)
 
@@ -224,14 +224,14 @@ def test_open_message_is_remembered_until_two_minutes_after_its_place() -> None:
     talk = Conversation()
     talk.register(0)
     for i in range(1, 60):
-        talk.record = merging.added(talk.open(), DIGESTS[i], b"re", now_ms=talk.now_ms, data=b"")
+        talk.record = counting.added(talk.open(), DIGESTS[i], b"re", now_ms=talk.now_ms, data=b"")
     assert talk.found(0).entry.is_open
     assert talk.record.count == 60
     known = [entry for line in talk.record.lineages for entry in line.tail if entry.digest]
     assert len(known) <= WINDOW + 1
-    talk.now_ms += turns.PLACE_MS + merging.OPEN_GRACE_MS
-    talk.record = merging.compacted(talk.record, talk.now_ms)
-    assert merging.find(talk.record, DIGESTS[0]) is None
+    talk.now_ms += turns.PLACE_MS + trimming.OPEN_GRACE_MS
+    talk.record = trimming.compacted(talk.record, talk.now_ms)
+    assert counting.find(talk.record, DIGESTS[0]) is None
     assert talk.record.count == 60
 
 
@@ -317,7 +317,7 @@ class TurnsAgainstAModel(RuleBasedStateMachine):
     def read(self, process: Process) -> Record:
         self.bits += 1
         copies = [process.seen] if process.seen else []
-        return merging.opened(
+        return counting.opened(
             self.stored, copies, now_ms=self.now_ms, ttl_ms=TTL_MS, random_bits=self.bits
         ).record
 
@@ -328,17 +328,17 @@ class TurnsAgainstAModel(RuleBasedStateMachine):
     def starts(self, process: Process, message: int, record: Record) -> None:
         """A dialogue starts: nobody else may run, and nobody earlier may be open."""
         if not self.was_lost:
-            found = merging.find(record, DIGESTS[message])
+            found = counting.find(record, DIGESTS[message])
             assert found
             for other in self.processes:
                 for running in other.runs:
                     is_alive = not other.is_frozen
                     assert not is_alive, f"{running} runs at {other.holder}"
             for earlier, sign_ms in self.open_since.items():
-                known = merging.find(record, DIGESTS[earlier])
+                known = counting.find(record, DIGESTS[earlier])
                 if earlier != message and known and known.number < found.number:
                     assert self.now_ms >= sign_ms + turns.BLOCK_MS, f"{earlier} is open"
-        now = merging.find(record, DIGESTS[message])
+        now = counting.find(record, DIGESTS[message])
         assert now
         assert now.entry.turn
         process.runs[message] = now.entry.turn.epoch
@@ -358,7 +358,7 @@ class TurnsAgainstAModel(RuleBasedStateMachine):
         elif at_once:
             self.write(
                 process,
-                merging.added(record, DIGESTS[message], b"re", now_ms=self.now_ms, data=b""),
+                counting.added(record, DIGESTS[message], b"re", now_ms=self.now_ms, data=b""),
             )
             self.replies[message] = 1
         else:
@@ -376,7 +376,7 @@ class TurnsAgainstAModel(RuleBasedStateMachine):
         if not (message not in process.runs):
             return
         record = self.read(process)
-        found = merging.find(record, DIGESTS[message])
+        found = counting.find(record, DIGESTS[message])
         if found is None or not turns.may_run(record, found, process.holder, now_ms=self.now_ms):
             return
         record = turns.claimed(record, found, process.holder, now_ms=self.now_ms)
@@ -391,7 +391,7 @@ class TurnsAgainstAModel(RuleBasedStateMachine):
         message, epoch = next(iter(process.runs.items()))
         del process.runs[message]
         record = self.read(process)
-        found = merging.find(record, DIGESTS[message])
+        found = counting.find(record, DIGESTS[message])
         turn = found.entry.turn if found else None
         if found is None or turn is None or (turn.epoch, turn.holder) != (epoch, process.holder):
             return
@@ -416,7 +416,7 @@ class TurnsAgainstAModel(RuleBasedStateMachine):
     def renew(self, process: Process) -> None:
         for message, epoch in list(process.runs.items()):
             record = self.read(process)
-            found = merging.find(record, DIGESTS[message])
+            found = counting.find(record, DIGESTS[message])
             turn = found.entry.turn if found else None
             if found and turn and (turn.epoch, turn.holder) == (epoch, process.holder):
                 self.write(process, turns.renewed(record, found, now_ms=self.now_ms))
@@ -454,7 +454,7 @@ class TurnsAgainstAModel(RuleBasedStateMachine):
         if self.stored and not self.was_lost:
             assert self.stored.count == self.sent
             for message in self.open_since:
-                found = merging.find(self.stored, DIGESTS[message])
+                found = counting.find(self.stored, DIGESTS[message])
                 assert found is None or found.entry.is_open
 
 

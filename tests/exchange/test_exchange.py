@@ -12,6 +12,7 @@ from smsd.conversation.record import Record
 from smsd.errors import DataError, DialogueTimeout, ReplyError, StoreUnavailable
 from smsd.exchange.answer import Answer, Counted
 from smsd.exchange.exchange import Exchange
+from smsd.exchange.planning import Policy
 from smsd.exchange.queue import LocalQueue
 from smsd.store import View
 from smsd.store.memory import CookieOnly, Memory
@@ -101,9 +102,7 @@ class Desk:
             observer=self.told,
         )
         self.events = Events()
-        given = {
-            "observer": self.events,
-            "answer_within_s": 12.0,
+        policy = {
             "one_moment": "",
             "dialogue_timeout_s": 5.0,
             "apology": "Sorry",
@@ -114,12 +113,13 @@ class Desk:
         self.exchange = Exchange(
             store=self.store,
             cookies=CookieCodec({1: b"k" * 40}, TTL_S),
-            dialogue=dialogue,
+            policy=Policy(dialogue, **policy),
             hash_key=b"h" * 40,
             ttl_s=TTL_S,
+            answer_within_s=12.0,
             now_ms=lambda: self.now_ms,
             random_bits=self._random_bits,
-            **given,
+            observer=self.events,
         )
         self.cookie: str | None = None
         self.sent = 0
@@ -361,7 +361,7 @@ def test_a_dialogue_that_fails_is_apologised_for_and_the_message_counts(
         assert (said(answer), answer.outcome, answer.number) == (apology, "failed", 1)
         assert type(answer.error) is error
         assert (await desk.text(sid=1)).twiml == answer.twiml
-        desk.exchange.dialogue = counting
+        desk.exchange.policy.dialogue = counting
         second = await desk.text(sid=2)
         assert (second.number, second.outcome) == (2, "counted")
 
@@ -478,7 +478,7 @@ def test_without_a_store_the_cookie_alone_counts() -> None:
             session.data = {"a": "x" * 400}
             return "too much"
 
-        big.exchange.dialogue = fill
+        big.exchange.policy.dialogue = fill
         answer = await big.text()
         assert type(answer.error) is DataError
 

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smsd.conversation import merging as c
+from smsd.conversation import counting
 from smsd.conversation.cookie import CookieCodec, pack, unpack
-from smsd.conversation.identity import conversation_id, hashing_key
+from smsd.conversation.identity import conversation_id, hashing_key, storage_key
 from smsd.conversation.record import Entry, Lineage, Record, decode, encode
 from smsd.errors import CookieError, CookieForged, RecordError
-from smsd.exchange.exchange import storage_key
 from tests.faults.history import TO, Recorder
 from tests.faults.world import number, world
 from tests.processes import ACCOUNT, SETTINGS
@@ -46,9 +45,9 @@ impossible = st.builds(
 
 
 def good() -> Record:
-    record = c.opened(None, (), now_ms=NOW_MS, ttl_ms=10**7, random_bits=1).record
+    record = counting.opened(None, (), now_ms=NOW_MS, ttl_ms=10**7, random_bits=1).record
     for i in range(20):
-        record = c.added(
+        record = counting.added(
             record, b"%06d" % i, b"<Message>hi</Message>", now_ms=NOW_MS, data=b'{"a":1}'
         )
     return record
@@ -131,8 +130,10 @@ def test_whatever_stands_in_memcached_messages_are_answered(kind: str) -> None:
 @settings(max_examples=60, deadline=None)
 @given(impossible, impossible)
 def test_records_that_smsd_never_writes_do_no_harm(stored: Record, copy: Record) -> None:
-    opened = c.opened(stored, (copy,), now_ms=NOW_MS, ttl_ms=14_400_000, random_bits=5).record
-    c.find(opened, b"digest")
-    grown = c.added(opened, b"digest", b"reply", now_ms=NOW_MS, data=b"")
+    opened = counting.opened(
+        stored, (copy,), now_ms=NOW_MS, ttl_ms=14_400_000, random_bits=5
+    ).record
+    counting.find(opened, b"digest")
+    grown = counting.added(opened, b"digest", b"reply", now_ms=NOW_MS, data=b"")
     assert isinstance(decode(encode(grown)), Record)
     assert len(pack(grown, WHOSE)) < 1000

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from smsd.conversation.identity import conversation_id, hashing_key
-from smsd.exchange.exchange import storage_key
+from smsd.conversation.identity import conversation_id, hashing_key, storage_key
 from smsd.simulator import JAR, LOST, Cookies
 from tests.faults.history import TO, Recorder
 from tests.faults.world import World, number, wait_until_merged, world

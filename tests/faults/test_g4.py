@@ -14,7 +14,7 @@ from statistics import median
 
 import pytest
 
-from smsd.conversation.merging import added, opened
+from smsd.conversation.counting import added, opened
 from smsd.conversation.record import Record
 from smsd.simulator import LOST
 from smsd.store.memcached import Memcached as Remote

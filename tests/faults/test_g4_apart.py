@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from smsd.conversation import merging as c
+from smsd.conversation import counting
 from smsd.conversation.cookie import pack, unpack
 from smsd.conversation.identity import message_digest
 from smsd.conversation.record import Record
@@ -44,7 +44,7 @@ class Cluster:
     def _step(
         self, message: int, stored: Record | None, *copies: Record | None
     ) -> tuple[int, Record]:
-        record = c.opened(
+        record = counting.opened(
             stored,
             [copy for copy in copies if copy],
             now_ms=self.now_ms,
@@ -52,16 +52,16 @@ class Cluster:
             random_bits=self.random.getrandbits(32),
         ).record
         digest = message_digest(f"SM{message}")
-        known = c.find(record, digest)
+        known = counting.find(record, digest)
         if known:
             return known.number, record
-        return record.count + 1, c.added(record, digest, b"x", now_ms=self.now_ms, data=b"")
+        return record.count + 1, counting.added(record, digest, b"x", now_ms=self.now_ms, data=b"")
 
     def merge(self, place: int) -> None:
         overlay = self.overlays[place]
         if self.reaches[place] and overlay:
             bits = self.random.getrandbits(32)
-            self.stored = c.reconciled(
+            self.stored = counting.reconciled(
                 self.stored, overlay, now_ms=self.now_ms, ttl_ms=TTL_MS, random_bits=bits
             )
             self.overlays[place] = None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smsd.conversation import merging as c
+from smsd.conversation import counting
 from smsd.conversation.identity import message_digest
 from smsd.conversation.record import Record
 from smsd.dev.switch import Switch
@@ -28,8 +28,10 @@ def now_ms() -> int:
 def record(*sids: str) -> Record:
     made: Record | None = None
     for sid in sids:
-        opened = c.opened(made, (), now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=hash(sid))
-        made = c.added(
+        opened = counting.opened(
+            made, (), now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=hash(sid)
+        )
+        made = counting.added(
             opened.record, message_digest(sid), b"re " + sid.encode(), now_ms=now_ms(), data=b""
         )
     assert made
@@ -81,7 +83,7 @@ def test_load_returns_what_save_wrote(make: Remotes, nodes: list[processes.Memca
             assert await remote.save(key, record(key.decode()), token)
             found, _ = await remote.load(key)
             assert found.count == 1
-            assert c.find(found, message_digest(key.decode())).reply == b"re " + key  # type: ignore[union-attr]
+            assert counting.find(found, message_digest(key.decode())).reply == b"re " + key  # type: ignore[union-attr]
 
     run(test, make, nodes)
 
@@ -98,7 +100,7 @@ def test_only_one_of_two_writers_succeeds(make: Remotes, nodes: list[processes.M
         assert await remote.save(b"smsd:k", record("1", "2"), other)
         assert not await remote.save(b"smsd:k", record("1", "3"), mine)
         found, _ = await remote.load(b"smsd:k")
-        assert c.find(found, message_digest("2"))
+        assert counting.find(found, message_digest("2"))
 
     run(test, make, nodes)
 
@@ -142,7 +144,7 @@ def test_concurrent_operations_do_not_mix(make: Remotes, nodes: list[processes.M
             _, token = await remote.load(key)
             assert await remote.save(key, record(f"first {i}"), token)
             found, token = await remote.load(key)
-            assert c.find(found, message_digest(f"first {i}"))
+            assert counting.find(found, message_digest(f"first {i}"))
             assert await remote.save(key, record(f"first {i}", "x" * i), token)
             found, _ = await remote.load(key)
             assert found.count == 2
@@ -157,8 +159,12 @@ def test_large_records_are_saved_and_loaded(
     make: Remotes, nodes: list[processes.Memcached]
 ) -> None:
     async def test(remote: Any) -> None:
-        opened = c.opened(None, (), now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=1).record
-        large = c.added(opened, b"digest", b"r" * 60_000, now_ms=now_ms(), data=b"d" * 100_000)
+        opened = counting.opened(
+            None, (), now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=1
+        ).record
+        large = counting.added(
+            opened, b"digest", b"r" * 60_000, now_ms=now_ms(), data=b"d" * 100_000
+        )
         keys = [b"smsd:%d" % i for i in range(30)]
         tokens = [(await remote.load(key))[1] for key in keys]
         saved = await asyncio.gather(
@@ -192,11 +198,11 @@ def test_store_commits_only_the_latest_view(kind: str, nodes: list[processes.Mem
     async def test() -> None:
         async with store(kind, [node.node for node in nodes]) as made:
             view = await made.load(b"smsd:k", record("from the cookie"))
-            opened = c.opened(
+            opened = counting.opened(
                 view.stored, view.copies, now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=9
             ).record
             assert opened.count == 1
-            grown = c.added(opened, message_digest("2"), b"", now_ms=now_ms(), data=b"")
+            grown = counting.added(opened, message_digest("2"), b"", now_ms=now_ms(), data=b"")
             assert await made.commit(b"smsd:k", grown, view) is None
             assert made.pending == 0
             assert made.data_limit == (400 if kind == "cookie" else 100_000)

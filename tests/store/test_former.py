@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from smsd.conversation import merging as c
+from smsd.conversation import counting
 from smsd.conversation.identity import message_digest
 from smsd.store.memcached import Memcached
 from smsd.store.overlay import OverlayStore
@@ -69,10 +69,10 @@ async def text(remote: Memcached, sid: str, at_ms: int | None = None) -> int:
     )
     at_ms = at_ms or now_ms()
     view = await store.load(KEY, None)
-    opened = c.opened(
+    opened = counting.opened(
         view.stored, view.copies, now_ms=at_ms, ttl_ms=TTL_S * 1000, random_bits=next(bits)
     ).record
-    record = c.added(opened, message_digest(sid), b"", now_ms=at_ms, data=b"")
+    record = counting.added(opened, message_digest(sid), b"", now_ms=at_ms, data=b"")
     assert await store.commit(KEY, record, view) is None
     store._reconciler.cancel()
     return record.count
@@ -131,7 +131,7 @@ def test_duplicate_of_a_message_at_the_former_node_counts_once(
         await text(make(old), "a")
         record, _ = await make(new, old).load(KEY)
         assert record
-        assert c.find(record, message_digest("a"))
+        assert counting.find(record, message_digest("a"))
 
     run(test)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smsd.conversation import merging as c
+from smsd.conversation import counting
 from smsd.conversation.identity import message_digest
 from smsd.conversation.record import Record
 from smsd.dev.switch import Switch
@@ -72,17 +72,17 @@ class Bench:
         digest = message_digest(sid or f"SM{self.sent}")
         view: View | None = await store.load(key, copy)
         while view is not None:
-            record = c.opened(
+            record = counting.opened(
                 view.stored,
                 view.copies,
                 now_ms=self.now_ms,
                 ttl_ms=TTL_S * 1000,
                 random_bits=self._random_bits(),
             ).record
-            known = c.find(record, digest)
+            known = counting.find(record, digest)
             if known:
                 return known.number
-            self.last = c.added(record, digest, b"reply", now_ms=self.now_ms, data=b"")
+            self.last = counting.added(record, digest, b"reply", now_ms=self.now_ms, data=b"")
             view = await store.commit(key, self.last, view)
         return self.last.count
 
@@ -142,7 +142,7 @@ def test_failed_write_continues_on_the_overlay() -> None:
     async def test(bench: Bench) -> None:
         await bench.text()
         view = await bench.store.load(KEY, None)
-        record = c.opened(
+        record = counting.opened(
             view.stored, (), now_ms=bench.now_ms, ttl_ms=TTL_S * 1000, random_bits=5
         ).record
         bench.remote.up = False
@@ -162,8 +162,8 @@ def test_commit_fails_if_the_overlay_was_merged_meanwhile() -> None:
         bench.remote.up = True
         await bench.store.reconcile()
         bench.remote.up = False
-        record = c.added(
-            c.opened(
+        record = counting.added(
+            counting.opened(
                 view.stored, (), now_ms=bench.now_ms, ttl_ms=TTL_S * 1000, random_bits=5
             ).record,
             b"digest",
