@@ -174,9 +174,14 @@ class Exchange:
             if found is not None:
                 return await self._known(arrival, page, found)
             plan = await self._planner.plan(arrival, page, conversation)
+            if plan.is_open:  # the message's next write is spared the read
+                conversation = self._conversations.of(arrival.key, arrival.conversation)
             again = await self._ledger.write(arrival.key, plan.record, page, conversation)
             if again is None:
                 return plan.then()
+            if plan.is_open and conversation is not None:
+                self._conversations.forget_if_idle(conversation)
+                conversation = self._conversations.get(arrival.key)
             if plan.run is not None:
                 plan.run.stop()
                 arrival.begun_in_vain = True

@@ -56,6 +56,8 @@ class Plan(msgspec.Struct, frozen=True):
     record: Record
     then: Callable[[], Answer | Conversation]
     run: Run | None = None
+    is_open: bool = False
+    """The message has no answer yet, so the record will be written again soon."""
 
 
 class Planner:
@@ -92,7 +94,7 @@ class Planner:
                 too_many = self.apologize(TooManyWaiting("too many messages wait"))
                 return self._plan_reply(arrival, page, too_many, "failed")
             waiting = turns.registered(record, digest, now_ms=page.now_ms)
-            return Plan(waiting, lambda: self.enter(arrival, waiting, page))
+            return Plan(waiting, lambda: self.enter(arrival, waiting, page), is_open=True)
         run = None
         if not arrival.begun_in_vain:
             asking = page.number, record.data
@@ -104,7 +106,8 @@ class Planner:
                 return self._plan_reply(arrival, page, arrival.result, outcome)
             arrival.asked_for = None
         running = turns.announced(record, digest, self._keeper.holder, now_ms=page.now_ms)
-        return Plan(running, lambda: self._start(arrival, running, page, run), run)
+        then = partial(self._start, arrival, running, page, run)
+        return Plan(running, then, run, is_open=True)
 
     def _plan_reply(self, arrival: Arrival, page: Page, result: Result, outcome: str) -> Plan:
         written = self._ledger.added(page, arrival.digest, result)
