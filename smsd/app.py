@@ -1,5 +1,7 @@
-"""The composition root: settings become stores, dialogue, metrics and two Tornado applications. Nothing is
-decided here.
+"""The composition root: turns settings into stores, the dialogue, metrics and
+listeners.
+
+Decides nothing itself: it passes what the settings say to the parts that need it.
 """
 
 import random
@@ -34,11 +36,12 @@ Routes = list[tuple[str, type[RequestHandler], dict[str, Any]]]
 
 
 class Service:
-    """One process' worth of smsd, made within a running event loop; `close` it in the same one.
+    """Everything that one process of smsd consists of. Create and `close` it in the
+    same running event loop.
 
-    now_ms     the time in milliseconds since 1970
-    clock_s    a monotonic clock in seconds
-    wrap       put around the remote store; the development server takes it down and up
+    now_ms       the time in milliseconds since 1970
+    clock_s      a monotonic clock in seconds
+    wrap         wraps the remote store; the development server can take it down and up
     fetch_media  downloads the files that come with messages; a test brings its own
     """
 
@@ -119,8 +122,10 @@ class Service:
         }
 
     async def apply(self, settings: Settings) -> None:
-        """Settings read again: what may change while running changes now; requests under way end with the
-        old.
+        """Use new settings from now on, as far as they may change while smsd runs.
+        Requests that are being answered keep the old ones.
+
+        Raises SettingsError if the dialogue refuses them; then nothing changes.
         """
         await self.dialogue.reload(settings)  # first: it may refuse, and then nothing has changed
         self.settings = settings
@@ -131,13 +136,15 @@ class Service:
         self.gate.accounts = _accounts(settings)
 
     async def replace_dialogue(self, dialogue: LoadedDialogue) -> None:
-        """From the next message on this one, opened already, is asked; the one before is closed."""
+        """Use another dialogue, which is open, from the next message on; close the old
+        one."""
         before, self.dialogue = self.dialogue, dialogue
         self.exchange.policy.dialogue = dialogue
         await before.close()
 
     async def close(self, *, within_s: float = 1.0) -> None:
-        """Merge what the overlay still holds, for so long at most, and let go of everything."""
+        """Merge what the overlay still holds, for at most `within_s` seconds, and close
+        all."""
         await self.store.close(within_s=within_s)
         await self.dialogue.close()
 
@@ -181,7 +188,8 @@ def _ring(settings: Settings) -> KeyRing:
 
 
 def _accounts(settings: Settings) -> frozenset[str]:
-    """TWILIO_ACCOUNT_SID and the sub-accounts that the accounts file names; empty for all."""
+    """TWILIO_ACCOUNT_SID and the sub-accounts of the accounts file; empty for any
+    account."""
     return (
         frozenset((settings.account_sid, *settings.accounts))
         if settings.account_sid

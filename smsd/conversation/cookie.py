@@ -1,19 +1,22 @@
-"""The cookie: the record's second copy, kept by Twilio, signed by us and bound to one conversation.
+"""The cookie: a second copy of the record, which Twilio keeps. smsd signs it and binds
+it to one conversation.
 
 No network, no clock, no environment.
 
-The value is Tornado's signed value, version 2, with the number of its key; numbers stand before what they are the
-length of:
+The value has the form of Tornado's signed values, version 2. Each field is preceded by
+its length:
 
     2|1:KEY|10:TIME|4:smsd|N:BASE64|SIGNATURE
 
-SIGNATURE is the HMAC-SHA256 in hexadecimal of all that stands before it. It is made and checked here and not by
-Tornado's functions, which take three times as long; a test holds them against each other.
+KEY is the version of the cookie key. SIGNATURE is the HMAC-SHA256, in hexadecimal, of
+everything before it. smsd makes and checks it here: Tornado's functions take three
+times as long, which is about 8 % of a message's CPU (`docs/architecture.md`). A test
+compares the two.
 
-BASE64 holds a byte that says how many bytes of padding end the payload, the payload (MessagePack: format,
-conversation id, time of the last message, floor, base, the stamp, the data or nil, the lineages), and the
-padding, which makes the length divisible by three: BASE64 never ends in '=', so no library puts the value in
-quotes.
+BASE64 holds one byte with the length of the padding, the payload, and the padding. The
+payload is MessagePack: format, conversation id, time of the last message, floor, base,
+stamp, data or nil, lineages. The padding makes the length divisible by three. So BASE64
+never ends in "=", and no library puts the value in quotes.
 """
 
 import binascii
@@ -29,18 +32,18 @@ from smsd.errors import CookieExpired, CookieForeign, CookieForged
 
 NAME = "smsd"
 MAX_BYTES = 999
-"""Of the whole Set-Cookie line's value: the cookie and its attributes."""
+"""Of the value of the Set-Cookie header: the cookie and its attributes."""
 
 MAX_AGE_S = 14400
 """Twilio drops a cookie after four hours, whatever its Max-Age says."""
 
 MAX_DATA_BYTES = 400
-"""Of the dialogue's data as JSON; larger data lives in the record only."""
+"""Of the dialogue's data as JSON. Larger data is kept in the record only."""
 
 DIGESTS = (24, 16)
-"""Ids carried: the first number if there is room, else the second. Fewer only where the conversation was lost so often
-within its last 16 messages that their lineages, next to large data, leave no room.
-"""
+"""How many ids it carries: the first number if there is room, else the second. It
+carries fewer only if the record was lost so often within the last 16 messages that
+their lineages, beside large data, leave no room."""
 
 _MAX_PAYLOAD = 636
 _FORMAT = 1
@@ -49,7 +52,7 @@ _SIZES = [
     *((16, lineages) for lineages in (24, 12, 6)),
     *((8, 6), (8, 3), (4, 3), (4, 1), (0, 1)),
 ]
-"""Ids and lineages, from the most to what always fits."""
+"""How many ids and lineages to try, from the most to what always fits."""
 
 _NO_DIGEST = bytes(DIGEST_BYTES)
 
@@ -65,7 +68,9 @@ class PackedLineage(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class PackedCopy(msgspec.Struct, frozen=True, array_like=True):
-    """A record's copy as the cookie has it. Its ids are read when asked for: 33 of 85 thousand instructions."""
+    """A copy of a record, as the cookie holds it. `record` decodes the ids, which takes
+    a third of the time of opening a cookie and is rarely needed.
+    """
 
     format: int
     conversation: bytes
@@ -74,11 +79,11 @@ class PackedCopy(msgspec.Struct, frozen=True, array_like=True):
     base: int
     stamp: tuple[int, int, int]
     data: bytes | None
-    """None: too large to go along; the stamp is then UNWRITTEN."""
+    """None if it is too large for the cookie; the stamp is then UNWRITTEN."""
     lineages: tuple[PackedLineage, ...]
 
     def record(self) -> Record:
-        """All of it."""
+        """The copy, fully decoded."""
         at_s = self.last_ms // 1000
         lineages = [
             Lineage(line.id, line.top, line.redundant, _tail(line, at_s)) for line in self.lineages
@@ -93,7 +98,11 @@ _decoder = msgspec.msgpack.Decoder(PackedCopy)
 
 
 class CookieCodec:
-    """Makes and reads the cookie. `keys`: version -> secret, the first signs, all verify."""
+    """Makes and reads cookies.
+
+    keys   version to secret; the first signs, all verify
+    ttl_s  seconds from the last message until the conversation is over
+    """
 
     def __init__(self, keys: Mapping[int, bytes], ttl_s: int) -> None:
         self._begun = {
@@ -110,7 +119,12 @@ class CookieCodec:
         return f"{NAME}={value.decode('ascii')}{self._attributes}"
 
     def open(self, value: str, conversation: bytes, now_ms: int) -> PackedCopy:
-        """The copy in a received cookie. CookieForged, CookieForeign or CookieExpired if it is of no use."""
+        """The copy in a received cookie.
+
+        Raises CookieForged, CookieForeign or CookieExpired if it is of no use. A time
+        in the future is no error: another replica's clock may be ahead, or this one was
+        set back.
+        """
         copy = unpack(self.payload(value.encode("ascii", "replace")))
         if copy.conversation != conversation:
             raise CookieForeign
@@ -130,7 +144,11 @@ class CookieCodec:
         return value + self._mac(self._signing, value)
 
     def payload(self, value: bytes) -> bytes:
-        """What a signed value holds, however old: the payload has a time of its own. CookieForged if it is none."""
+        """The payload of a signed value, however old: the payload has a time of its
+        own.
+
+        Raises CookieForged if the signature does not fit.
+        """
         head, _, signature = value.rpartition(b"|")
         fields = head.split(b"|")
         if (
@@ -160,7 +178,9 @@ _NAME_FIELD = _field(NAME.encode())
 
 
 def pack(record: Record, conversation: bytes) -> bytes:
-    """The payload of a record's copy, at most 636 bytes: with fewer ids and lineages where it does not fit."""
+    """The payload with a copy of the record: at most 636 bytes, with fewer ids and
+    lineages if it does not fit.
+    """
     for digests, lineages in _SIZES:
         payload = _encoder.encode(_copy(record, conversation, digests, lineages))
         if len(payload) < _MAX_PAYLOAD:
@@ -170,7 +190,7 @@ def pack(record: Record, conversation: bytes) -> bytes:
 
 
 def unpack(payload: bytes) -> PackedCopy:
-    """The copy in a payload that `pack` made. CookieForged for anything else."""
+    """The copy in a payload that `pack` made. Raises CookieForged for anything else."""
     padding = payload[0] if payload else 0
     try:
         copy = _decoder.decode(memoryview(payload)[1 : len(payload) - padding])

@@ -1,7 +1,7 @@
 """One message more: opening a conversation, finding a message in it, adding one.
 
-No network, no clock, no environment, no randomness: the caller brings time and bits. The
-vocabulary is that of `merging`.
+No network, no clock, no environment, no randomness: the caller brings time and bits.
+The vocabulary is that of `merging`.
 """
 
 from collections.abc import Iterable
@@ -102,8 +102,8 @@ def closed(record: Record, floor: int | None = None) -> Record:
 
 
 def find(record: Record, digest: bytes) -> Found | None:
-    """The slot where a message stands: of several the one whose answer has come furthest,
-    then the lowest.
+    """The slot where a message stands: of several the one whose answer has come
+    furthest, then the lowest.
     """
     found = None
     for lineage in record.lineages:
@@ -173,8 +173,8 @@ def is_small(record: Record) -> bool:
 def reconciled(
     stored: Record | None, overlay: Record, *, now_ms: int, ttl_ms: int, random_bits: int
 ) -> Record:
-    """The overlay's record merged into the stored one, which goes on in a lineage of its
-    own: the overlay may go on, too.
+    """The overlay's record merged into the stored one, which goes on in a lineage of
+    its own: the overlay may go on, too.
     """
     merged = opened(
         stored, (overlay,), now_ms=now_ms, ttl_ms=ttl_ms, random_bits=random_bits

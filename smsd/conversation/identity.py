@@ -13,7 +13,8 @@ _RANDOM_BITS = 22
 
 
 def conversation_id(hash_key: bytes, account_sid: str, to: str, from_: str) -> bytes:
-    """The 18 bytes that stand for (AccountSid, To, From) in the store, cookies and logs.
+    """The 18 bytes that stand for (AccountSid, To, From) in the store, cookies and
+    logs.
 
     The hash is keyed: there are few enough phone numbers to try them all. Lengths come
     before the parts, so no two triples produce the same text.
@@ -40,6 +41,7 @@ def message_digest(message_sid: str) -> bytes:
 
 
 def lineage_id(now_ms: int, random_bits: int, above: int = 0) -> int:
-    """The id of a new lineage: by time, and larger than `above` even if clocks disagree."""
+    """The id of a new lineage: by time, and larger than `above` even if clocks
+    disagree."""
     drawn = random_bits & ((1 << _RANDOM_BITS) - 1)
     return max(now_ms << _RANDOM_BITS | drawn, above + 1 + drawn)

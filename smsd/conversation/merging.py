@@ -4,9 +4,9 @@ become one.
 No network, no clock, no environment, no randomness: the caller brings time and bits.
 
 Several writers may count in one conversation without seeing each other: replicas on
-memcached, a replica on its overlay while memcached is away, and whoever finds the record
-lost and restores it from the cookie. So the record is a state-based CRDT: any two
-versions can be joined, in any order and any number of times, and nothing is lost or
+memcached, a replica on its overlay while memcached is away, and whoever finds the
+record lost and restores it from the cookie. So the record is a state-based CRDT: any
+two versions can be joined, in any order and any number of times, and nothing is lost or
 counted twice.
 
 Each writer counts in a *lineage* of its own, where messages have the ordinals 1, 2,
@@ -92,8 +92,8 @@ Progress = tuple[bool, bool, bytes, int, int, int, int, bool, bool, str]
 
 
 def progress(entry: Entry) -> Progress:
-    """Orders the states of one message: not known, waiting or running by epoch and lease,
-    answered with a reply that was forgotten, answered with a reply.
+    """Orders the states of one message: not known, waiting or running by epoch and
+    lease, answered with a reply that was forgotten, answered with a reply.
     """
     turn = entry.turn or _NO_TURN
     is_answered = entry.reply is not None or turn.epoch >= ANSWERED_EPOCH
@@ -148,8 +148,8 @@ def without_blanks(tail: Sequence[Entry]) -> tuple[Entry, ...]:
 
 
 def covers(a: Record, b: Copy) -> bool:
-    """Whether a join with `b` would add nothing to `a` that counts. Usually it would not,
-    and this is cheaper than a join.
+    """Whether a join with `b` would add nothing to `a` that counts. Usually it would
+    not, and this is cheaper than a join.
     """
     if (a.floor, a.base) < (b.floor, b.base) or a.last_ms < b.last_ms or a.stamp < b.stamp:
         return False

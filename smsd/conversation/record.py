@@ -159,8 +159,8 @@ class CopiedLineage(Protocol):
 
 
 class Copy(Protocol):
-    """A version of a conversation that may not be fully decoded yet, such as a cookie's:
-    most of them bring nothing new.
+    """A version of a conversation that may not be fully decoded yet, such as a
+    cookie's: most of them bring nothing new.
     """
 
     @property

@@ -1,7 +1,7 @@
 """Forgetting: a record stays small, and its count stays right.
 
-No network, no clock, no environment. Messages are forgotten one by one, the oldest first,
-and old lineages are folded into one number. The vocabulary is that of `merging`.
+No network, no clock, no environment. Messages are forgotten one by one, the oldest
+first, and old lineages are folded into one number. The vocabulary is that of `merging`.
 """
 
 import msgspec
@@ -10,9 +10,10 @@ from smsd.conversation.merging import slots_of, without_blanks
 from smsd.conversation.record import NOTHING, WINDOW, Entry, Lineage, Record
 
 MAX_LINEAGES = 64
-"""Open lineages that are kept apart; older ones are folded into `base`. Each loss of the
-record and each outage of a replica creates one. If the limit is too low, counts that a
-replica still holds in a folded lineage are lost (random faults showed it with 16)."""
+"""Open lineages that are kept apart; older ones are folded into `base`. Each loss of
+the record and each outage of a replica creates one. If the limit is too low, counts
+that a replica still holds in a folded lineage are lost (random faults showed it with
+16)."""
 
 OPEN_GRACE_MS = 120_000
 """A message without an answer is remembered one by one this long after its place or its

@@ -16,8 +16,8 @@ number, turn and reply together, and the loss of a record loses the turns with i
 An epoch is even while the message waits and odd while its dialogue runs. Epochs only
 grow, and the join of two versions keeps the one that has come further (`merging`): an
 answer beats any turn, then the later epoch wins, then the later lease. Who runs a
-dialogue may write its answer only while the record still shows its own epoch and holder;
-so a process that was frozen and replaced cannot answer a second time.
+dialogue may write its answer only while the record still shows its own epoch and
+holder; so a process that was frozen and replaced cannot answer a second time.
 
 A running message has a lease of LEASE_MS that its process renews. When it runs out,
 anybody who holds a request for that message may claim the turn and run the dialogue
@@ -118,7 +118,8 @@ def is_held_up(
     now_ms: int,
     only: Collection[bytes] | None = None,
 ) -> bool:
-    """Whether a message has to wait for another one: an earlier one is open, or any runs.
+    """Whether a message has to wait for another one: an earlier one is open, or any
+    runs.
 
     found  where the message stands; None if it is new, and later than all others
     only   during an outage: the messages of this process, the only ones that count then
@@ -141,8 +142,9 @@ def may_run(
     now_ms: int,
     only: Collection[bytes] | None = None,
 ) -> bool:
-    """Whether the process `holder`, which does not run the dialogue of this message, may
-    start it now: it has no answer, nobody runs it, and no other message holds it up.
+    """Whether the process `holder`, which does not run the dialogue of this message,
+    may start it now: it has no answer, nobody runs it, and no other message holds it
+    up.
 
     During an outage (`only`, as in `is_held_up`) a message that runs elsewhere is not
     taken over. A turn that shows `holder` itself is left of a write whose outcome was
@@ -191,8 +193,8 @@ def is_poison(found: Found, holder: int) -> bool:
 
 
 def claimed(record: Record, found: Found, holder: int, *, now_ms: int) -> Record:
-    """The message's dialogue starts in the process `holder`. A lease that ran out counts
-    as a lost run; a message that only a cookie remembers begins at epoch 1.
+    """The message's dialogue starts in the process `holder`. A lease that ran out
+    counts as a lost run; a message that only a cookie remembers begins at epoch 1.
     """
     before = found.entry.turn or Turn(0, 0)
     epoch = before.epoch + (2 if before.epoch % 2 else 1)
@@ -266,7 +268,8 @@ def _with_entry(line: Lineage, ordinal: int, changes: dict[str, object]) -> Line
 
 def ended(record: Record, *, now_ms: int, random_bits: int) -> Record:
     """The record after `session.end()`: nothing counts any more, and no older cookie
-    brings it back. Messages that already wait become the first of the next conversation.
+    brings it back. Messages that already wait become the first of the next
+    conversation.
 
     They move to a lineage of their own, above the floor. Their epochs rise, so that the
     places which an older version still shows for them lose every join.

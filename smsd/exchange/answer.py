@@ -59,7 +59,8 @@ class Observer(Protocol):
     """Told what happens in an exchange, so that it depends on neither metrics nor logs."""
 
     def counted(self, event: Counted) -> None:
-        """Exactly once for each message, and once for each delivery that was a duplicate."""
+        """Exactly once for each message, and once for each delivery that was a
+        duplicate."""
         ...
 
     def turns_waiting(self, requests: int) -> None:

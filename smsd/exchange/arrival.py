@@ -1,4 +1,5 @@
-"""One request with a message, from its arrival to its answer. A value: no network, no store."""
+"""One request with a message, from its arrival to its answer. A value: no network, no
+store."""
 
 import msgspec
 

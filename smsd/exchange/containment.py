@@ -1,8 +1,8 @@
 """Contains the tasks that a dialogue starts by itself.
 
 Knows no message and no store; no network. A task that raises SystemExit or
-KeyboardInterrupt ends the event loop, and with it the process. In a task that was started
-while a dialogue ran, that is user code: it must fail alone.
+KeyboardInterrupt ends the event loop, and with it the process. In a task that was
+started while a dialogue ran, that is user code: it must fail alone.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """What this process knows of the conversations in which a message waits or runs here.
 
-Knows no store and no HTTP; no network. Most messages are answered at once and never get here.
+Knows no store and no HTTP; no network. Most messages are answered at once and never get
+here.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""One webhook from message to answer: find the conversation, count once, run the dialogue
-in its turn, write by compare-and-swap.
+"""One webhook from message to answer: find the conversation, count once, run the
+dialogue in its turn, write by compare-and-swap.
 
 No sockets, no metrics, no logs, no HTTP: it awaits the store and the dialogue and
 nothing else. What happened is told to the `Observer`.
@@ -105,8 +105,8 @@ class Exchange:
         return self._keeper.is_busy
 
     def stop_waiting(self) -> None:
-        """The process is about to stop: requests that wait for another message's turn are
-        asked to come again, and no turn is claimed any more.
+        """The process is about to stop: requests that wait for another message's turn
+        are asked to come again, and no turn is claimed any more.
         """
         self._keeper.is_claiming = False
         for conversation in self._conversations:

@@ -4,8 +4,8 @@ leases, ends them when their time is up, and writes what they led to.
 No HTTP, no logs, no network of its own. A task stays with each dialogue that did not
 answer at once, whether or not a request still waits for it: the reply goes into the
 record, and any replica may deliver it. A result is written only while the record still
-shows this process as the holder of the turn in the same epoch; otherwise another replica
-has taken over, and the result is dropped.
+shows this process as the holder of the turn in the same epoch; otherwise another
+replica has taken over, and the result is dropped.
 """
 
 import asyncio
@@ -82,8 +82,8 @@ class Keeper:
         return bool(self._tasks)
 
     def keep(self, conversation: Conversation, arrival: Arrival, run: Run, epoch: int) -> None:
-        """The message is announced or claimed in this epoch: let its dialogue go on, and
-        stay with it.
+        """The message is announced or claimed in this epoch: let its dialogue go on,
+        and stay with it.
         """
         conversation.runs[arrival.digest] = run
         run.go_on()

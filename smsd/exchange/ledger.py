@@ -161,7 +161,8 @@ class Ledger:
         return self._ended(written, page.now_ms) if result.has_ended else written
 
     def _kept_text(self, result: Result) -> str | None:
-        """What `session.history` remembers: only messages that a dialogue was asked about."""
+        """What `session.history` remembers: only messages that a dialogue was asked
+        about."""
         return None if result.text is None or not self._history else result.text[:MAX_TEXT]
 
     def _ended(self, record: Record, now_ms: int) -> Record:

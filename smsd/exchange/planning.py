@@ -1,4 +1,5 @@
-"""A new message: what to write to the record for it, and what follows when it is written.
+"""A new message: what to write to the record for it, and what follows when it is
+written.
 
 No sockets, no metrics, no logs, no HTTP, no store: `exchange.Exchange` writes the plan,
 and asks for another one if somebody else has written first.
@@ -28,8 +29,8 @@ LOOP_WINDOW_S = 30
 
 
 class Policy(msgspec.Struct):
-    """How messages are answered. All of it may be replaced at any time; a message that is
-    being answered keeps what it began with.
+    """How messages are answered. All of it may be replaced at any time; a message that
+    is being answered keeps what it began with.
 
     apology             sent when the dialogue fails or is late; empty for silence
     one_moment          sent when Twilio is asked to come again for the first time, if any
@@ -61,9 +62,9 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Planner:
-    """`answered` makes the answer to a request whose message was written with its reply:
-    from the arrival, the record that was written, the page before, the result, and the
-    outcome for smsd_messages_total.
+    """`answered` makes the answer to a request whose message was written with its
+    reply: from the arrival, the record that was written, the page before, the result,
+    and the outcome for smsd_messages_total.
     """
 
     def __init__(

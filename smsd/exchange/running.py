@@ -1,5 +1,5 @@
-"""One run of a dialogue, contained: whatever it raises, swallows or blocks, the run ends
-with a result or is left behind.
+"""One run of a dialogue, contained: whatever it raises, swallows or blocks, the run
+ends with a result or is left behind.
 
 Knows no store, no HTTP and no network; the clock is the event loop's.
 
@@ -162,8 +162,8 @@ class Run:
         return bool(self._yields_end_s) and self._loop.time() > self._yields_end_s
 
     def _held(self) -> Generator[Any, Any, asyncio.CancelledError | None]:
-        """Stand still until `go_on` or `stop`. A cancellation that comes meanwhile, such
-        as that of the dialogue's own time-out, is delivered afterwards.
+        """Stand still until `go_on` or `stop`. A cancellation that comes meanwhile,
+        such as that of the dialogue's own time-out, is delivered afterwards.
         """
         self.is_held = True
         self._announced = announced = asyncio.Event()

@@ -1,5 +1,5 @@
-"""The waiting room: a request whose message has no reply yet waits here for its turn, or
-for the reply.
+"""The waiting room: a request whose message has no reply yet waits here for its turn,
+or for the reply.
 
 No HTTP, no logs, no network of its own. What other replicas write is seen by polling:
 one task for each conversation, not for each request. What happens in this process wakes
@@ -56,7 +56,8 @@ class WaitingRoom:
         start: Callable[[Page, Found], Run],
         apology: Result,
     ) -> Found | None:
-        """The message when it is answered; None if Twilio should be asked to come again.
+        """The message when it is answered; None if Twilio should be asked to come
+        again.
 
         start    starts the dialogue when it is this message's turn
         apology  what a message gets that took its process down too often
