@@ -42,6 +42,9 @@ IDLE_GRACE_S = 1.0
 be written out yet.
 """
 
+SOCKETS = 8
+"""Descriptors that are opened later: for listening, reloading, looking up names."""
+
 RELOAD_EVERY_S = 1.0
 WATCH_EVERY_S = 1.0
 LAG_EVERY_S = 0.05
@@ -68,7 +71,8 @@ class Server:
         self._reloader = reloader
         self._listener = service.public(extra)
         limit = descriptors.raise_limit()
-        budget = descriptors.budget(limit.now, descriptors.open_now())
+        needed = SOCKETS + 2 * len(service.settings.store.nodes)
+        budget = descriptors.budget(limit.now, descriptors.open_now() + needed)
         logs.event(
             log,
             logging.INFO,

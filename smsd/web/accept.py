@@ -22,6 +22,7 @@ from tornado.netutil import bind_sockets
 
 from smsd.settings.casts import ALL_ADDRESSES
 from smsd.telemetry import logs
+from smsd.web.connections import RECYCLED_AFTER_S
 from smsd.web.descriptors import RESERVED
 from smsd.web.listener import Listener
 
@@ -98,6 +99,7 @@ class BoundedServer(HTTPServer):
         self._listening: list[socket.socket] = []
         self._is_accepting = False
         self._is_backing_off = False
+        self._is_making_room = False
         self._report_after_s = time.monotonic()
 
     @property
@@ -150,7 +152,8 @@ class BoundedServer(HTTPServer):
             advice=f"raise the limit of open files (ulimit -n): N connections need N + {NEEDED}",
         )
         self._pause()
-        self._make_room()
+        if not self._is_making_room:
+            self._make_room()
 
     def _back_off(self, error: OSError) -> None:
         self._report("accept failed", error=error)
@@ -180,11 +183,13 @@ class BoundedServer(HTTPServer):
     def watch(self) -> None:
         """Enforce deadlines. Call this about once a second."""
         self._listener.close_late()
-        if not self._is_accepting and not self._is_backing_off and self._listening:
-            self._make_room()
 
     def _make_room(self) -> None:
-        self._listener.connections.make_room(max(32, self._max_connections // 4))
+        """Close idle connections, now and again, until connections are accepted."""
+        self._is_making_room = not self._is_accepting and bool(self._listening)
+        if self._is_making_room:
+            self._listener.connections.make_room(max(32, self._max_connections // 4))
+            asyncio.get_running_loop().call_later(RECYCLED_AFTER_S, self._make_room)
 
     def _report(self, event: str, *, error: OSError | None = None, **fields: object) -> None:
         now_s = time.monotonic()

@@ -28,8 +28,10 @@ UNREAD_S = 15.0
 SERVING_S = 120.0
 """Serving ends much earlier by itself; this is for a bug of ours, or of a page's."""
 
-RECYCLED_AFTER_S = 1.0
-"""A connection that has waited this long without a request may be closed for a new one."""
+RECYCLED_AFTER_S = 0.25
+"""If there are too many connections, one that waited this long without a request may be
+closed for a new one. Who has a request sends it at once.
+"""
 
 
 class Stream(Protocol):

@@ -75,4 +75,4 @@ def budget(limit: int, already_open: int) -> Budget:
     """
     left = max(limit - already_open, 8)
     reserved = min(RESERVED, left // 4)
-    return Budget(public=left - reserved, admin=max(reserved // 2, 1))
+    return Budget(public=left - reserved, admin=max(reserved // 2, 2))

@@ -119,8 +119,8 @@ def test_descriptors_used_up_elsewhere_leave_one_line_and_come_back() -> None:
 def test_budget_leaves_something_for_everybody(limit: int, already_open: int) -> None:
     budget = descriptors.budget(limit, already_open)
     assert budget.public >= 6
-    assert budget.admin >= 1
-    if limit > already_open + 8:
+    assert budget.admin >= 2
+    if limit > already_open + 16:
         assert budget.public + budget.admin + already_open < limit
 
 
