@@ -171,6 +171,20 @@ def shows_running(entry: Entry) -> bool:
     return entry.turn is not None and entry.is_open and entry.turn.epoch % 2 == 1
 
 
+def stages(record: Record) -> tuple[int, ...]:
+    """The epochs of all open turns. They change when a message arrives, is claimed, given
+    back or answered, and not when a lease or a place is renewed.
+    """
+    return tuple(
+        [
+            entry.turn.epoch
+            for line in record.lineages
+            for entry in line.tail
+            if entry.turn is not None and entry.is_open
+        ]
+    )
+
+
 def waiting(record: Record) -> int:
     """How many messages wait for their turn."""
     return sum(not shows_running(found.entry) for found in open_messages(record))
