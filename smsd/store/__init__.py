@@ -130,6 +130,20 @@ class Remote(Protocol):
         ...
 
 
+KINDS = (
+    "timeout",
+    "lookup",
+    "refused",
+    "closed",
+    "network",
+    "tls",
+    "protocol",
+    "server",
+    "corrupt",
+)
+"""Every kind of failure that stores report."""
+
+
 class Observer(Protocol):
     """Stores report events through this interface, so that they depend on neither
     metrics nor logging.

@@ -42,19 +42,6 @@ MAX_REFUSAL_DELAY_S = 30.0
 
 _PROBE_KEY = b"smsd:probe"
 
-KINDS = (
-    "timeout",
-    "lookup",
-    "refused",
-    "closed",
-    "network",
-    "tls",
-    "protocol",
-    "server",
-    "corrupt",
-)
-"""Every `kind` of smsd_store_errors_total."""
-
 
 class Token(msgspec.Struct, frozen=True):
     """A compare-and-swap token. It is good only for the connection that it came over: a

@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 
 from smsd.exchange.answer import OUTCOMES
-from smsd.store.node import KINDS
+from smsd.store import KINDS
 from smsd.twilio.delivery import DELIVERY_STATUSES
 from smsd.twilio.diagnosis import CAUSES
 from smsd.version import VERSION

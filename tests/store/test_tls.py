@@ -13,7 +13,8 @@ import pytest
 import trustme
 
 from smsd.simulator import LOST
-from smsd.store.node import KINDS, Node, flush
+from smsd.store import KINDS
+from smsd.store.node import Node, flush
 from smsd.store.tls import client_context, tls_problem
 from tests.faults.history import Recorder
 from tests.faults.world import number, settled

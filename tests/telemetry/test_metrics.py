@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import parser
 from prometheus_client.samples import Sample
 
-from smsd.store.node import KINDS
+from smsd.store import KINDS
 from smsd.telemetry.metrics import Metrics
 from smsd.twilio.diagnosis import CAUSES
 from smsd.version import VERSION
