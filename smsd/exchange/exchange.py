@@ -75,6 +75,7 @@ class Exchange:
         self._ledger = Ledger(
             store, ttl_s=ttl_s, now_ms=now_ms, random_bits=random_bits, history=policy.history
         )
+        self._clock_s = asyncio.get_running_loop().time
         self._queue = LocalQueue()
         self._conversations = Conversations()
         self._keeper = Keeper(self._ledger, self._conversations, observer, random_bits())
@@ -156,7 +157,7 @@ class Exchange:
             hop,
             state,
             copy,
-            _clock_s(),
+            self._clock_s(),
         )
 
     # --- arrival
@@ -251,7 +252,7 @@ class Exchange:
         self, arrival: Arrival, record: Record, page: Page, result: Result, outcome: str
     ) -> Answer:
         """The message was written with its reply: tell it, and answer."""
-        event = arrival.counted(page, page.number, outcome, result, now_s=_clock_s())
+        event = arrival.counted(page, page.number, outcome, result, now_s=self._clock_s())
         self._observer.counted(event)
         return self._answer(arrival, record, page.number, result.reply.twiml, result.error)
 
@@ -262,7 +263,7 @@ class Exchange:
 
     def _tell_duplicate(self, arrival: Arrival, found: Found) -> None:
         if arrival.is_duplicate:
-            self._observer.counted(arrival.duplicate(found.number, now_s=_clock_s()))
+            self._observer.counted(arrival.duplicate(found.number, now_s=self._clock_s()))
 
     def _answer(
         self,
@@ -281,7 +282,3 @@ def _with_one_moment(page: Page, arrival: Arrival) -> Record | None:
     if found is None or not found.entry.is_open:
         return None
     return turns.told_one_moment(page.record, found)
-
-
-def _clock_s() -> float:
-    return asyncio.get_running_loop().time()
