@@ -151,11 +151,9 @@ class CookieCodec:
         """
         head, _, signature = value.rpartition(b"|")
         fields = head.split(b"|")
-        if (
-            len(fields) != 5
-            or (fields[0], fields[3]) != (b"2", _NAME_FIELD)
-            or fields[1] not in self._begun
-        ):
+        if len(fields) != 5 or (fields[0], fields[3]) != (b"2", _NAME_FIELD):
+            raise CookieForged
+        if fields[1] not in self._begun or not (_has_length(fields[2]) and _has_length(fields[4])):
             raise CookieForged
         if not hmac.compare_digest(self._mac(fields[1], head + b"|"), signature):
             raise CookieForged
@@ -172,6 +170,11 @@ class CookieCodec:
 
 def _field(text: bytes) -> bytes:
     return b"%d:%b" % (len(text), text)
+
+
+def _has_length(field: bytes) -> bool:
+    """Whether it begins with its length, as `_field` makes it."""
+    return field == _field(field.partition(b":")[2])
 
 
 _NAME_FIELD = _field(NAME.encode())

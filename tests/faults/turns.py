@@ -7,7 +7,7 @@ that came over HTTP. It knows nothing of how smsd keeps turns.
 import asyncio
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,6 +98,8 @@ class Texter:
         self.outcomes: list[Outcome] = []
         self.down: set[int] = set()
         """Ports of replicas that a load balancer would not use."""
+        self.responses: Counter[str] = Counter()
+        """How many responses Twilio got, by MessageSid."""
         self._random = Random(seed)
         account = Account(ACCOUNT, TOKEN, url, fallback_url=URL if fallback else None)
         self.client = Client(account=account, twilio=Twilio(random=self._random))
@@ -120,7 +122,9 @@ class Texter:
         try:
             request = next(flow)
             while True:
-                request = flow.send(await self._perform(request, target))
+                response = await self._perform(request, target)
+                self.responses[message.sid] += isinstance(response, Response)
+                request = flow.send(response)
                 target = None
         except StopIteration as stop:
             outcome: Outcome = stop.value
