@@ -63,6 +63,7 @@ class LoadedDialogue:
 
     def __init__(self, dialogue: Callable[..., Any]) -> None:
         self._dialogue = dialogue
+        self._has_key_hook = inspect.getattr_static(dialogue, "conversation_key", None) is not None
         self.is_async = is_async(dialogue)
         """Whether it runs on the event loop. A plain function runs in a thread, and
         cannot be stopped there."""
@@ -94,6 +95,8 @@ class LoadedDialogue:
         raises or returns anything but a text of 1 to 256 characters, None or "" is
         logged, and counts as None.
         """
+        if not self._has_key_hook:
+            return None
         try:
             hook = getattr(self._dialogue, "conversation_key", None)
             key = hook(message) if callable(hook) else None

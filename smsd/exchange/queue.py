@@ -15,7 +15,8 @@ class LocalQueue:
     """Messages that wait, by conversation."""
 
     def __init__(self) -> None:
-        self._waiting: dict[bytes, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[bytes, deque[asyncio.Future[None]] | None] = {}
+        """None until somebody waits: nobody does, usually."""
 
     def enter_at_once(self, key: bytes) -> bool:
         """Whether nobody else of this conversation is counted now: then `leave` must be
@@ -23,7 +24,7 @@ class LocalQueue:
         """
         if key in self._waiting:
             return False
-        self._waiting[key] = deque()
+        self._waiting[key] = None
         return True
 
     def __len__(self) -> int:
@@ -34,6 +35,8 @@ class LocalQueue:
         if self.enter_at_once(key):
             return True
         queue = self._waiting[key]
+        if queue is None:
+            queue = self._waiting[key] = deque()
         first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(first)
         try:
