@@ -28,15 +28,16 @@ class SettingsError(SmsdError):
 class Rejected(SmsdError):
     """A request is refused and changes nothing.
 
-    Raised by `web.gate` and `twilio.message`. Caught by `web.webhooks`, which chooses the
-    HTTP status.
+    Raised by `web.gate` and `twilio.message`. Caught by `web.webhooks`, which chooses
+    the HTTP status.
     """
 
     reason: str  # the label of smsd_rejected_total
 
 
 class SignatureMissing(Rejected):
-    """There is no X-Twilio-Signature: Twilio did not send it, or a proxy removed the header."""
+    """There is no X-Twilio-Signature: Twilio did not send it, or a proxy removed the
+    header."""
 
     reason = "signature_missing"
 
@@ -87,7 +88,8 @@ class CookieForeign(CookieError):
 
 
 class CookieForged(CookieError):
-    """No key of ours signed the cookie, or it cannot be read: forged, truncated, or newer."""
+    """No key of ours signed the cookie, or it cannot be read: forged, truncated, or
+    newer."""
 
     state = "forged"
 
@@ -145,7 +147,8 @@ class UserCodeError(SmsdError):
 class RouteError(SmsdError):
     """Two routes take the same messages, or one can never be reached.
 
-    Raised by `Router` while routes are registered. The text names both, with file and line.
+    Raised by `Router` while routes are registered. The text names both, with file and
+    line.
     """
 
 

@@ -1,8 +1,8 @@
 """The process: sockets, signals, reload, drain. It knows nothing of messages.
 
-SIGTERM and SIGINT drain it: readiness fails, the listener goes on until the load balancer
-has noticed, then it closes, and what was begun is finished. A second signal ends the
-process at once. SIGHUP, or a changed file, reloads the settings.
+SIGTERM and SIGINT drain it: readiness fails, the listener goes on until the load
+balancer has noticed, then it closes, and what was begun is finished. A second signal
+ends the process at once. SIGHUP, or a changed file, reloads the settings.
 """
 
 import asyncio
@@ -38,8 +38,8 @@ GIVE_BACK_S = 1.0
 waited for it are asked to come again, within this time."""
 
 IDLE_GRACE_S = 1.0
-"""And connections without a request this long: one may be on its way, or an answer may not
-be written out yet.
+"""And connections without a request this long: one may be on its way, or an answer may
+not be written out yet.
 """
 
 SOCKETS = 8
@@ -143,7 +143,8 @@ class Server:
         self._stop.set()
 
     async def _drain(self) -> None:
-        """Fail readiness, wait for the load balancer, close the listener, finish what was begun."""
+        """Fail readiness, wait for the load balancer, close the listener, finish what
+        was begun."""
         settings = self.service.settings
         logs.event(log, logging.INFO, "draining", seconds=settings.drain_delay_s)
         self.service.draining = True
@@ -207,7 +208,8 @@ class Server:
             self._admin.watch()
 
     async def _watch_lag(self) -> None:
-        """Measure how late a sleep ends: the worst of this window and of the one before."""
+        """Measure how late a sleep ends: the worst of this window and of the one
+        before."""
         worst_s, before_s = 0.0, 0.0
         window_ends_s = time.monotonic() + LAG_WINDOW_S
         while True:

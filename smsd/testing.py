@@ -12,9 +12,9 @@ The plugin is active as soon as smsd is installed; nothing needs to be imported.
     def test_it_greets(phone):
         assert phone.text("hi") == "Hello, this is message 1"
 
-`phone` sends the message through all of smsd in the test's own process: signature, cookie,
-counting, TwiML. What the dialogue raises is raised by `phone.text`, and so is a reply that
-Twilio would refuse.
+`phone` sends the message through all of smsd in the test's own process: signature,
+cookie, counting, TwiML. What the dialogue raises is raised by `phone.text`, and so is a
+reply that Twilio would refuse.
 
 The dialogue is made and opened at the first text. So a test that needs a working
 directory, an environment variable or a file prepares it first:
@@ -37,10 +37,11 @@ What a phone can do:
     phone.waited_s, phone.hops                    # how slow the last reply was (below)
     phone.media, phone.last                       # its pictures; everything about it
 
-Slow dialogues. Time is virtual: a dialogue that sleeps for half a minute replies at once,
-and `phone.waited_s` is 30. smsd asks Twilio to come again every `SMSD_ANSWER_WITHIN`
-seconds; `phone.hops` says how often, and `phone.text` returns the reply in the end. What
-waits for a real socket, thread or process takes real time. (Added in 0.2.)
+Slow dialogues. Time is virtual: a dialogue that sleeps for half a minute replies at
+once, and `phone.waited_s` is 30. smsd asks Twilio to come again every
+`SMSD_ANSWER_WITHIN` seconds; `phone.hops` says how often, and `phone.text` returns the
+reply in the end. What waits for a real socket, thread or process takes real time.
+(Added in 0.2.)
 
     @pytest.fixture
     def smsd_environ():
@@ -94,10 +95,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def dialogue(request: pytest.FixtureRequest) -> object:
-    """The dialogue to test: the marker's, or else the greeting. Override it in your tests.
+    """The dialogue to test: the marker's, or else the greeting. Override it in your
+    tests.
 
-    Return a callable that takes (message, session), or its name as "module:callable". By
-    name, a class or a factory works too: it is called at the first text.
+    Return a callable that takes (message, session), or its name as "module:callable".
+    By name, a class or a factory works too: it is called at the first text.
     """
     marker = request.node.get_closest_marker("dialogue")
     return marker.args[0] if marker else "smsd.dialogues.greeting:reply"
@@ -105,7 +107,8 @@ def dialogue(request: pytest.FixtureRequest) -> object:
 
 @pytest.fixture
 def smsd_environ() -> Mapping[str, str]:
-    """Settings by name, as in the environment. Override it in your tests; empty by default."""
+    """Settings by name, as in the environment. Override it in your tests; empty by
+    default."""
     return {}
 
 

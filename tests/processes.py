@@ -1,4 +1,5 @@
-"""Real processes for tests: memcached and smsd, started, stopped, killed, resumed. Each ends with its `with` block."""
+"""Real processes for tests: memcached and smsd, started, stopped, killed, resumed. Each
+ends with its `with` block."""
 
 import os
 import re
@@ -38,7 +39,8 @@ PATIENCE_S = 20.0
 
 
 def wait_for(condition: Callable[[], object], what: str, *, within_s: float = PATIENCE_S) -> None:
-    """Until the condition holds; AssertionError, naming what was waited for, if it never does."""
+    """Until the condition holds; AssertionError, naming what was waited for, if it
+    never does."""
     give_up_s = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > give_up_s:
@@ -55,9 +57,9 @@ def free_port() -> int:
 
 
 class Memcached:
-    """One memcached process on a port of its own, which it keeps over restarts. It listens
-    on `host`, an address of this machine. `tls` is what a client verifies its certificate
-    with, if `options` make it speak TLS.
+    """One memcached process on a port of its own, which it keeps over restarts. It
+    listens on `host`, an address of this machine. `tls` is what a client verifies its
+    certificate with, if `options` make it speak TLS.
     """
 
     def __init__(
@@ -104,7 +106,8 @@ class Memcached:
             self._process = None
 
     def hang(self) -> None:
-        """SIGSTOP: it accepts connections and says nothing. Returns when every thread has stopped."""
+        """SIGSTOP: it accepts connections and says nothing. Returns when every thread
+        has stopped."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
         tasks = Path(f"/proc/{self._process.pid}/task")
@@ -151,8 +154,8 @@ class Memcached:
 class Smsd:
     """One `smsd serve` process. `env` is added to SETTINGS; None takes a setting away.
 
-    It runs in the checkout, or as the installed program in another working directory `cwd`.
-    `limits` are commands of the shell for its limits, such as `ulimit -n 128`.
+    It runs in the checkout, or as the installed program in another working directory
+    `cwd`. `limits` are commands of the shell for its limits, such as `ulimit -n 128`.
     `module` is run instead of smsd itself, and runs smsd in its turn.
     """
 
@@ -201,7 +204,8 @@ class Smsd:
         self._log.close()
 
     def run_package_in(self, folder: Path) -> None:
-        """From the next start on, run the package `smsd` in this folder: perhaps another version."""
+        """From the next start on, run the package `smsd` in this folder: perhaps
+        another version."""
         self._cwd = folder
 
     def start(self) -> None:
@@ -270,7 +274,8 @@ class Smsd:
                 return error.code, error.read().decode()
 
     def metric(self, name: str) -> float:
-        """The value of one series, written as Prometheus writes it: `smsd_messages_total{outcome="counted"}`."""
+        """The value of one series, written as Prometheus writes it:
+        `smsd_messages_total{outcome="counted"}`."""
         for line in self.admin("/metrics")[1].splitlines():
             series, _, value = line.rpartition(" ")
             if series == name:
@@ -279,8 +284,8 @@ class Smsd:
 
 
 def package_at(commit: str, folder: Path) -> Path | None:
-    """The package `smsd` as it was at a commit, unpacked into `folder`. None if this clone does
-    not have the commit.
+    """The package `smsd` as it was at a commit, unpacked into `folder`. None if this
+    clone does not have the commit.
     """
     checkout = Path(__file__).parent.parent
     packed = subprocess.run(

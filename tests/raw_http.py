@@ -1,4 +1,5 @@
-"""Requests to smsd as bytes on a socket, and what comes back. Forms of text are signed by Twilio's SDK."""
+"""Requests to smsd as bytes on a socket, and what comes back. Forms of text are signed
+by Twilio's SDK."""
 
 import http.client
 import itertools
@@ -115,7 +116,8 @@ def post(
     token: str = TOKEN,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """A form as Twilio posts it, signed for `url` (that of the public host and `target`), unless a header says else."""
+    """A form as Twilio posts it, signed for `url` (that of the public host and
+    `target`), unless a header says else."""
     signed = {"X-Twilio-Signature": signature(form, url or PUBLIC_URL + target, token)}
     given = {"Content-Type": FORM, **signed, **(headers or {})}
     return request(address, "POST", target, urlencode(form).encode(), given)
@@ -154,7 +156,8 @@ def raw_post(
 def talk(address: str, raw: bytes, *, wait_s: float = PATIENCE_S, answers: int = 1) -> bytes:
     """What is sent back: so many whole answers, or all until the peer closes.
 
-    After `wait_s` of silence we end our side. AssertionError if the peer then does not close.
+    After `wait_s` of silence we end our side. AssertionError if the peer then does not
+    close.
     """
     host, _, port = address.rpartition(":")
     received = b""

@@ -1,4 +1,5 @@
-"""The composition root: what settings become, what changes while running, and what a reload does to a process."""
+"""The composition root: what settings become, what changes while running, and what a
+reload does to a process."""
 
 import asyncio
 import signal
@@ -267,7 +268,8 @@ def reloads(server: Smsd, result: str) -> float:
 
 
 def test_a_token_is_rotated_without_refusing_one_message(tmp_path: Path) -> None:
-    """The three steps of the README, while messages arrive that are signed with what Twilio uses then."""
+    """The three steps of the README, while messages arrive that are signed with what
+    Twilio uses then."""
     mounted = Mounted(tmp_path)
     statuses: list[int] = []
     signing = TOKEN

@@ -1,4 +1,5 @@
-"""The two applications in the test's own event loop, through pytest-tornado: quick to ask, real sockets."""
+"""The two applications in the test's own event loop, through pytest-tornado: quick to
+ask, real sockets."""
 
 import json
 import time

@@ -1,6 +1,8 @@
-"""What import-linter cannot say: the core reads no clock, no environment, no file and no randomness.
+"""What import-linter cannot say: the core reads no clock, no environment, no file and
+no randomness.
 
-Which room may import which stands in `pyproject.toml` ([tool.importlinter]) and is checked by `make lint`.
+Which room may import which stands in `pyproject.toml` ([tool.importlinter]) and is
+checked by `make lint`.
 """
 
 import ast

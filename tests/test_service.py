@@ -1,4 +1,5 @@
-"""The service end to end: real processes, real memcached, the offline Twilio as the client."""
+"""The service end to end: real processes, real memcached, the offline Twilio as the
+client."""
 
 import asyncio
 import random

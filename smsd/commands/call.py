@@ -1,9 +1,10 @@
-"""`smsd doctor --call`: asks SMSD_PUBLIC_URL as Twilio would, and says who answers there.
+"""`smsd doctor --call`: asks SMSD_PUBLIC_URL as Twilio would, and says who answers
+there.
 
-It must not change anything: the signed request carries no message, so smsd refuses it with
-400 and counts nothing. That is also how smsd is recognized. Only a service that has the
-same auth token and the same public URL answers 400 to the right signature and 403 to a
-wrong one.
+It must not change anything: the signed request carries no message, so smsd refuses it
+with 400 and counts nothing. That is also how smsd is recognized. Only a service that
+has the same auth token and the same public URL answers 400 to the right signature and
+403 to a wrong one.
 """
 
 import http.client
@@ -34,8 +35,8 @@ PROXIES: Mapping[str, tuple[str, float | None]] = {
     "haproxy": ("HAProxy", None),
     "traefik": ("Traefik", None),
 }
-"""What a Server header begins with: the proxy's name, and the seconds that it usually waits
-for an answer (None if it has no usual limit)."""
+"""What a Server header begins with: the proxy's name, and the seconds that it usually
+waits for an answer (None if it has no usual limit)."""
 
 
 class HttpAnswer(NamedTuple):
@@ -51,7 +52,8 @@ class HttpAnswer(NamedTuple):
 
 
 def check_public_url(settings: Settings) -> Iterator[Finding]:
-    """Request the public URL; whether this smsd answers, through what, and for how long."""
+    """Request the public URL; whether this smsd answers, through what, and for how
+    long."""
     base = settings.public_url
     try:
         health = _request("GET", f"{base}/healthz")
@@ -70,7 +72,8 @@ def check_public_url(settings: Settings) -> Iterator[Finding]:
 
 
 def _rest(settings: Settings, base: str) -> Iterator[Finding]:
-    """What matters once smsd is known to answer: that it refuses others, and that queries arrive."""
+    """What matters once smsd is known to answer: that it refuses others, and that
+    queries arrive."""
     try:
         forged = _post(settings, f"{base}/sms", forged=True)
         hop = _post(settings, f"{base}/sms{HOP}")

@@ -1,7 +1,7 @@
 """`smsd doctor`: check what `serve` needs, and print what to enter at Twilio.
 
-It must never print a secret. On each memcached node it writes and deletes one key of its
-own; it changes nothing else.
+It must never print a secret. On each memcached node it writes and deletes one key of
+its own; it changes nothing else.
 """
 
 import json
@@ -23,7 +23,8 @@ from smsd.twilio.signature import Key, sign
 RETRIES = "#rc=2&rp=ct,5xx&ct=2000"
 """Twilio retries a failed connection or a 5xx twice, and waits 2 s for a connection.
 
-Retries are safe because smsd counts a message once. See `RETRY_SETTING` for the other form.
+Retries are safe because smsd counts a message once. See `RETRY_SETTING` for the other
+form.
 """
 
 RETRY_SETTING = {

@@ -117,7 +117,8 @@ def _random_secret() -> str:
 
 
 def _auth_token(file: str | None, environ: Mapping[str, str]) -> str:
-    """From a file, standard input, the environment or a prompt; never from the command line."""
+    """From a file, standard input, the environment or a prompt; never from the command
+    line."""
     if file == "-" or (
         file is None and not sys.stdin.isatty() and "TWILIO_AUTH_TOKEN" not in environ
     ):

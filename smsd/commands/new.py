@@ -116,7 +116,8 @@ def _module(name: str) -> str:
 
 
 def _relative(path: Path, start: Path) -> str:
-    """The way from one folder to another, symbolic links resolved: kustomize resolves them too."""
+    """The way from one folder to another, symbolic links resolved: kustomize resolves
+    them too."""
     return os.path.relpath(path.resolve(), start.resolve())
 
 

@@ -1,4 +1,5 @@
-"""Checks one memcached node for `smsd doctor`: its name, a connection, a write and a read.
+"""Checks one memcached node for `smsd doctor`: its name, a connection, a write and a
+read.
 
 It writes and deletes one key of its own and changes nothing else on the node.
 """
@@ -61,7 +62,8 @@ def check_node(
 def _look_up(
     host: str, port: int, resolve: Resolver, budget_s: float
 ) -> Sequence[tuple[Any, ...]] | None:
-    """The addresses; None if the resolver takes too long. Raises OSError if there are none."""
+    """The addresses; None if the resolver takes too long. Raises OSError if there are
+    none."""
     answers: SimpleQueue[Sequence[tuple[Any, ...]] | OSError] = SimpleQueue()
 
     def ask() -> None:
@@ -81,7 +83,8 @@ def _look_up(
 
 
 def _several_addresses(name: str, found: Sequence[tuple[Any, ...]]) -> Finding | None:
-    """Whether the name stands for several nodes. IPv4 and IPv6 may both name the same one."""
+    """Whether the name stands for several nodes. IPv4 and IPv6 may both name the same
+    one."""
     by_family: dict[int, set[str]] = {}
     for family, _, _, _, address in found:
         by_family.setdefault(family, set()).add(address[0])

@@ -32,18 +32,20 @@ END_S = 1.0
 GARBAGE_THRESHOLD = 10_000
 """New objects between two searches for reference cycles.
 
-With Python's default of 700 a message costs about 2 % more CPU, because some 32 messages
-are in progress at a time.
+With Python's default of 700 a message costs about 2 % more CPU, because some 32
+messages are in progress at a time.
 """
 
 Welcome = Callable[[int, int], str]
-"""Makes the text that the development server prints, from the public and the admin port."""
+"""Makes the text that the development server prints, from the public and the admin
+port."""
 
 log = logging.getLogger("smsd.commands.serve")
 
 
 def main(environ: Mapping[str, str], *, dev: bool) -> int:
-    """Serve until a signal arrives. If it cannot start, print every problem and return 2."""
+    """Serve until a signal arrives. If it cannot start, print every problem and return
+    2."""
     try:
         if dev:
             from smsd.dev import environment
@@ -65,8 +67,8 @@ def main(environ: Mapping[str, str], *, dev: bool) -> int:
 
 
 def _run(serving: Coroutine[Any, Any, int]) -> int:
-    """Run on uvloop, and end whatever the dialogue's coroutines do. `uvloop.run` would wait
-    for a coroutine that swallows its cancellation as long as it likes.
+    """Run on uvloop, and end whatever the dialogue's coroutines do. `uvloop.run` would
+    wait for a coroutine that swallows its cancellation as long as it likes.
     """
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -101,7 +103,8 @@ async def _serve(reloader: Reloader, loaded: loading.LoadedDialogue, *, dev: boo
 
 
 def refuse(error: SettingsError, *, dev: bool = False) -> int:
-    """Print a line for each problem; with `dev` also the traceback of what the dialogue raised."""
+    """Print a line for each problem; with `dev` also the traceback of what the dialogue
+    raised."""
     if dev and error.__cause__:
         from smsd.dev import failures
 

@@ -172,8 +172,8 @@ def shows_running(entry: Entry) -> bool:
 
 
 def stages(record: Record) -> tuple[int, ...]:
-    """The epochs of all open turns. They change when a message arrives, is claimed, given
-    back or answered, and not when a lease or a place is renewed.
+    """The epochs of all open turns. They change when a message arrives, is claimed,
+    given back or answered, and not when a lease or a place is renewed.
     """
     return tuple(
         [

@@ -1,4 +1,5 @@
-"""Everything for development: `smsd serve --dev`, `smsd phone`, and the fixture of `smsd.testing`.
+"""Everything for development: `smsd serve --dev`, `smsd phone`, and the fixture of
+`smsd.testing`.
 
 Production must not import anything from here.
 

@@ -1,4 +1,5 @@
-"""How the terminal phone looks: prompt, history, completion, colors, progress, explanations.
+"""How the terminal phone looks: prompt, history, completion, colors, progress,
+explanations.
 
 It sends nothing.
 """
@@ -34,8 +35,9 @@ class Ink:
 class Progress:
     """Shows that a reply is on its way, and how often Twilio was asked to come again.
 
-    In a terminal it is one line that vanishes when the answer arrives; elsewhere a line for
-    each time that Twilio is asked to come again. `out` is None for no progress at all.
+    In a terminal it is one line that vanishes when the answer arrives; elsewhere a line
+    for each time that Twilio is asked to come again. `out` is None for no progress at
+    all.
     """
 
     def __init__(self, ink: Ink, out: TextIO | None) -> None:
@@ -45,7 +47,8 @@ class Progress:
 
     @contextlib.contextmanager
     def waiting(self, *, hop: bool) -> Iterator[None]:
-        """Show it within the `with` block. `hop`: the request is one that Twilio was asked for."""
+        """Show it within the `with` block. `hop`: the request is one that Twilio was
+        asked for."""
         self._hops = self._hops + 1 if hop else 0
         text = f"… a reply is on its way; asked to come again ({self._hops})" if hop else "…"
         if self._out and self._ink.on:

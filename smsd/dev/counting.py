@@ -1,8 +1,9 @@
 """Remembers how the service counted the last messages, for the phone page.
 
-It must not look into the exchange: the service logs one "message" event for each message,
-with its number and outcome, on whatever path the message was answered. `CountingWatch` is a
-log handler that keeps these facts. At a log level above `info` it sees nothing.
+It must not look into the exchange: the service logs one "message" event for each
+message, with its number and outcome, on whatever path the message was answered.
+`CountingWatch` is a log handler that keeps these facts. At a log level above `info` it
+sees nothing.
 """
 
 import logging

@@ -1,12 +1,13 @@
-"""The phone page's own Twilio: sends the texts and keeps what happened, for every open page.
+"""The phone page's own Twilio: sends the texts and keeps what happened, for every open
+page.
 
 Handles no HTTP of the page; that is `smsd.dev.web`. A `Desk` lives in the process of
 `serve --dev` and texts that service over a real socket, as Twilio would.
 
 The idea: whatever happens is an event with a growing id. A text is one event that is
-published again, under the same `key`, whenever more is known of it: when it is sent, when
-a first reply arrives, when Twilio is asked to come again, and when it is over. So a page
-that is opened in the middle sees the same as one that was there from the start.
+published again, under the same `key`, whenever more is known of it: when it is sent,
+when a first reply arrives, when Twilio is asked to come again, and when it is over. So
+a page that is opened in the middle sees the same as one that was there from the start.
 """
 
 import asyncio
@@ -74,7 +75,8 @@ class Desk:
         return asdict(self.hooks.dialogue())
 
     async def send(self, order: Order, address: str) -> Json:
-        """Text the service that listens at `address` (host:port); returns the last event of it."""
+        """Text the service that listens at `address` (host:port); returns the last
+        event of it."""
         token = "forged" if order.forged else self.hooks.token
         account = Account(self.account_sid, token, self.webhook)
         client = Client(account=account, twilio=self.twilio, connect_to=address)
@@ -151,7 +153,8 @@ class Desk:
         return self.publish({"kind": "note", "what": what, "store_up": self.hooks.store_up()})
 
     def publish(self, event: Json) -> Json:
-        """Number the event, keep it in place of an earlier one of the same key, and wake who waits."""
+        """Number the event, keep it in place of an earlier one of the same key, and
+        wake who waits."""
         self._last_id += 1
         event = {"key": self._last_id, "at": self.clock(), **event, "id": self._last_id}
         places = [place for place, one in enumerate(self.events) if one["key"] == event["key"]]
@@ -164,7 +167,8 @@ class Desk:
         return event
 
     async def after(self, last_id: int, timeout_s: float) -> Sequence[Json]:
-        """The events after that one, by id; waits for the first. Empty if none came in time."""
+        """The events after that one, by id; waits for the first. Empty if none came in
+        time."""
         if self._last_id <= last_id:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -175,7 +179,8 @@ class Desk:
         return sorted(newer, key=lambda event: int(event["id"]))
 
     def _counting(self, outcome: Outcome) -> Counting | None:
-        """How the service counted it; without its log, as the cookie that came back says."""
+        """How the service counted it; without its log, as the cookie that came back
+        says."""
         number = _count(self._opened(outcome, outcome.cookie))
         return self.hooks.counting(outcome.message.sid) or (
             None if number is None else Counting("", number)

@@ -1,4 +1,5 @@
-"""What `smsd serve --dev` changes before settings are read: import path, dialogue, ports, log format.
+"""What `smsd serve --dev` changes before settings are read: import path, dialogue,
+ports, log format.
 
 Reads and sets no environment variable: it returns another mapping.
 """
@@ -17,14 +18,15 @@ DEV_HOST = "127.0.0.1"
 
 
 def prepare(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a development server; SettingsError for a broken pyproject.toml.
+    """The environment for a development server; SettingsError for a broken
+    pyproject.toml.
 
     Unless SMSD_DIALOGUE is given, the dialogue is that of the project in the working
     directory: `[tool.smsd]` in its pyproject.toml.
 
     The working directory comes first on sys.path, so that the dialogue in front of the
-    developer wins over an installed copy. Port 0 becomes a real port, because the server
-    signs requests for its own URL. A taken admin port becomes a free one.
+    developer wins over an installed copy. Port 0 becomes a real port, because the
+    server signs requests for its own URL. A taken admin port becomes a free one.
     """
     here = os.getcwd()
     sys.path[:] = [here, *(entry for entry in sys.path if entry not in ("", here))]
@@ -49,7 +51,8 @@ def _is_given(environ: Mapping[str, str], name: str) -> bool:
 
 
 def _project_dialogue(project: Path) -> dict[str, str]:
-    """The setting that `[tool.smsd] dialogue = "module:callable"` stands for, if it is there."""
+    """The setting that `[tool.smsd] dialogue = "module:callable"` stands for, if it is
+    there."""
     try:
         content = tomllib.loads(project.read_text("utf-8"))
     except OSError:
@@ -72,7 +75,8 @@ def _free_port(host: str) -> int:
 
 
 def _is_taken(host: str, port: str) -> bool:
-    """Whether somebody listens there. A port that is no number is for the settings to refuse."""
+    """Whether somebody listens there. A port that is no number is for the settings to
+    refuse."""
     try:
         socket.create_server((host, int(port)), family=_family(host)).close()
     except OSError:

@@ -1,11 +1,13 @@
-"""Shows in full why a dialogue failed: message and traceback. For development and tests only.
+"""Shows in full why a dialogue failed: message and traceback. For development and tests
+only.
 
-Production must never import this: the text of an exception may quote what a person wrote.
+Production must never import this: the text of an exception may quote what a person
+wrote.
 
 The service logs every failure of a dialogue as the event "dialogue failed", with the
-exception on the record, whatever part of the service noticed it. `FailureWatch` is a log
-handler that hands these exceptions on. `ErrorWatch` does the same for what the author's
-other code logs, and for tasks whose exception nobody awaited.
+exception on the record, whatever part of the service noticed it. `FailureWatch` is a
+log handler that hands these exceptions on. `ErrorWatch` does the same for what the
+author's other code logs, and for tasks whose exception nobody awaited.
 """
 
 import logging
@@ -74,7 +76,8 @@ def traceback_text(error: BaseException) -> str:
 
 
 def _is_machinery(filename: str) -> bool:
-    """Whether a file belongs to smsd, asyncio or the import system, and not to a dialogue."""
+    """Whether a file belongs to smsd, asyncio or the import system, and not to a
+    dialogue."""
     path = Path(filename)
     if filename.startswith("<frozen") or path.parent.name in ("asyncio", "importlib"):
         return True

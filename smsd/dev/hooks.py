@@ -19,7 +19,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """How the service counted a delivery: the `outcome` label of smsd_messages_total, and the number."""
+    """How the service counted a delivery: the `outcome` label of smsd_messages_total,
+    and the number."""
 
     outcome: str
     number: int
@@ -56,16 +57,20 @@ class Hooks(Protocol):
         """The dialogue that answers now."""
 
     def counting(self, sid: str) -> Counting | None:
-        """How the last delivery of this MessageSid was counted; None if none was accepted."""
+        """How the last delivery of this MessageSid was counted; None if none was
+        accepted."""
 
     def problem(self, sid: str) -> Problem | None:
-        """Why the dialogue failed on this message; None if it did not, or if that was long ago."""
+        """Why the dialogue failed on this message; None if it did not, or if that was
+        long ago."""
 
     def open_cookie(self, value: str, account: str, to: str, from_: str) -> object:
-        """What a cookie's value holds, as JSON can say it, or why it cannot be opened. Never raises."""
+        """What a cookie's value holds, as JSON can say it, or why it cannot be opened.
+        Never raises."""
 
     async def record(self, account: str, to: str, from_: str) -> object | None:
-        """The record in the store, as JSON can say it; None if there is none or the store is down."""
+        """The record in the store, as JSON can say it; None if there is none or the
+        store is down."""
 
     async def flush(self) -> None:
         """Empty the store."""

@@ -9,7 +9,8 @@ from smsd.simulator.twilio import JAR, LOST, STALE, Cookies
 COOKIES: Mapping[str, Cookies] = {"jar": JAR, "lost": LOST, "stale": STALE}
 MOST_CHARACTERS = 1600
 ADDRESS = re.compile(r"\+?[1-9][0-9]{2,14}|[a-z][a-z0-9_.-]*:[^\s:][^\s]{0,79}")
-"""A number in international form, a short code, or a channel's address. The page has the same pattern."""
+"""A number in international form, a short code, or a channel's address. The page has
+the same pattern."""
 
 
 class OrderError(ValueError):

@@ -1,7 +1,7 @@
 """Finds out why a service answers 403, by trying other signed URLs.
 
-It must not have anything counted: the form it sends is not a message. smsd answers such a
-form with 400 if the signature is good, and with 403 if it is not.
+It must not have anything counted: the form it sends is not a message. smsd answers such
+a form with 400 if the signature is good, and with 403 if it is not.
 """
 
 from collections.abc import Callable, Iterator
@@ -55,7 +55,8 @@ def _accepted(
 
 
 def _candidates(url: str) -> Iterator[str]:
-    """The URL, and its usual variants: another scheme, another name of this machine, no port."""
+    """The URL, and its usual variants: another scheme, another name of this machine, no
+    port."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     here = ("127.0.0.1", "localhost")

@@ -1,11 +1,11 @@
 """Loads a dialogue again when its source changes. For the development server only.
 
-It has no timer: the caller asks `changed()` now and then. It must not load again what is
-installed in site-packages, nor smsd itself, apart from the built-in dialogues.
+It has no timer: the caller asks `changed()` now and then. It must not load again what
+is installed in site-packages, nor smsd itself, apart from the built-in dialogues.
 
-The idea: the dialogue's own modules are those that were loaded from the folder of its top
-package. A change of any Python file in their folders makes the next `load` forget all of
-them and import them again. If that fails, the old modules are put back.
+The idea: the dialogue's own modules are those that were loaded from the folder of its
+top package. A change of any Python file in their folders makes the next `load` forget
+all of them and import them again. If that fails, the old modules are put back.
 """
 
 import importlib
@@ -23,7 +23,8 @@ _Stamp = dict[Path, tuple[int, int]]
 
 
 class Source:
-    """The source of the dialogue `spec` ("module:callable"), which must be loaded already."""
+    """The source of the dialogue `spec` ("module:callable"), which must be loaded
+    already."""
 
     def __init__(self, spec: str) -> None:
         self._spec = spec
@@ -38,17 +39,20 @@ class Source:
 
     @property
     def is_reloadable(self) -> bool:
-        """Whether edits take effect: not for a copy in site-packages, nor for smsd's own modules."""
+        """Whether edits take effect: not for a copy in site-packages, nor for smsd's
+        own modules."""
         module = self._spec.partition(":")[0]
         return _is_source(module, sys.modules[module])
 
     @property
     def is_installed_copy(self) -> bool:
-        """Whether the dialogue comes from site-packages, so that edits of its source are not seen."""
+        """Whether the dialogue comes from site-packages, so that edits of its source
+        are not seen."""
         return bool({"site-packages", "dist-packages"}.intersection(self.file.parts))
 
     def changed(self) -> bool:
-        """Whether a file was written, added or removed since the last `load`. Reads no file."""
+        """Whether a file was written, added or removed since the last `load`. Reads no
+        file."""
         return self._look() != self._stamp
 
     async def load(self, settings: object) -> loading.LoadedDialogue:
@@ -93,7 +97,8 @@ def _base(module: ModuleType) -> Path:
 
 
 def _is_source(name: str, module: ModuleType) -> bool:
-    """Whether a module may be loaded again: it has a file, and is neither installed nor smsd's."""
+    """Whether a module may be loaded again: it has a file, and is neither installed nor
+    smsd's."""
     top, _, below = name.partition(".")
     ours = top == "smsd" and below not in ("dialogues.greeting", "dialogues.directory")
     installed = {"site-packages", "dist-packages"}.intersection(_file(module).parts)
@@ -112,8 +117,8 @@ def _file(module: ModuleType) -> Path:
 def _forget(modules: dict[str, ModuleType]) -> None:
     """Make the next import read the source.
 
-    The compiled files go too: two versions of a source may have the same second and size,
-    and Python would take the old compiled file for the new one's.
+    The compiled files go too: two versions of a source may have the same second and
+    size, and Python would take the old compiled file for the new one's.
     """
     importlib.invalidate_caches()
     for name, module in modules.items():

@@ -1,7 +1,8 @@
-"""A phone that texts a dialogue through all of smsd, in a test: what the fixture `phone` is.
+"""A phone that texts a dialogue through all of smsd, in a test: what the fixture
+`phone` is.
 
-It holds no rule of Twilio's (those are the simulator's) and starts nothing itself (that is
-the stage's). `smsd.testing` documents it for authors.
+It holds no rule of Twilio's (those are the simulator's) and starts nothing itself (that
+is the stage's). `smsd.testing` documents it for authors.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,10 +58,10 @@ class Phone:
                     raises is raised here
         extra       more of Twilio's parameters, such as ProfileName="Ada"
 
-        Returns several messages joined by newlines, and None for no reply. Raises what the
-        dialogue raised, `smsd.errors.SettingsError` if the dialogue or a setting cannot be
-        used, and AssertionError if Twilio would refuse the reply or if two deliveries got
-        different replies.
+        Returns several messages joined by newlines, and None for no reply. Raises what
+        the dialogue raised, `smsd.errors.SettingsError` if the dialogue or a setting
+        cannot be used, and AssertionError if Twilio would refuse the reply or if two
+        deliveries got different replies.
         """
         client = self._stage.client
         self._stage.clock.advance(TYPING_S)
@@ -82,7 +83,8 @@ class Phone:
 
     @property
     def waited_s(self) -> float:
-        """Seconds of virtual time from the last message to its last reply. Added in 0.2."""
+        """Seconds of virtual time from the last message to its last reply. Added in
+        0.2."""
         return self.last.waited_s if self.last else 0.0
 
     @property
@@ -114,7 +116,8 @@ class Phone:
 
 @contextmanager
 def rehearsal(dialogue: Any, environ: Mapping[str, str]) -> Iterator[Phone]:
-    """A phone in front of a dialogue: "module:callable", or a callable (message, session).
+    """A phone in front of a dialogue: "module:callable", or a callable (message,
+    session).
 
     The dialogue is imported now, and made and opened at the first text.
     """

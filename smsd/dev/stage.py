@@ -1,11 +1,13 @@
 """The service under a dialogue that is being tested, in this process, and its clock.
 
 It starts at the first text, so that what a test prepares (a working directory, an
-environment variable, a file) comes before the dialogue is made and opened. One event loop
-runs in a thread of its own, with one listener on a loopback port and the store in memory.
+environment variable, a file) comes before the dialogue is made and opened. One event
+loop runs in a thread of its own, with one listener on a loopback port and the store in
+memory.
 
-Time stands still, apart from what the phone lets pass and the time that a dialogue takes.
-Sleeping is skipped (see `virtual_time`), so a dialogue of a minute is tested at once.
+Time stands still, apart from what the phone lets pass and the time that a dialogue
+takes. Sleeping is skipped (see `virtual_time`), so a dialogue of a minute is tested at
+once.
 """
 
 import asyncio
@@ -104,8 +106,8 @@ class Stage:
     def judge(self, outcomes: Sequence[Outcome], *, may_fail: bool) -> None:
         """Fail the test for what went wrong with one message.
 
-        Raises what the dialogue raised unless it may fail, and AssertionError for a reply
-        that Twilio would refuse and for different replies to one message.
+        Raises what the dialogue raised unless it may fail, and AssertionError for a
+        reply that Twilio would refuse and for different replies to one message.
         """
         sids = {outcome.message.sid for outcome in outcomes}
         raised = [error for sid, error in self._failures if sid in sids]
@@ -176,7 +178,8 @@ class Stage:
         return self._switch
 
     def _watch(self, exchange: Exchange) -> None:
-        """Tell the loop when a request waits and which dialogues run, so that it may skip time."""
+        """Tell the loop when a request waits and which dialogues run, so that it may
+        skip time."""
         answer = exchange.answer
 
         async def timed(*args: Any, **more: Any) -> Any:
@@ -190,8 +193,8 @@ class Stage:
     def _taking_time(self) -> Iterator[None]:
         """Let the clock go on with what the request takes, if that is noticeable.
 
-        Between the requests of one message, which are a `<Redirect>` apart, the dialogue
-        goes on, and so does the clock.
+        Between the requests of one message, which are a `<Redirect>` apart, the
+        dialogue goes on, and so does the clock.
         """
         began_s, skipped_s = self.loop.time(), self.loop.skipped_s
         if self.loop.begun() and not self.loop.requests_waiting:
@@ -208,7 +211,8 @@ class Stage:
 
 
 class _Watched:
-    """A dialogue whose runs the loop watches, so that it skips the time in which they sleep."""
+    """A dialogue whose runs the loop watches, so that it skips the time in which they
+    sleep."""
 
     def __init__(self, dialogue: Dialogue, loop: VirtualTimeLoop) -> None:
         self._dialogue = dialogue

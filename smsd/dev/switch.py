@@ -1,4 +1,5 @@
-"""Takes the store down and up again, in development and in tests. Production must not import it."""
+"""Takes the store down and up again, in development and in tests. Production must not
+import it."""
 
 from typing import Any
 

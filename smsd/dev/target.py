@@ -1,8 +1,10 @@
-"""What the terminal phone texts: which URL is signed, with which token, and where to connect.
+"""What the terminal phone texts: which URL is signed, with which token, and where to
+connect.
 
-A development server (`smsd serve --dev`) tells all of that to a phone on its own machine,
-and takes orders: let time pass, take the store down. Any other service tells nothing; its
-token comes from TWILIO_AUTH_TOKEN or from a prompt, never from the command line.
+A development server (`smsd serve --dev`) tells all of that to a phone on its own
+machine, and takes orders: let time pass, take the store down. Any other service tells
+nothing; its token comes from TWILIO_AUTH_TOKEN or from a prompt, never from the command
+line.
 """
 
 import http.client
@@ -22,7 +24,8 @@ from smsd.simulator.webhook import Account
 TIMEOUT_S = 5.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SendOrder = Callable[[str, Mapping[str, object]], None]
-"""Sends an order of the phone page's API, such as ("clock", {"seconds": 60}). OSError if it fails."""
+"""Sends an order of the phone page's API, such as ("clock", {"seconds": 60}). OSError
+if it fails."""
 
 
 @dataclass

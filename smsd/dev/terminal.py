@@ -1,7 +1,7 @@
 """`smsd phone`: a phone in the terminal that acts as Twilio does.
 
-Reads lines, texts the service, shows what came back. It holds no rule of Twilio's: those
-are the simulator's.
+Reads lines, texts the service, shows what came back. It holds no rule of Twilio's:
+those are the simulator's.
 """
 
 import sys
@@ -34,7 +34,8 @@ def main(
 ) -> int:
     """Text the service at `url`.
 
-    The exit code is 0 if the last message got a reply, 1 if not, 2 if the phone cannot start.
+    The exit code is 0 if the last message got a reply, 1 if not, 2 if the phone cannot
+    start.
     """
     ink = Ink(sys.stdout.isatty() and "NO_COLOR" not in environ)
     try:
@@ -117,7 +118,8 @@ class Terminal:
         return self.target.people.get(self.from_, self.from_)
 
     def run(self, lines: Iterable[str], *, interactive: bool = False) -> None:
-        """Take lines until they end or /quit. `interactive`: Ctrl-C ends only the wait for a reply."""
+        """Take lines until they end or /quit. `interactive`: Ctrl-C ends only the wait
+        for a reply."""
         for line in lines:
             try:
                 self.line(line)

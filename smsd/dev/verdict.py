@@ -1,7 +1,8 @@
 """One sentence that says what became of a message, for the phone page. No IO.
 
 It states facts that smsd and Twilio reported. Where the cookie and the record knew
-different counts, it says who knew what, because that is what the page's switches are for.
+different counts, it says who knew what, because that is what the page's switches are
+for.
 """
 
 from collections.abc import Sequence

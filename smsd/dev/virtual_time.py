@@ -1,13 +1,14 @@
-"""An event loop that skips the time in which dialogues only sleep: slow dialogues, quick tests.
+"""An event loop that skips the time in which dialogues only sleep: slow dialogues,
+quick tests.
 
 It must not skip time in which something real is under way: a socket, a subprocess or a
 thread would then seem to take minutes, and time-outs would fire for no reason.
 
-The idea: an event loop that has nothing to do waits in its selector until the next timer
-is due. If every dialogue that runs is suspended in `asyncio.sleep` and a request waits
-for one of them, nothing else can happen before that timer, so the loop's clock jumps to
-it. Python shows where a coroutine is suspended (`cr_await`). Whatever it awaits instead of
-`asyncio.sleep` is not recognized, and then time is real.
+The idea: an event loop that has nothing to do waits in its selector until the next
+timer is due. If every dialogue that runs is suspended in `asyncio.sleep` and a request
+waits for one of them, nothing else can happen before that timer, so the loop's clock
+jumps to it. Python shows where a coroutine is suspended (`cr_await`). Whatever it
+awaits instead of `asyncio.sleep` is not recognized, and then time is real.
 """
 
 import asyncio
@@ -21,7 +22,8 @@ GRACE_S = 0.001  # real seconds for what is on its way, such as a second text, b
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """The loop. `on_skip` is told how many seconds were skipped, on the loop's own thread."""
+    """The loop. `on_skip` is told how many seconds were skipped, on the loop's own
+    thread."""
 
     def __init__(self, on_skip: Callable[[float], None]) -> None:
         self.skipped_s = 0.0

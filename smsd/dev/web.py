@@ -1,11 +1,12 @@
-"""The phone page of `serve --dev`: its files, JSON endpoints and live events, under /phone.
+"""The phone page of `serve --dev`: its files, JSON endpoints and live events, under
+/phone.
 
 It must never run in production, and must not decide anything: `smsd.dev.desk` does.
 
-It is made for a browser, or `smsd phone`, on this machine. Other web sites, and host names
-that are made to point here (DNS rebinding), are kept out by four rules: the Host is an IP
-address or localhost; no proxy stands between; a change comes as JSON from the same origin;
-the token is told only to loopback peers that send no Origin.
+It is made for a browser, or `smsd phone`, on this machine. Other web sites, and host
+names that are made to point here (DNS rebinding), are kept out by four rules: the Host
+is an IP address or localhost; no proxy stands between; a change comes as JSON from the
+same origin; the token is told only to loopback peers that send no Origin.
 """
 
 import ipaddress
@@ -81,7 +82,8 @@ class BadOrder(HTTPError):
 
 
 class Guarded(RequestHandler):
-    """A handler of the page, which refuses requests that do not come from this machine's own page."""
+    """A handler of the page, which refuses requests that do not come from this
+    machine's own page."""
 
     desk: Desk
 
@@ -112,7 +114,8 @@ class Guarded(RequestHandler):
             raise HTTPError(415, reason="JSON only")
 
     def write_error(self, status_code: int, **more: Any) -> None:  # noqa: ARG002 - Tornado names it
-        """Answer with the error as JSON, and with the field that is wrong if there is one."""
+        """Answer with the error as JSON, and with the field that is wrong if there is
+        one."""
         error = more["exc_info"][1] if "exc_info" in more else None
         if isinstance(error, BadOrder):
             self.finish({"error": error.problem, "field": error.field})
@@ -182,7 +185,8 @@ class Events(Guarded):
     """Server-sent events: whatever happens, as it happens."""
 
     async def get(self) -> None:
-        """Send events for a minute, then end; the browser comes back and says which it had."""
+        """Send events for a minute, then end; the browser comes back and says which it
+        had."""
         self.set_header("Content-Type", "text/event-stream")
         self._write_named("hello", self.desk.boot)
         self.write("retry: 500\n\n")
@@ -250,7 +254,8 @@ class VirtualClock(Guarded):
     """Lets time pass, and takes it back."""
 
     def post(self) -> None:
-        """Put the clocks forward by `{"seconds": …}`, or back to the present by `{"seconds": null}`."""
+        """Put the clocks forward by `{"seconds": …}`, or back to the present by
+        `{"seconds": null}`."""
         body = self.json_body()
         if body == {"seconds": None}:
             self.send_json(self.desk.return_to_present())
@@ -279,7 +284,8 @@ class StoreActions(Guarded):
 
 
 def _is_address(host: str) -> bool:
-    """Whether a Host names this machine without any DNS server: an IP address, or localhost."""
+    """Whether a Host names this machine without any DNS server: an IP address, or
+    localhost."""
     name = urlsplit("//" + host).hostname or ""
     if name == "localhost" or name.endswith(".localhost"):
         return True

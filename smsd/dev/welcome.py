@@ -1,4 +1,5 @@
-"""What `smsd serve --dev` prints first: which file runs, the phone, and a signed request.
+"""What `smsd serve --dev` prints first: which file runs, the phone, and a signed
+request.
 
 Must not print a secret. The curl line holds a signature, which is good for that one
 message only.
@@ -27,10 +28,12 @@ CURL_ACCOUNT = "AC" + "0" * 32
 def welcome(
     settings: Settings, source: Source, port: int, admin_port: int, *, engine: str | None = None
 ) -> str:
-    """The text. `engine` is the program that runs commands in this container, if it is one.
+    """The text. `engine` is the program that runs commands in this container, if it is
+    one.
 
-    The phone and curl get the address at which this machine listens, also if SMSD_PUBLIC_URL
-    is that of a tunnel: through a tunnel smsd serves no phone page and tells no token.
+    The phone and curl get the address at which this machine listens, also if
+    SMSD_PUBLIC_URL is that of a tunnel: through a tunnel smsd serves no phone page and
+    tells no token.
     """
     local = local_url(settings, port)
     phone = f"{program()} phone {local}"
@@ -57,7 +60,8 @@ def local_url(settings: Settings, port: int) -> str:
 
 
 def program() -> str:
-    """How to call smsd in this shell: by name, or else by the script beside this Python."""
+    """How to call smsd in this shell: by name, or else by the script beside this
+    Python."""
     script = Path(sys.executable).with_name("smsd")
     return "smsd" if shutil.which("smsd") else shlex.quote(str(script))
 

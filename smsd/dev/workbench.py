@@ -1,7 +1,7 @@
 """`smsd serve --dev`: the service, opened up so that the phone page can look inside.
 
-The page reads cookies and records, stops the store and moves the clock through `Workbench`.
-Production must never import this module.
+The page reads cookies and records, stops the store and moves the clock through
+`Workbench`. Production must never import this module.
 """
 
 import asyncio
@@ -75,7 +75,8 @@ class Workbench:
         return now_ms() + self._ahead_ms
 
     def watch_failures(self) -> None:
-        """Print what the dialogue raises from now on, and keep what happens for the phone page."""
+        """Print what the dialogue raises from now on, and keep what happens for the
+        phone page."""
         FailureWatch(self._on_failure).install()
         ErrorWatch(_print_error).install()
         self._countings.install()

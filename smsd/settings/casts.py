@@ -146,7 +146,8 @@ def public_url(value: str) -> str:
 
 
 def store(value: str) -> StoreUrl:
-    """`memory://`, `cookie://`, or `memcached://host:port,host:port`, also with `memcacheds`."""
+    """`memory://`, `cookie://`, or `memcached://host:port,host:port`, also with
+    `memcacheds`."""
     kind, separator, rest = value.partition("://")
     if separator and kind in ("memory", "cookie") and not rest:
         return StoreUrl(kind)
@@ -241,8 +242,8 @@ def dialogue(value: str) -> str:
 def template(value: str) -> str:
     """A text with the fields {name}, {from}, {to}, {count} and {times}.
 
-    A field may have no attribute, index, conversion or format: they would let a template
-    reach into objects, or print a gigabyte.
+    A field may have no attribute, index, conversion or format: they would let a
+    template reach into objects, or print a gigabyte.
     """
     try:
         parts = list(string.Formatter().parse(value))

@@ -1,4 +1,5 @@
-"""What one setting cannot say alone: contradictions between settings, and likely mistakes.
+"""What one setting cannot say alone: contradictions between settings, and likely
+mistakes.
 
 Reads no file. Like the casts, it never quotes the value of a setting.
 """

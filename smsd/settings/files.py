@@ -1,4 +1,5 @@
-"""Reads the files that settings name, and casts their text: TOML tables and certificates.
+"""Reads the files that settings name, and casts their text: TOML tables and
+certificates.
 
 Reads no environment. Like the other casts, those here raise `Invalid` and never quote
 the file: it contains phone numbers or secrets.
@@ -71,7 +72,8 @@ def sample(name: str | None) -> str:
 
 
 def toml(content: str) -> dict[str, Any]:
-    """Parse TOML. An error names the place only: the parser's own text may quote the file."""
+    """Parse TOML. An error names the place only: the parser's own text may quote the
+    file."""
     try:
         return tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
@@ -179,7 +181,8 @@ def _entry_secret(value: object) -> Secret:
 
 
 def authorities(content: str) -> str | None:
-    """The certificates of a PEM file, as text that `ssl` accepts; None if there are none."""
+    """The certificates of a PEM file, as text that `ssl` accepts; None if there are
+    none."""
     if not content.strip():
         return None
     try:

@@ -1,8 +1,8 @@
 """Reads settings again while smsd runs: mounted files change when secrets rotate.
 
-It has no thread, no timer and no signal handler: the caller asks `changed()` now and then,
-and calls `reload()` if so, or on SIGHUP. It reads no environment; it keeps the mapping that
-it was given. A broken version of a file never replaces settings that work.
+It has no thread, no timer and no signal handler: the caller asks `changed()` now and
+then, and calls `reload()` if so, or on SIGHUP. It reads no environment; it keeps the
+mapping that it was given. A broken version of a file never replaces settings that work.
 """
 
 import os
@@ -16,7 +16,8 @@ _Stamp = tuple[tuple[int, ...] | None, ...]
 
 
 class Reloader:
-    """Holds the settings in force. Takes the arguments of `table.load`, and raises the same.
+    """Holds the settings in force. Takes the arguments of `table.load`, and raises the
+    same.
 
     settings        the settings in force
     restart_needed  names of the settings whose new value takes effect after a restart
@@ -40,14 +41,16 @@ class Reloader:
         self.restart_needed: tuple[str, ...] = ()
 
     def changed(self) -> bool:
-        """Whether a file has changed since the last `reload()`. Costs one stat for each file."""
+        """Whether a file has changed since the last `reload()`. Costs one stat for each
+        file."""
         return self._look() != self._stamp
 
     def reload(self) -> Settings | None:
-        """Read the files, and return the settings now in force, or None if nothing changed.
+        """Read the files, and return the settings now in force, or None if nothing
+        changed.
 
-        Raises `SettingsError` for a broken version. The settings then stay, and `changed()`
-        returns False until the files change again.
+        Raises `SettingsError` for a broken version. The settings then stay, and
+        `changed()` returns False until the files change again.
         """
         new = self._read()
         if self.changed():  # while they were read: half old and half new is neither
@@ -80,8 +83,8 @@ class Reloader:
 def _stamp(path: str) -> tuple[int, ...] | None:
     """A value that differs once a file is written, replaced, or linked elsewhere.
 
-    None if there is no such file. Stamps are compared for equality only, so that neither a
-    file from the past nor a clock that was set back hides a change.
+    None if there is no such file. Stamps are compared for equality only, so that
+    neither a file from the past nor a clock that was set back hides a change.
     """
     try:
         status = os.stat(path)

@@ -1,11 +1,13 @@
-"""The offline Twilio: texts a messaging webhook as Twilio would, without a number or a network.
+"""The offline Twilio: texts a messaging webhook as Twilio would, without a number or a
+network.
 
-Use it to test a service on real sockets, or to try one at a prompt. It must import nothing
-of the service under test, and production must never import it.
+Use it to test a service on real sockets, or to try one at a prompt. It must import
+nothing of the service under test, and production must never import it.
 
-The idea: `Twilio` is a pure engine. It decides what to request, what an answer means, what
-the sender gets and which of Twilio's error codes appear. `Client` and `BlockingClient`
-perform its requests on sockets; a test may perform them in virtual time instead.
+The idea: `Twilio` is a pure engine. It decides what to request, what an answer means,
+what the sender gets and which of Twilio's error codes appear. `Client` and
+`BlockingClient` perform its requests on sockets; a test may perform them in virtual
+time instead.
 
     from smsd.simulator import Client
 
@@ -13,11 +15,12 @@ perform its requests on sockets; a test may perform them in virtual time instead
         outcome = await client.text("hi", from_="+14158675309", to="+14158141829")
         assert outcome.text == "Thanks for the new message! Rey has messaged +14158141829 1 times"
 
-What came of a message stands in the `Outcome`: `.text` (replies joined by newlines, None
-without any), `.replies`, `.status`, `.errors` and `.codes` (Twilio's error codes),
+What came of a message stands in the `Outcome`: `.text` (replies joined by newlines,
+None without any), `.replies`, `.status`, `.errors` and `.codes` (Twilio's error codes),
 `.attempts` (each request with its result and times), `.twiml`, `.cookie` (received),
-`.cookie_sent`, `.automatic` (Twilio's own answer to STOP and the like), `.hops` (`<Redirect>`
-verbs followed), `.waited_s` (until the last reply), `.elapsed_s`, `.message`.
+`.cookie_sent`, `.automatic` (Twilio's own answer to STOP and the like), `.hops`
+(`<Redirect>` verbs followed), `.waited_s` (until the last reply), `.elapsed_s`,
+`.message`.
 
 - Another sender, number or kind of message: `text("hi", from_=…, to=…, sid="SM…",
   media=[(url, type)], extra={"Foo": ""})`; WhatsApp by `from_="whatsapp:+1415…"`.
@@ -47,8 +50,8 @@ verbs followed), `.waited_s` (until the last reply), `.elapsed_s`, `.message`.
 - A text that Twilio takes for a machine's (30039): `text("hi", is_machine_made=True)`.
 
 Added in 0.1. New in 0.2: `hops`, `waited_s`, `on_reply`, `on_hop`, `action`,
-`is_machine_made`; and `Answer`, `Reply` and `Webhook` are called `Response`, `Outbound` and
-`WebhookUrl`, because the service has things of the old names.
+`is_machine_made`; and `Answer`, `Reply` and `Webhook` are called `Response`, `Outbound`
+and `WebhookUrl`, because the service has things of the old names.
 """
 
 import warnings

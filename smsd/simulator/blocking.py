@@ -10,7 +10,8 @@ from smsd.simulator.values import Failure, Inbound, Outcome, Request, Response
 
 
 class BlockingClient(Edge):
-    """The offline Twilio for threads and scripts. Opens one connection for each request."""
+    """The offline Twilio for threads and scripts. Opens one connection for each
+    request."""
 
     def text(
         self,
@@ -39,7 +40,8 @@ class BlockingClient(Edge):
         on_reply: OnReply = ignore,
         on_hop: OnHop = ignore,
     ) -> Outcome:
-        """Deliver a composed message, perhaps not for the first time. Arguments as for `text`."""
+        """Deliver a composed message, perhaps not for the first time. Arguments as for
+        `text`."""
         flow = self.twilio.deliver(self.sender, message, cookies, on_reply, on_hop)
         return perform_all(flow, lambda request: self.perform(request, connect_to=connect_to))
 

@@ -55,14 +55,16 @@ class Client(Edge):
         on_reply: OnReply = ignore,
         on_hop: OnHop = ignore,
     ) -> Outcome:
-        """Deliver a composed message, perhaps not for the first time. Arguments as for `text`."""
+        """Deliver a composed message, perhaps not for the first time. Arguments as for
+        `text`."""
         flow = self.twilio.deliver(self.sender, message, cookies, on_reply, on_hop)
         return await self._drive(flow, connect_to)
 
     async def everywhere(
         self, message: Inbound, addresses: Sequence[str | None], *, cookies: Cookies = JAR
     ) -> list[Outcome]:
-        """Deliver one message to several addresses at the same time; addresses may repeat."""
+        """Deliver one message to several addresses at the same time; addresses may
+        repeat."""
         return list(
             await asyncio.gather(
                 *(self.deliver(message, cookies=cookies, connect_to=a) for a in addresses)
@@ -128,7 +130,8 @@ class Client(Edge):
     async def raw(
         self, data: bytes, *, address: str | None = None, timeout_s: float = 5.0
     ) -> bytes:
-        """Send any bytes; return what came back until the server closed or `timeout_s` passed."""
+        """Send any bytes; return what came back until the server closed or `timeout_s`
+        passed."""
         target = urlsplit("//" + (address or self.connect_to or urlsplit(self.url).netloc))
         reader, writer = await asyncio.open_connection(target.hostname, target.port or 80)
         received = bytearray()

@@ -1,8 +1,9 @@
-"""What both clients have in common: who texts, where to connect, and which failure an exception is.
+"""What both clients have in common: who texts, where to connect, and which failure an
+exception is.
 
-Holds none of Twilio's rules; those are the engine's. `connect_to="127.0.0.1:8080"` stands
-in for an ingress: requests are signed for the public URL and carry its Host, but go to that
-address over plain HTTP.
+Holds none of Twilio's rules; those are the engine's. `connect_to="127.0.0.1:8080"`
+stands in for an ingress: requests are signed for the public URL and carry its Host, but
+go to that address over plain HTTP.
 """
 
 import socket
@@ -80,7 +81,8 @@ def connect_failure(error: OSError) -> Failure:
 
 
 def failure_of(error: BaseException, begun: bool = False) -> Failure:
-    """Which of Twilio's failures an exception is; `begun` if part of a response had arrived."""
+    """Which of Twilio's failures an exception is; `begun` if part of a response had
+    arrived."""
     text = str(error) or type(error).__name__
     if isinstance(error, HTTPTimeoutError) and "during request" not in text:
         return Failure(

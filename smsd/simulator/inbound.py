@@ -1,4 +1,5 @@
-"""Builds the forms that Twilio posts: for an inbound SMS, MMS or WhatsApp message, and for a status.
+"""Builds the forms that Twilio posts: for an inbound SMS, MMS or WhatsApp message, and
+for a status.
 
 Pure: randomness is an argument.
 """
@@ -34,7 +35,8 @@ def build(
     segments: int = 1,
     extra: Mapping[str, str] | None = None,
 ) -> Inbound:
-    """Build a message. `media` holds (URL, content type); `extra` adds or replaces parameters."""
+    """Build a message. `media` holds (URL, content type); `extra` adds or replaces
+    parameters."""
     sid = sid or new_sid("MM" if media else "SM", random)
     fields = {
         **_geography("To", to),
@@ -64,7 +66,8 @@ def build(
 
 
 def _geography(side: str, number: str) -> dict[str, str]:
-    """The geography parameters of one side. Twilio sends and signs them even where they are blank.
+    """The geography parameters of one side. Twilio sends and signs them even where they
+    are blank.
 
     Channels other than SMS have none.
     """

@@ -1,10 +1,12 @@
-"""Twilio's cookie jar: cookies for each (AccountSid, To, From), none older than four hours.
+"""Twilio's cookie jar: cookies for each (AccountSid, To, From), none older than four
+hours.
 
 Does no IO. Ignores Path, Domain, Secure and quotes: nobody outside Twilio knows whether
 they count.
 
-Twilio's documentation can be read in two ways: a cookie is dropped four hours after it was
-set, or four hours after it was last used. `reading` chooses between "set" and "inactivity".
+Twilio's documentation can be read in two ways: a cookie is dropped four hours after it
+was set, or four hours after it was last used. `reading` chooses between "set" and
+"inactivity".
 """
 
 from collections import deque
@@ -45,10 +47,12 @@ class Jar:
         return "; ".join(f"{name}={cookie.value}" for name, cookie in alive.items()) or None
 
     def store(self, pair: Pair, set_cookies: Iterable[str], *, same_call: bool = False) -> None:
-        """Keep the cookies of an answer's Set-Cookie headers; each replaces the one of its name.
+        """Keep the cookies of an answer's Set-Cookie headers; each replaces the one of
+        its name.
 
-        `same_call` says that the same call has stored cookies before, as in a `<Redirect>`
-        chain. What it replaces then was never sent with a new message, so `stale` skips it.
+        `same_call` says that the same call has stored cookies before, as in a
+        `<Redirect>` chain. What it replaces then was never sent with a new message, so
+        `stale` skips it.
         """
         kept = self._cookies.setdefault(pair, {})
         before = "; ".join(f"{name}={cookie.value}" for name, cookie in kept.items())
@@ -63,7 +67,8 @@ class Jar:
             self._past.setdefault(pair, deque(maxlen=64)).append(before)
 
     def stale(self, pair: Pair, back: int = 1) -> str | None:
-        """The Cookie header as it was `back` messages ago, as of a request that started too early.
+        """The Cookie header as it was `back` messages ago, as of a request that started
+        too early.
 
         None if the pair had no cookie then.
         """

@@ -1,6 +1,7 @@
 """The words by which a sender opts out and in, and Twilio's own answers to them.
 
-Knows only the words and where they count; who has opted out is the engine's to remember.
+Knows only the words and where they count; who has opted out is the engine's to
+remember.
 """
 
 import re
@@ -20,14 +21,16 @@ _SHORT_CODE = re.compile(r"[0-9]{3,8}")
 
 
 def keyword(body: str) -> str | None:
-    """STOP, START or HELP if the body is one of Twilio's words for it, in any case; else None."""
+    """STOP, START or HELP if the body is one of Twilio's words for it, in any case;
+    else None."""
     word = body.strip().upper()
     kinds = {"STOP": STOP, "START": START, "HELP": HELP}
     return next((kind for kind, words in kinds.items() if word in words), None)
 
 
 def answered_keyword(message: Inbound) -> str | None:
-    """The keyword of a message that Twilio answers itself; None if it leaves that to the service.
+    """The keyword of a message that Twilio answers itself; None if it leaves that to
+    the service.
 
     With Advanced Opt-Out, which marks the message, Twilio answers on every channel.
     Otherwise it answers SMS and RCS to long codes and toll-free numbers. YES is no such

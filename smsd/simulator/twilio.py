@@ -1,7 +1,7 @@
 """The engine: Twilio's cookie jar, opt-outs, limits of replies, and faults on demand.
 
-Does no IO; clock and randomness are arguments. One webhook call is `webhook_call`'s, one
-document is `twiml`'s; what lasts longer than a call is kept here.
+Does no IO; clock and randomness are arguments. One webhook call is `webhook_call`'s,
+one document is `twiml`'s; what lasts longer than a call is kept here.
 """
 
 import itertools
@@ -27,7 +27,8 @@ def ignore(_: object) -> None:
 
 
 class Clock:
-    """A clock that can be moved. Calling it returns the time in seconds since the epoch.
+    """A clock that can be moved. Calling it returns the time in seconds since the
+    epoch.
 
     >>> clock = Clock(lambda: 1000.0)
     >>> clock.advance(hours=1)
@@ -50,15 +51,16 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Cookies:
-    """Which cookie a delivery carries, and whether the jar keeps the one that comes back.
+    """Which cookie a delivery carries, and whether the jar keeps the one that comes
+    back.
 
     send  the Cookie header to send; None for what the jar holds
     back  send the cookie from this many messages ago, as a request that started too early
     omit  send none
     keep  whether the answer's cookie reaches the jar
 
-    `JAR` is the default. `LOST` sends none, `STALE` the one before the last, `FORGETFUL`
-    does not keep what comes back.
+    `JAR` is the default. `LOST` sends none, `STALE` the one before the last,
+    `FORGETFUL` does not keep what comes back.
     """
 
     send: str | None = None
@@ -106,7 +108,8 @@ class Twilio:
         extra: Mapping[str, str] | None = None,
         is_machine_made: bool = False,
     ) -> Inbound:
-        """Compose a message that may be delivered now, later, twice, out of order, or never.
+        """Compose a message that may be delivered now, later, twice, out of order, or
+        never.
 
         account          whose number is texted
         body             the text
@@ -191,8 +194,8 @@ class Twilio:
 
         url  where to; by default the account's `status_url`
 
-        Carries no cookies: Twilio documents none for status callbacks. Raises ValueError
-        if there is no URL.
+        Carries no cookies: Twilio documents none for status callbacks. Raises
+        ValueError if there is no URL.
         """
         params = forms.status_form(message, reply_sid, status, error_code)
         call = WebhookCall(account, self.clock, new_token(self.random))
@@ -217,7 +220,8 @@ class Twilio:
         return order
 
     def _since(self, began_s: float) -> float:
-        """Seconds since then, without the noise that subtracting two dates leaves behind."""
+        """Seconds since then, without the noise that subtracting two dates leaves
+        behind."""
         return round(self.clock() - began_s, 4)
 
     def _cookie_header(self, message: Inbound, cookies: Cookies) -> str | None:
@@ -274,7 +278,8 @@ def new_token(random: Random) -> str:
 
 
 def perform_all(flow: Flow, perform: Callable[..., Response | Failure]) -> Outcome:
-    """Run a flow to its end with a function that performs one request; returns the outcome."""
+    """Run a flow to its end with a function that performs one request; returns the
+    outcome."""
     try:
         request = next(flow)
         while True:

@@ -1,4 +1,5 @@
-"""Reads an answer as Twilio does: content type, size, strict TwiML, limits, error codes.
+"""Reads an answer as Twilio does: content type, size, strict TwiML, limits, error
+codes.
 
 Does no IO and keeps no state: limits that concern a whole conversation are `twilio`'s.
 """
@@ -15,7 +16,8 @@ MAX_MESSAGES = 10
 MAX_MEDIA = 10
 MAX_CHARACTERS = 1600
 _ADDRESS = re.compile(r"\+?[0-9]{3,15}|[A-Za-z0-9 ]{1,11}|[a-z][a-z0-9_.-]*:\S+|D[EG][0-9a-f]{32}")
-"""What Twilio may send to or from: a number, a sender's name, a channel's address, a SIM."""
+"""What Twilio may send to or from: a number, a sender's name, a channel's address, a
+SIM."""
 _XML_TYPES = {"text/xml", "application/xml", "text/html"}
 _MESSAGE_ATTRIBUTES = {"to", "from", "action", "method", "statusCallback"}
 
@@ -152,7 +154,8 @@ def _message(document: Document, verb: ET.Element, url: str) -> None:
 
 
 def _callback(document: Document, verb: ET.Element, name: str, url: str) -> str | None:
-    """The URL in that attribute, or None; a bad one is noted and does not cost the message."""
+    """The URL in that attribute, or None; a bad one is noted and does not cost the
+    message."""
     given = verb.get(name)
     if given is None:
         return None

@@ -1,7 +1,8 @@
-"""What a Twilio account configures: the webhook's URLs with their overrides, and the keys that sign.
+"""What a Twilio account configures: the webhook's URLs with their overrides, and the
+keys that sign.
 
-Signs with the validator of Twilio's SDK, on purpose: the service's own verification must
-agree with code that somebody else wrote.
+Signs with the validator of Twilio's SDK, on purpose: the service's own verification
+must agree with code that somebody else wrote.
 """
 
 from collections.abc import Iterator
@@ -117,7 +118,8 @@ class Account:
 
 
 class _Multi:
-    """Form parameters as the SDK's validator reads them: a name may stand more than once."""
+    """Form parameters as the SDK's validator reads them: a name may stand more than
+    once."""
 
     def __init__(self, params: Params) -> None:
         self._params = params
@@ -133,7 +135,8 @@ class _Multi:
 
 
 def signature_headers(account: Account, url: str, params: Params) -> list[tuple[str, str]]:
-    """The headers that sign a request for this URL with these form parameters (none for GET)."""
+    """The headers that sign a request for this URL with these form parameters (none for
+    GET)."""
     if not account.signed:
         return []
     key = account.shared_key

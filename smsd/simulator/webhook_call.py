@@ -1,4 +1,5 @@
-"""One webhook call as Twilio makes it: retries, HTTP redirects, `<Redirect>`, fallback URL.
+"""One webhook call as Twilio makes it: retries, HTTP redirects, `<Redirect>`, fallback
+URL.
 
 This module must not do IO, sleep or read a clock of its own: the clock is an argument.
 
@@ -7,8 +8,9 @@ The idea: a call is a generator. It yields each `Request` to perform and is sent
 performing means: a socket, an in-process service, or a test's script in virtual time.
 
 A call is a chain of documents. Each document has time-outs, retries and a total time of
-its own, taken from the fragment of its own URL, and Twilio acts on each document as soon
-as it is reached: a text before a `<Redirect>` is sent before the redirect is followed.
+its own, taken from the fragment of its own URL, and Twilio acts on each document as
+soon as it is reached: a text before a `<Redirect>` is sent before the redirect is
+followed.
 """
 
 from base64 import b64encode
@@ -44,7 +46,8 @@ class WebhookCall:
     """The state of one call.
 
     `cookies` is the Cookie header of the next request. Cookies that come back go into
-    `jar`, and the later documents of the call carry them; without a jar they are dropped.
+    `jar`, and the later documents of the call carry them; without a jar they are
+    dropped.
     """
 
     account: Account
@@ -64,10 +67,11 @@ class WebhookCall:
     ) -> _Hops:
         """Deliver a message: ask the webhook and follow its `<Redirect>` verbs.
 
-        Each document goes to `receive` as soon as it is reached; `on_hop` gets the number
-        of each `<Redirect>`, from 1, before it is followed. A document that fails
-        is asked for at the fallback URL, with the same form plus ErrorCode and ErrorUrl;
-        a fallback that fails ends the call. Returns how many `<Redirect>` were followed.
+        Each document goes to `receive` as soon as it is reached; `on_hop` gets the
+        number of each `<Redirect>`, from 1, before it is followed. A document that
+        fails is asked for at the fallback URL, with the same form plus ErrorCode and
+        ErrorUrl; a fallback that fails ends the call. Returns how many `<Redirect>`
+        were followed.
         """
         hops, params, fallback_url = 0, inbound.params, self.account.fallback_url
         webhook, method = WebhookUrl.parse(self.account.url), "POST"
@@ -116,7 +120,8 @@ class WebhookCall:
 
 @dataclass(slots=True)
 class _Fetch:
-    """One document being fetched: its URL's overrides, its form, and when its time is up."""
+    """One document being fetched: its URL's overrides, its form, and when its time is
+    up."""
 
     call: WebhookCall
     webhook: WebhookUrl
@@ -162,7 +167,8 @@ class _Fetch:
         return result
 
     def _once(self, method: str, url: str) -> _Results:
-        """Ask once; and again with credentials if there are any and the service wants them."""
+        """Ask once; and again with credentials if there are any and the service wants
+        them."""
         result = yield from self._perform(self._request(method, url))
         challenged = (
             isinstance(result, Response)

@@ -128,11 +128,12 @@ class Node:
     async def write_again(
         self, key: bytes, value: bytes, token: Token | None, expire_s: int
     ) -> Token | None:
-        """Do the same as `write`; return the token for the next write, or None for False.
+        """Do the same as `write`; return the token for the next write, or None for
+        False.
 
         For a writer that will soon write again. A node without memory that refuses this
-        deletes the old value, which it does not when it refuses `write`. An old memcached
-        does not tell the token, so that the next write must read first.
+        deletes the old value, which it does not when it refuses `write`. An old
+        memcached does not tell the token, so that the next write must read first.
         """
         command = protocol.write_again if self._speaks_meta else protocol.write
         return await self._write(command, key, value, token, expire_s)

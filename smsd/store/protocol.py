@@ -21,7 +21,8 @@ VERSION = b"version\r\n"
 """The command that asks for memcached's version."""
 
 META_SINCE = (1, 6, 18)
-"""The first version known to understand `write_again`: earlier ones want another syntax."""
+"""The first version known to understand `write_again`: earlier ones want another
+syntax."""
 
 UNKNOWN_CAS = b"0"
 """A token that fits no value: memcached counts from 1."""
@@ -110,8 +111,8 @@ class Answers:
         return value
 
     def read_written(self) -> bytes | Refused | None:
-        """Take the answer to a write: the new token, UNKNOWN_CAS if it is not told, None if
-        the condition did not hold.
+        """Take the answer to a write: the new token, UNKNOWN_CAS if it is not told,
+        None if the condition did not hold.
         """
         line, begin = self._line(0)
         self._buffer = self._buffer[begin:]

@@ -1,4 +1,5 @@
-"""Declares every metric: its name, help, labels, and the values that exist from the start.
+"""Declares every metric: its name, help, labels, and the values that exist from the
+start.
 
 Nothing is counted here; `smsd.telemetry.metrics` does that. Names follow Prometheus'
 conventions: `smsd_`, what is measured, the unit (`_seconds`), `_total` for counters. No

@@ -3,8 +3,8 @@
 `setup` directs all logging, warnings and uncaught exceptions of the process to one
 descriptor; `event` logs one event of smsd. Nothing private may pass: smsd's own events
 contain what their caller chose, and all else goes through `smsd.telemetry.redaction`.
-Logging never blocks: a line for which stderr has no room is dropped and counted, and the
-next line that fits says how many were lost.
+Logging never blocks: a line for which stderr has no room is dropped and counted, and
+the next line that fits says how many were lost.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Counts what happens. One method for each event; callers know no label and no metric.
 
-`Metrics` is also the stores' `Observer`, so that the stores depend on neither metrics nor
-logging: it writes the log line when a memcached node goes down or comes back.
+`Metrics` is also the stores' `Observer`, so that the stores depend on neither metrics
+nor logging: it writes the log line when a memcached node goes down or comes back.
 """
 
 import logging
@@ -36,7 +36,8 @@ class Metrics(Families):
         self._encoding = cache(self.segments.labels)
 
     def expose(self, accept: str) -> tuple[bytes, str]:
-        """All metrics and their content type, in the format that an Accept header asks for."""
+        """All metrics and their content type, in the format that an Accept header asks
+        for."""
         try:
             encoder, content_type = choose_encoder(accept)
         except TypeError:  # it asks for a version that is not a number
@@ -93,7 +94,8 @@ class Metrics(Families):
     # --- settings
 
     def reloaded(self, *, accepted: bool) -> None:
-        """Count one reload of the settings, and remember whether the files were accepted."""
+        """Count one reload of the settings, and remember whether the files were
+        accepted."""
         self.reloads.labels("ok" if accepted else "refused").inc()
         self.last_reload.set(accepted)
 

@@ -1,9 +1,10 @@
 """Keeps private things out of the log: what libraries log, and what exceptions say.
 
 Nothing here may let a phone number, a body, a cookie, a signature or a secret through.
-smsd's own events need none of it: their fields are chosen where they are logged. All else
-comes from outside, from Tornado, asyncio, libraries and warnings. Of that, only words and
-short numbers are kept, and of an exception only its type and where it happened.
+smsd's own events need none of it: their fields are chosen where they are logged. All
+else comes from outside, from Tornado, asyncio, libraries and warnings. Of that, only
+words and short numbers are kept, and of an exception only its type and where it
+happened.
 """
 
 import errno
@@ -36,7 +37,8 @@ _SCRUB = tuple(
 
 
 def scrub(text: str) -> str:
-    """Hide quoted text, long numbers, long words and the values of headers; keep one line.
+    """Hide quoted text, long numbers, long words and the values of headers; keep one
+    line.
 
     >>> scrub("cannot call +1 415 867 5309 for 'Rey'")
     "cannot call *** for '***'"
@@ -51,8 +53,8 @@ def scrub(text: str) -> str:
 def foreign_text(record: logging.LogRecord) -> str:
     """The words of a library's message, and its short numbers.
 
-    Values that the library left for `logging` to format are hidden: one may be a body or a
-    cookie. Values that it formatted itself have to be found by `scrub`.
+    Values that the library left for `logging` to format are hidden: one may be a body
+    or a cookie. Values that it formatted itself have to be found by `scrub`.
     """
     if not isinstance(record.msg, str):
         return type(record.msg).__name__

@@ -3,10 +3,10 @@
 It must never accept a request; `signature.verify` alone does. It must not raise either,
 whatever the request contains. No network, no clock, no environment.
 
-Proxies and settings change the URL, the key or the form in known ways. Each suspect undoes
-one of these changes; if the signature then fits, the cause is found. Nothing is guessed
-without a fit, except what the request itself shows. The work for one request is bounded:
-MOST_TRIES signatures over about MOST_BYTES.
+Proxies and settings change the URL, the key or the form in known ways. Each suspect
+undoes one of these changes; if the signature then fits, the cause is found. Nothing is
+guessed without a fit, except what the request itself shows. The work for one request is
+bounded: MOST_TRIES signatures over about MOST_BYTES.
 """
 
 import hmac
@@ -227,7 +227,8 @@ def _other_keys(ring: KeyRing) -> Iterator[tuple[str, Key]]:
 
 
 def _forms(params: Params) -> Iterator[tuple[str, Params]]:
-    """The form as it may have been before blank fields were dropped or its text was trimmed."""
+    """The form as it may have been before blank fields were dropped or its text was
+    trimmed."""
     often_blank = (*_FROM, *_TO, "Body")
     for names in (often_blank, _FROM + _TO, _FROM, _TO, *[(name,) for name in often_blank]):
         blanks = {name: (b"",) for name in names if name not in params}

@@ -1,4 +1,5 @@
-"""Limits that Twilio sets and that more than one room has to know. No network, no clock."""
+"""Limits that Twilio sets and that more than one room has to know. No network, no
+clock."""
 
 MAX_REDIRECTS = 40
 """How often smsd redirects one message. Twilio stops at 50 documents (error 14106)."""

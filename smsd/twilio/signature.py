@@ -3,8 +3,8 @@
 Must not decode, strip or drop anything: Twilio signed the raw bytes. Must not try a key
 with another hash function than its own. No network, no clock, no environment.
 
-The rule (twilio.com/docs/usage/security): append every form field, sorted by name, to the
-URL as requested, name and value with nothing between them; take the HMAC with the
+The rule (twilio.com/docs/usage/security): append every form field, sorted by name, to
+the URL as requested, name and value with nothing between them; take the HMAC with the
 account's secret; encode it in base64.
 """
 
@@ -18,7 +18,8 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 Params = Mapping[str, Sequence[bytes]]
-"""A form as Tornado's `request.body_arguments` gives it: name (bytes read as Latin-1) to raw values."""
+"""A form as Tornado's `request.body_arguments` gives it: name (bytes read as Latin-1)
+to raw values."""
 
 ALGORITHMS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 """Twilio's names of the hash functions, and hashlib's."""
@@ -36,7 +37,8 @@ class Key:
     label: str  # primary | secondary | account | shared
     algorithm: str = "sha1"  # sha1 | sha256
     begun: hmac.HMAC = field(init=False, repr=False, compare=False)
-    """The HMAC before the first byte. Copying it is cheaper than setting up the key again."""
+    """The HMAC before the first byte. Copying it is cheaper than setting up the key
+    again."""
 
     def __post_init__(self) -> None:
         if not self.secret:
@@ -93,7 +95,8 @@ def sign(key: Key, url: str, params: Params) -> str:
 
 
 def verify(keys: Sequence[Key], urls: Sequence[str], params: Params, signature: str) -> Key | None:
-    """The first key that signed one of `urls` with `params`, or None. Compares in constant time."""
+    """The first key that signed one of `urls` with `params`, or None. Compares in
+    constant time."""
     expected = signature.encode("latin-1", "replace")
     fields = signed_string(b"", params)
     for key in keys:
@@ -123,8 +126,9 @@ def from_wire(text: str) -> str:
 def origins(public_url: str) -> tuple[str, ...]:
     """`public_url` as configured, with its port added or dropped, and in lower case.
 
-    Twilio is not consistent about ports, and signs the host as it is typed in the console.
-    It signs no `user:password@`. A slash at the end is dropped: the target begins with one.
+    Twilio is not consistent about ports, and signs the host as it is typed in the
+    console. It signs no `user:password@`. A slash at the end is dropped: the target
+    begins with one.
     """
     url = urlsplit(public_url)
     netloc = url.netloc.rpartition("@")[2]
@@ -138,7 +142,8 @@ def origins(public_url: str) -> tuple[str, ...]:
 
 
 def key_named(header: str) -> tuple[str, str] | None:
-    """Id and algorithm (sha1 | sha256) in X-Twilio-Webhooks-Signature-Settings, or None.
+    """Id and algorithm (sha1 | sha256) in X-Twilio-Webhooks-Signature-Settings, or
+    None.
 
     Twilio's SDK skips what it does not know. This is stricter: a header in another form
     names no key.
@@ -150,9 +155,10 @@ def key_named(header: str) -> tuple[str, str] | None:
 class KeyRing:
     """All secrets that may sign. After a reload of the settings, a new one replaces it.
 
-    The AccountSid of the form selects the account's tokens and shared keys. It need not be
-    verified first: it is one of the signed fields, so the keys of one account cannot sign
-    for another. A shared key signs for its own account only, and only with its algorithm.
+    The AccountSid of the form selects the account's tokens and shared keys. It need not
+    be verified first: it is one of the signed fields, so the keys of one account cannot
+    sign for another. A shared key signs for its own account only, and only with its
+    algorithm.
     """
 
     def __init__(
@@ -179,8 +185,8 @@ class KeyRing:
         """The keys that may have signed a form with this AccountSid.
 
         With the settings header: the shared key that it names, if the algorithm is the
-        registered one. Without it: the account's own tokens, then primary and secondary,
-        since the token of a parent account may sign for a sub-account.
+        registered one. Without it: the account's own tokens, then primary and
+        secondary, since the token of a parent account may sign for a sub-account.
         """
         if not settings_header:
             return self._tokens.get(account_sid, self._general)

@@ -1,10 +1,11 @@
 """An HTTP server that knows how many connections it can take.
 
-Tornado accepts connections until `accept` fails for want of a descriptor, and then fails in a tight
-loop, with a traceback each time. This server stops accepting at `max_connections`, closes
-idle connections to make room, and backs off if `accept` fails nevertheless: the dialogue,
-or the rest of the machine, may have used up the descriptors. Meanwhile, new connections
-wait in the kernel's queue. The server recovers by itself.
+Tornado accepts connections until `accept` fails for want of a descriptor, and then
+fails in a tight loop, with a traceback each time. This server stops accepting at
+`max_connections`, closes idle connections to make room, and backs off if `accept` fails
+nevertheless: the dialogue, or the rest of the machine, may have used up the
+descriptors. Meanwhile, new connections wait in the kernel's queue. The server recovers
+by itself.
 
 It knows no request; time-outs are the listener's.
 """
@@ -28,8 +29,8 @@ from smsd.web.listener import Listener
 
 MAX_HEADER_BYTES = 32 * 1024
 CHUNK_BYTES = 8 * 1024
-"""Size of a buffer that Tornado makes, and clears, for each of two reads of a request. Its
-usual 64 KiB cost a fifteenth of all instructions of a message.
+"""Size of a buffer that Tornado makes, and clears, for each of two reads of a request.
+Its usual 64 KiB cost a fifteenth of all instructions of a message.
 """
 
 BACKLOG = 4096

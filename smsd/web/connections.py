@@ -7,8 +7,9 @@ Knows no request and no HTTP status. A connection is in one of three states:
 - *answering*: the request is being served, or its answer is being written: `SERVING_S`.
   A peer that does not read its answer has `UNREAD_S`.
 
-`close_late` enforces the deadlines; call it about once a second. Timers of Tornado's own
-would cost two timers and two tasks for each request, and none ends an unread answer.
+`close_late` enforces the deadlines; call it about once a second. Timers of Tornado's
+own would cost two timers and two tasks for each request, and none ends an unread
+answer.
 """
 
 import time
@@ -17,7 +18,8 @@ from typing import Protocol
 IDLE_S = 620.0
 """Longer than proxies keep an idle connection: most of them 60 to 75 s, Google's load
 balancer 600 s. If smsd closed first, a proxy could send a request into the closing
-connection. Idle connections are cheap: `make_room` closes them when they are in the way.
+connection. Idle connections are cheap: `make_room` closes them when they are in the
+way.
 """
 
 BODY_S = 15.0
@@ -115,7 +117,8 @@ class Connections:
             connection.stream.close()
 
     def make_room(self, at_most: int) -> None:
-        """Close up to `at_most` of the connections that have waited longest for a request."""
+        """Close up to `at_most` of the connections that have waited longest for a
+        request."""
         now_s = time.monotonic()
         for connection, since_s in list(self._waiting.items())[:at_most]:
             if now_s - since_s > RECYCLED_AFTER_S:

@@ -1,8 +1,10 @@
-"""Finds smsd's cookie in what a client sends. Knows no HTTP message and no conversation store.
+"""Finds smsd's cookie in what a client sends. Knows no HTTP message and no conversation
+store.
 
-Clients and proxies change cookies on the way: they send several Cookie headers (RFC 9113,
-8.2.3), join them with a comma, percent-encode or quote the value, or send a cookie twice.
-None of that may lose a count, so every value that may be ours is found here.
+Clients and proxies change cookies on the way: they send several Cookie headers (RFC
+9113, 8.2.3), join them with a comma, percent-encode or quote the value, or send a
+cookie twice. None of that may lose a count, so every value that may be ours is found
+here.
 """
 
 from urllib.parse import unquote
@@ -27,7 +29,8 @@ def values(header: str) -> list[str]:
 
 
 def choose(header: str, codec: CookieCodec, conversation: bytes) -> str | None:
-    """The most useful value: of this conversation if there is one, and the latest of those."""
+    """The most useful value: of this conversation if there is one, and the latest of
+    those."""
     found = values(header)
     if len(found) < 2:
         return found[0] if found else None

@@ -48,7 +48,8 @@ def open_standard_streams() -> None:
 
 
 def raise_limit() -> Limit:
-    """Raise the soft limit to the hard one. Containers often start with 1,024 descriptors."""
+    """Raise the soft limit to the hard one. Containers often start with 1,024
+    descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):  # macOS: hard may be more than allowed

@@ -10,7 +10,8 @@ from urllib.parse import unquote_to_bytes
 
 
 def parse_form(body: bytes) -> dict[str, list[bytes]]:
-    """Names, read as Latin-1, to raw values. Blank values count; fields keep their order.
+    """Names, read as Latin-1, to raw values. Blank values count; fields keep their
+    order.
 
     >>> parse_form(b"From=%2B14155550100&Body=&Media=a&Media=b+c")
     {'From': [b'+14155550100'], 'Body': [b''], 'Media': [b'a', b'b c']}

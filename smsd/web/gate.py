@@ -14,7 +14,8 @@ from smsd.twilio.signature import KeyRing, Params, candidate_urls, verify
 MAX_BODY_BYTES = 64 * 1024
 MAX_FIELDS = 1000
 EXPLAIN_EVERY_S = 1.0
-"""Examine a mismatch at most this often: it costs milliseconds, and anybody can cause one."""
+"""Examine a mismatch at most this often: it costs milliseconds, and anybody can cause
+one."""
 
 _TURN = re.compile(r"turn=")
 _HOP = re.compile(r"[?&]turn=([0-9]{1,3})(?:&|$)")
@@ -95,13 +96,15 @@ class Gate:
         return explain(self.ring, self._public_url, self._target(uri), params, headers)
 
     def hop_url(self, uri: str, hop: int) -> str:
-        """The public URL of the same webhook with `turn=hop`; the rest of the query stays."""
+        """The public URL of the same webhook with `turn=hop`; the rest of the query
+        stays."""
         path, _, query = self._target(uri).partition("?")
         fields = [field for field in query.split("&") if field and not _TURN.match(field)]
         return f"{self._public_url}{path}?{'&'.join([*fields, f'turn={hop}'])}"
 
     def _target(self, uri: str) -> str:
-        """The target below the path of the public URL, which an ingress may have stripped."""
+        """The target below the path of the public URL, which an ingress may have
+        stripped."""
         return (
             uri[len(self._prefix) :] if self._prefix and uri.startswith(f"{self._prefix}/") else uri
         )

@@ -1,12 +1,13 @@
 """Carries requests from Tornado's connections to the webhooks, and their answers back.
 
 It knows no message, no signature and no metric, and uses no RequestHandler, which would
-make a message a fifth dearer (`make bench`). Requests for paths that belong to no webhook
-go to an ordinary Tornado application.
+make a message a fifth dearer (`make bench`). Requests for paths that belong to no
+webhook go to an ordinary Tornado application.
 
-Under load, requests begin in the order in which they arrived, MOST_AT_ONCE in one turn of
-the event loop, so that turns stay short and neither memcached nor a probe seems late. A
-request that would wait longer than `patience_s` is *shed*: it gets a 503 at once.
+Under load, requests begin in the order in which they arrived, MOST_AT_ONCE in one turn
+of the event loop, so that turns stay short and neither memcached nor a probe seems
+late. A request that would wait longer than `patience_s` is *shed*: it gets a 503 at
+once.
 """
 
 import asyncio
@@ -37,8 +38,9 @@ MOST_AT_ONCE = 50
 """Requests begun in one turn of the event loop."""
 
 HELD_S = 5.0
-"""After shedding a request, stop reading from its connection for up to this long: refusing
-costs half as much as answering, and a client that is refused may come again at once.
+"""After shedding a request, stop reading from its connection for up to this long:
+refusing costs half as much as answering, and a client that is refused may come again at
+once.
 """
 
 FORM = "application/x-www-form-urlencoded"
@@ -127,8 +129,8 @@ class Listener(HTTPServerConnectionDelegate):
     def on_answered(self, task: "asyncio.Task[None]") -> None:
         """Use the room that an answered request leaves.
 
-        Two held connections are released for each answer, so that soon after a rush none
-        is held any more.
+        Two held connections are released for each answer, so that soon after a rush
+        none is held any more.
         """
         self.tasks.discard(task)
         if self._held and len(self._queue) < MOST_AT_ONCE:
@@ -197,7 +199,8 @@ class WebhookRequest(HTTPMessageDelegate):
         return None
 
     def finish(self) -> None:
-        """The request has arrived completely. Tornado answers a malformed form with 400."""
+        """The request has arrived completely. Tornado answers a malformed form with
+        400."""
         self._listener.connections.answer(self._server_conn)
         if self._other:
             self._other.finish()

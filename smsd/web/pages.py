@@ -76,7 +76,8 @@ class _NotFound(_Handler):
         raise HTTPError(404)
 
     def write_error(self, status_code: int, **more: Any) -> None:
-        """Write and report the answer. Scanners ask for many paths; Twilio signs what it asks."""
+        """Write and report the answer. Scanners ask for many paths; Twilio signs what
+        it asks."""
         is_twilio = "X-Twilio-Signature" in self.request.headers
         self._refusals.refuse("not_found", level=logging.WARNING if is_twilio else logging.INFO)
         super().write_error(status_code, **more)

@@ -1,7 +1,8 @@
 """Says why a request was refused: one log line that tells the operator what to change.
 
 Anybody can cause a refusal, so each kind is logged once a second at most; the next line
-says how many were left out. A line holds nothing of the request. It knows no HTTP status.
+says how many were left out. A line holds nothing of the request. It knows no HTTP
+status.
 
 `smsd_rejected_total` has a label for each reason; kinds tell apart what has one reason
 but different remedies. The causes of a wrong signature have a module of their own,
@@ -152,5 +153,6 @@ def kind_of_form(form: Params, media_type: str) -> str:
 
 
 def is_inbound_message(form: Params) -> bool:
-    """Whether a form at /sms/status is a message: status callbacks have a MessageStatus."""
+    """Whether a form at /sms/status is a message: status callbacks have a
+    MessageStatus."""
     return "MessageStatus" not in form and "NumMedia" in form

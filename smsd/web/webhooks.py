@@ -1,8 +1,8 @@
 """The two webhooks of the public listener: /sms and /sms/status.
 
-They turn domain errors into HTTP statuses, count what happened, and log it. A request that
-is refused gets an empty body. Of a request, the log gets the MessageSid only, and only
-after the signature was checked.
+They turn domain errors into HTTP statuses, count what happened, and log it. A request
+that is refused gets an empty body. Of a request, the log gets the MessageSid only, and
+only after the signature was checked.
 """
 
 import logging
@@ -76,7 +76,8 @@ class _SignedWebhook:
         raise NotImplementedError
 
     def kind_of(self, request: WebhookRequest) -> str:
-        """What a signed request is that cannot be served here; a key of `refusals.ADVICE`."""
+        """What a signed request is that cannot be served here; a key of
+        `refusals.ADVICE`."""
         raise NotImplementedError
 
     async def _response(self, request: WebhookRequest) -> WebhookResponse:
@@ -201,7 +202,8 @@ def public_listener(
 ) -> Listener:
     """The public listener.
 
-    `fetch_media` downloads what came with a message; `extra` are the development server's pages.
+    `fetch_media` downloads what came with a message; `extra` are the development
+    server's pages.
     """
     message = MessageWebhook(gate, exchange, metrics, refused, fetch_media)
     status = StatusWebhook(gate, exchange, metrics, refused)

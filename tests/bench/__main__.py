@@ -1,4 +1,5 @@
-"""`make bench`: measures a bare handler, smsd and the peers in turns, on one core, and prints a table and ratios.
+"""`make bench`: measures a bare handler, smsd and the peers in turns, on one core, and
+prints a table and ratios.
 
 BENCH_SECONDS  length of a round, 2: short, because the rest of the machine's load changes from second to second
 BENCH_ROUNDS   rounds, 12
@@ -25,7 +26,8 @@ FASTEST_PER_S = 6000
 """No server here answers more on one core. It sets the length of a traffic file."""
 
 BEFORE = "ad364f7"
-"""The last commit of 0.1.0: what a message cost before turns, measured in the same minutes."""
+"""The last commit of 0.1.0: what a message cost before turns, measured in the same
+minutes."""
 
 GOAL, LEAST = 0.85, 0.75
 Servers = dict[str, Any]
@@ -137,7 +139,8 @@ def table(rounds: dict[str, list[Round]]) -> None:
 
 
 def verdict(rounds: dict[str, list[Round]]) -> None:
-    """The median of each round's ratio, because the rest of the machine's load changes from minute to minute."""
+    """The median of each round's ratio, because the rest of the machine's load changes
+    from minute to minute."""
     say("\nCPU of the bare handler over that of …")
     for name, of in rounds.items():
         ratios = [

@@ -1,4 +1,5 @@
-"""The reference: a Tornado handler that returns a constant TwiML string. No Tornado service costs less."""
+"""The reference: a Tornado handler that returns a constant TwiML string. No Tornado
+service costs less."""
 
 import asyncio
 import sys

@@ -1,6 +1,8 @@
-"""A TCP proxy that delays the answers of one server: `python -m tests.bench.delay TARGET_PORT DELAY_MS PORT`.
+"""A TCP proxy that delays the answers of one server: `python -m tests.bench.delay
+TARGET_PORT DELAY_MS PORT`.
 
-It uses threads and sleeps, because the timers of an event loop are accurate only to milliseconds.
+It uses threads and sleeps, because the timers of an event loop are accurate only to
+milliseconds.
 """
 
 import socket

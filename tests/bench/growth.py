@@ -1,8 +1,9 @@
-"""How the cost grows with conversations, messages in flight, distance to memcached and processes, at half load and
-beyond capacity. `tests/bench/run growth`.
+"""How the cost grows with conversations, messages in flight, distance to memcached and
+processes, at half load and beyond capacity. `tests/bench/run growth`.
 
-Every line is the median of BENCH_ROUNDS rounds of BENCH_SECONDS. BENCH_CONVERSATIONS is the largest number of
-conversations, 1,000,000; the machine needs about a kilobyte for each.
+Every line is the median of BENCH_ROUNDS rounds of BENCH_SECONDS. BENCH_CONVERSATIONS is
+the largest number of conversations, 1,000,000; the machine needs about a kilobyte for
+each.
 """
 
 import os
@@ -132,7 +133,8 @@ def filled(store: Memcached, live: int) -> None:
 
 
 def held(store: Memcached) -> tuple[int, int]:
-    """Items in memcached, and the bytes they take with all that memcached needs for them."""
+    """Items in memcached, and the bytes they take with all that memcached needs for
+    them."""
     client = store.client()
     stats = client.stats()
     client.close()

@@ -1,4 +1,5 @@
-"""One round: wrk plays a file against a server, and /proc tells what the server's processes used meanwhile."""
+"""One round: wrk plays a file against a server, and /proc tells what the server's
+processes used meanwhile."""
 
 import json
 import os
@@ -63,7 +64,8 @@ def play(
     pause_ms: int = 0,
     may_shed: bool = False,
 ) -> Round:
-    """Play a traffic file. Raise AssertionError if an answer is no TwiML or, with `counts`, contains no number.
+    """Play a traffic file. Raise AssertionError if an answer is no TwiML or, with
+    `counts`, contains no number.
 
     pause_ms  how long a connection waits on average between two messages
     may_shed  503 is a correct answer

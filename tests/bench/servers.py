@@ -71,7 +71,8 @@ def smsd(
     source: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Smsd:
-    """As in production: JSON lines to a file. Without the loop limit, since one person sends everything.
+    """As in production: JSON lines to a file. Without the loop limit, since one person
+    sends everything.
 
     `source` is the folder of another version's package; `env` are more settings.
     """
@@ -131,7 +132,8 @@ def _peer_env(node: str) -> dict[str, str]:
 
 @contextmanager
 def memcached(memory_mb: int = 1024) -> Iterator[Memcached]:
-    """On the core of the load: its CPU is not the server's cost, and it does not slow the server down."""
+    """On the core of the load: its CPU is not the server's cost, and it does not slow
+    the server down."""
     store = Memcached("-t", "1", "-m", str(memory_mb))
     with ExitStack() as stack:
         with on_core(LOAD_CORE):

@@ -1,8 +1,10 @@
-"""What slow dialogues cost: of 20 ms, of 1 s, and 1,000 that wait at once. `tests/bench/run slow`.
+"""What slow dialogues cost: of 20 ms, of 1 s, and 1,000 that wait at once.
+`tests/bench/run slow`.
 
-The first table has a row for each dialogue. Below it, 1,000 conversations wait on one process while quick
-messages of others arrive at half of its capacity: once because their dialogues run there, once because an
-earlier message of each runs on another replica. BENCH_WAITING is the number of conversations that wait.
+The first table has a row for each dialogue. Below it, 1,000 conversations wait on one
+process while quick messages of others arrive at half of its capacity: once because
+their dialogues run there, once because an earlier message of each runs on another
+replica. BENCH_WAITING is the number of conversations that wait.
 """
 
 import asyncio
@@ -30,7 +32,8 @@ IDLE_S = 8
 
 DIALOGUES = "tests.bench.dialogues:"
 OPERATIONS = (b"cmd_get", b"cmd_set")
-"""memcached's names for reads and writes; a compare-and-swap that fails is among the writes."""
+"""memcached's names for reads and writes; a compare-and-swap that fails is among the
+writes."""
 
 
 def main() -> None:
@@ -122,7 +125,8 @@ def beside_running(file: Path, capacity: float) -> None:
 
 
 def beside_waiting(file: Path, capacity: float) -> None:
-    """They wait in the process that is measured, for dialogues that run on another replica."""
+    """They wait in the process that is measured, for dialogues that run on another
+    replica."""
     with servers.memcached() as store:
         runner = servers.smsd(store.node, core=servers.LOAD_CORE, env=settings("held_up"))
         smsd = servers.smsd(store.node, env=settings("held_up"))

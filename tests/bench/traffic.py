@@ -1,4 +1,5 @@
-"""The load: inbound messages as Twilio posts them, signed in advance, one per line in a file for load.lua."""
+"""The load: inbound messages as Twilio posts them, signed in advance, one per line in a
+file for load.lua."""
 
 import hashlib
 from pathlib import Path
@@ -11,12 +12,14 @@ from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN
 
 SENDER = "+14158675309"
 TURNS = 20
-"""Messages per conversation: the cost of a message depends on the length of its conversation."""
+"""Messages per conversation: the cost of a message depends on the length of its
+conversation."""
 
 
 def write(file: Path, *, messages: int, conversations: int, seed: int) -> None:
-    """Lines of "SIGNATURE CONVERSATION FORM". So many conversations are live at a time; each gets TURNS
-    messages, one after the other round all of them, before the next ones take their place.
+    """Lines of "SIGNATURE CONVERSATION FORM". So many conversations are live at a time;
+    each gets TURNS messages, one after the other round all of them, before the next
+    ones take their place.
     """
     random = Random(seed)
     key = Key(TOKEN.encode(), "primary")

@@ -1,4 +1,5 @@
-"""A real browser before a real `smsd serve --dev`. Without Chromium the tests are skipped, but never in CI."""
+"""A real browser before a real `smsd serve --dev`. Without Chromium the tests are
+skipped, but never in CI."""
 
 import os
 from collections.abc import Iterator

@@ -19,7 +19,8 @@ SIZES: dict[str, ViewportSize] = {
 
 
 class Watch:
-    """What a page must not do: complain on the console, or ask another host for anything."""
+    """What a page must not do: complain on the console, or ask another host for
+    anything."""
 
     def __init__(self, page: Page, host: str) -> None:
         self.complaints: list[str] = []
@@ -36,7 +37,8 @@ class Watch:
 
 
 class Browsing:
-    """Opens pages of one server; at the end it tells which of them did what a page must not do."""
+    """Opens pages of one server; at the end it tells which of them did what a page must
+    not do."""
 
     def __init__(self, browser: Browser, url: str) -> None:
         self._browser = browser
@@ -59,7 +61,8 @@ class Browsing:
         return page
 
     def close(self) -> None:
-        """Close the pages, and fail if one complained or asked another host for anything."""
+        """Close the pages, and fail if one complained or asked another host for
+        anything."""
         for page, watch, may_complain in self._opened:
             page.context.close()
             assert watch.strangers == []
@@ -67,7 +70,8 @@ class Browsing:
 
 
 def be_a_stranger(page: Page) -> str:
-    """Text from a number that nobody used before, so that tests share a server and no conversation."""
+    """Text from a number that nobody used before, so that tests share a server and no
+    conversation."""
     number = f"+1415555{next(_stranger):04}"
     page.get_by_label("From", exact=True).select_option(label="Another number…")
     page.get_by_label("Number", exact=True).fill(number)

@@ -1,4 +1,5 @@
-"""What a newcomer meets on the phone page: verdicts, failures, restarts, mistakes, small screens, dark mode."""
+"""What a newcomer meets on the phone page: verdicts, failures, restarts, mistakes,
+small screens, dark mode."""
 
 import re
 from collections.abc import Iterator

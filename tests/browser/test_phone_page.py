@@ -1,4 +1,5 @@
-"""The phone page in a browser, before a real `smsd serve --dev`: a conversation, every switch, every error state."""
+"""The phone page in a browser, before a real `smsd serve --dev`: a conversation, every
+switch, every error state."""
 
 from itertools import combinations
 

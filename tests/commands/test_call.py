@@ -1,4 +1,5 @@
-"""`smsd doctor --call`: against a real smsd, directly and behind TLS, and against what is not smsd."""
+"""`smsd doctor --call`: against a real smsd, directly and behind TLS, and against what
+is not smsd."""
 
 import datetime as dt
 import re

@@ -1,4 +1,5 @@
-"""`smsd doctor`, against real memcached nodes that answer, refuse and hang, and against servers that are none."""
+"""`smsd doctor`, against real memcached nodes that answer, refuse and hang, and against
+servers that are none."""
 
 import json
 import os

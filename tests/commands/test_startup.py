@@ -35,7 +35,8 @@ async def reply(message, session):
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time of a process so far, its own and the kernel's for it, in all threads."""
+    """Processor time of a process so far, its own and the kernel's for it, in all
+    threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -51,7 +52,8 @@ def resident_mb(pid: int) -> float:
 
 
 def test_it_starts_within_its_budget_of_time_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
-    """Processor time, not the clock on the wall: a busy machine starts later, but works no more."""
+    """Processor time, not the clock on the wall: a busy machine starts later, but works
+    no more."""
     spent: list[tuple[float, float]] = []
     with Memcached() as node:
         for _ in range(3):

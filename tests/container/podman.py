@@ -1,4 +1,5 @@
-"""Containers and other processes for the tests, in the isolated network of `engine.sh alone`."""
+"""Containers and other processes for the tests, in the isolated network of `engine.sh
+alone`."""
 
 import contextlib
 import json
@@ -129,7 +130,8 @@ def wait_until(condition: Callable[[], object], what: str, *, at_most_s: float =
 
 @contextlib.contextmanager
 def process(*command: object, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a process in the background with its output in `log`, and terminate it at the end."""
+    """Run a process in the background with its output in `log`, and terminate it at the
+    end."""
     with log.open("wb") as output:
         started = subprocess.Popen(list(map(str, command)), stdout=output, stderr=subprocess.STDOUT)
     try:

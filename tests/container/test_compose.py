@@ -1,4 +1,5 @@
-"""deploy/compose.yaml as podman-compose runs it, with Caddy's own certificate authority for localhost.
+"""deploy/compose.yaml as podman-compose runs it, with Caddy's own certificate authority
+for localhost.
 
 Caddy and memcached are stand-ins of the same names, made from Debian's packages.
 """

@@ -1,4 +1,5 @@
-"""The image of docs/dialogues.md: a dialogue on top of the image of smsd, in four lines."""
+"""The image of docs/dialogues.md: a dialogue on top of the image of smsd, in four
+lines."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""The image: its size, contents, metadata and health check, and how it behaves when hardened."""
+"""The image: its size, contents, metadata and health check, and how it behaves when
+hardened."""
 
 import http.client
 import json
@@ -239,7 +240,8 @@ def test_changed_secret_takes_effect_without_a_restart(image: str, tmp_path: Pat
 
 
 def _swap(volume: Path, version: str, files: dict[str, str]) -> None:
-    """Change a mounted Secret as the kubelet does: write a new folder, then rename one link."""
+    """Change a mounted Secret as the kubelet does: write a new folder, then rename one
+    link."""
     (volume / version).mkdir(parents=True)
     for name, content in files.items():
         (volume / version / name).write_text(content)

@@ -1,8 +1,10 @@
-"""The rendered production manifests, run as pods by podman, with their files, limits and rights.
+"""The rendered production manifests, run as pods by podman, with their files, limits
+and rights.
 
-Podman 4.3 knows no StatefulSet, Service or Ingress, so three things stand in for the cluster: each pod of the
-StatefulSet is made from its template and gets its name in the network from here; the Secret is stored from here, since
-this version cannot read one with stringData; and the tests connect to the pod's port, where the Ingress would.
+Podman 4.3 knows no StatefulSet, Service or Ingress, so three things stand in for the
+cluster: each pod of the StatefulSet is made from its template and gets its name in the
+network from here; the Secret is stored from here, since this version cannot read one
+with stringData; and the tests connect to the pod's port, where the Ingress would.
 """
 
 import json
@@ -71,8 +73,8 @@ def play(manifests: list[Manifest], network: str, file: Path) -> Iterator[None]:
 
 
 def pods_of(stateful_set: Manifest) -> Iterator[Manifest]:
-    """The pods that the controller would create, without their ports, which podman would publish, and
-    without the exporter.
+    """The pods that the controller would create, without their ports, which podman
+    would publish, and without the exporter.
     """
     spec = stateful_set["spec"]["template"]["spec"]
     (memcached,) = [c for c in spec["containers"] if c["name"] == "memcached"]

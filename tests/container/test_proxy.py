@@ -1,4 +1,5 @@
-"""nginx in front of smsd, as an ingress: it terminates TLS, changes headers and may strip a path prefix."""
+"""nginx in front of smsd, as an ingress: it terminates TLS, changes headers and may
+strip a path prefix."""
 
 import re
 import shutil
@@ -53,7 +54,8 @@ http {{
     }}
 }}
 """
-"""It gives a wrong host and scheme, as a chain of proxies may: smsd must trust only its settings."""
+"""It gives a wrong host and scheme, as a chain of proxies may: smsd must trust only its
+settings."""
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +143,8 @@ def test_doctor_calls_through_the_proxy_and_names_it(path: str, folder: Path) ->
 def test_webhook_set_to_http_is_refused_with_its_cause(
     replicas: dict[str, Container],
 ) -> None:
-    """smsd explains at most one mismatch a second: the tests before may have used that up."""
+    """smsd explains at most one mismatch a second: the tests before may have used that
+    up."""
     client = BlockingClient("http://localhost/sms", token=TOKEN)
 
     def is_named() -> bool:

@@ -177,7 +177,8 @@ def test_a_value_signed_here_is_the_one_that_tornado_signs_and_each_opens_the_ot
 
 @given(st.data())
 def test_what_tornado_refuses_is_refused(data: st.DataObject) -> None:
-    """Values of good fields and bad ones, each signed with the key that it names or with another."""
+    """Values of good fields and bad ones, each signed with the key that it names or
+    with another."""
     keys = {number: key.decode() for number, key in KEYS.items()}
     field = st.sampled_from(
         ["1:1", "1:2", "1:3", "4:smsd", "4:name", "4:AAAA", "8:AAAAAAAA", "10:1790000000", "2", ""]

@@ -1,4 +1,5 @@
-"""`session.history` in the record: what is kept, what is dropped first, what a merge makes of it."""
+"""`session.history` in the record: what is kept, what is dropped first, what a merge
+makes of it."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
-"""The record and its merge: laws, a plain set as the model, and the cases that decide whether the form is right."""
+"""The record and its merge: laws, a plain set as the model, and the cases that decide
+whether the form is right."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,7 +37,8 @@ def copy_of(record: Record) -> Record:
 
 @dataclass
 class World:
-    """A store and a clock; every message takes a second. Random bits count up, so that lineages differ."""
+    """A store and a clock; every message takes a second. Random bits count up, so that
+    lineages differ."""
 
     stored: Record | None = None
     now_ms: int = START_MS
@@ -188,7 +190,8 @@ def test_a_record_of_a_later_version_is_a_record_error() -> None:
 
 
 class AgainstAPlainSet(RuleBasedStateMachine):
-    """Replicas, overlays, losses, stale cookies, retries: all copies together always know exactly the set."""
+    """Replicas, overlays, losses, stale cookies, retries: all copies together always
+    know exactly the set."""
 
     replicas = ("a", "b")
 
@@ -255,7 +258,8 @@ class AgainstAPlainSet(RuleBasedStateMachine):
 
     @rule(replica=st.sampled_from(replicas), forget=st.booleans())
     def the_overlay_is_merged(self, replica: str, forget: bool) -> None:
-        """`forget=False`: the write was applied, its answer was lost, the overlay goes on."""
+        """`forget=False`: the write was applied, its answer was lost, the overlay goes
+        on."""
         if replica in self.overlays:
             self.world.merge(self.overlays[replica])
             if forget:

@@ -1,4 +1,5 @@
-"""A real `smsd serve --dev` process for tests, which can be stopped and started again on the same ports."""
+"""A real `smsd serve --dev` process for tests, which can be stopped and started again
+on the same ports."""
 
 from pathlib import Path
 from typing import Self

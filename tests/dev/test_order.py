@@ -1,4 +1,5 @@
-"""What the phone page may ask for: numbers, short codes, channels; and the page's own pattern agrees."""
+"""What the phone page may ask for: numbers, short codes, channels; and the page's own
+pattern agrees."""
 
 import re
 

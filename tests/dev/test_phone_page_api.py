@@ -1,4 +1,5 @@
-"""The phone page's endpoints on a real development server: what they do, and whom they refuse. And their absence."""
+"""The phone page's endpoints on a real development server: what they do, and whom they
+refuse. And their absence."""
 
 import http.client
 import json

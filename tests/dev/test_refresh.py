@@ -1,4 +1,5 @@
-"""`serve --dev` loads a changed dialogue: the source that counts, and what a broken version leaves behind."""
+"""`serve --dev` loads a changed dialogue: the source that counts, and what a broken
+version leaves behind."""
 
 import asyncio
 import os

@@ -1,4 +1,5 @@
-"""`smsd phone` against a real development server: over a pipe, with --send, in a terminal, and when things go wrong."""
+"""`smsd phone` against a real development server: over a pipe, with --send, in a
+terminal, and when things go wrong."""
 
 import io
 import os
@@ -216,7 +217,8 @@ def test_another_public_url_behind_tls_is_refused() -> None:
 def test_containers_phone_hint_is_given_from_outside(
     monkeypatch: pytest.MonkeyPatch, server: DevServer
 ) -> None:
-    """Through a published port nobody is a loopback peer; here a proxy's header stands for that."""
+    """Through a published port nobody is a loopback peer; here a proxy's header stands
+    for that."""
     monkeypatch.setattr("smsd.dev.target._request", _as_from_outside)
     with pytest.raises(ValueError, match="docker exec -it CONTAINER smsd phone"):
         find_target(server.url, None, None, None)

@@ -1,4 +1,5 @@
-"""The fixture for authors of dialogues, used as they use it: a project of their own, pytest in a process of its own."""
+"""The fixture for authors of dialogues, used as they use it: a project of their own,
+pytest in a process of its own."""
 
 import os
 import re

@@ -1,4 +1,5 @@
-"""The sentence above the inspector: who knew which count, and what became of the message."""
+"""The sentence above the inspector: who knew which count, and what became of the
+message."""
 
 from dataclasses import replace
 

@@ -1,4 +1,5 @@
-"""`serve --dev` tells a developer everything: which file runs, and why a dialogue failed."""
+"""`serve --dev` tells a developer everything: which file runs, and why a dialogue
+failed."""
 
 import re
 import subprocess
@@ -29,7 +30,8 @@ async def reply(message, session):
 
 
 def in_folder(folder: Path, *args: str, env: dict[str, str] | None = None) -> str:
-    """What `smsd` prints that is started in this folder as the installed program, until it ends."""
+    """What `smsd` prints that is started in this folder as the installed program, until
+    it ends."""
     script = Path(sys.executable).with_name("smsd")
     done = subprocess.run(
         [str(script), *args],
@@ -175,7 +177,8 @@ def test_the_banner_names_a_program_that_can_be_run(monkeypatch: pytest.MonkeyPa
 
 
 def test_in_a_container_the_phone_runs_inside() -> None:
-    """The token is told to loopback peers only, and through a published port nobody is one."""
+    """The token is told to loopback peers only, and through a published port nobody is
+    one."""
     with DevServer() as dev:
         assert (
             f"In a terminal {welcome.program()} phone {dev.url}\n" in dev.process.log()

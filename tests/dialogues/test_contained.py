@@ -1,4 +1,5 @@
-"""Whatever routes and forms raise, the sender gets the apology and the next message is served."""
+"""Whatever routes and forms raise, the sender gets the apology and the next message is
+served."""
 
 import asyncio
 import concurrent.futures

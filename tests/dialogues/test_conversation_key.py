@@ -1,4 +1,5 @@
-"""A dialogue that names conversations itself: one person under two addresses, on two replicas."""
+"""A dialogue that names conversations itself: one person under two addresses, on two
+replicas."""
 
 from collections.abc import Mapping
 from typing import Any

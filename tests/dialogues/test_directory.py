@@ -35,7 +35,8 @@ MANY = tuple(f"Person Number{n:02}" for n in range(1, 26))
 
 
 class Thread:
-    """One conversation: what is said, and the data as it would be stored between messages."""
+    """One conversation: what is said, and the data as it would be stored between
+    messages."""
 
     def __init__(self, dialogue: Directory) -> None:
         self.dialogue = dialogue

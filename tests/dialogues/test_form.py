@@ -1,4 +1,5 @@
-"""A form by text message: whoever writes whatever, it goes on, and keeps what was answered."""
+"""A form by text message: whoever writes whatever, it goes on, and keeps what was
+answered."""
 
 import asyncio
 from datetime import date
@@ -26,7 +27,8 @@ QUESTIONS = ("Name?", "Ada, which day?", "24.12.: how many?", "4 for Ada? Yes or
 
 
 class Thread:
-    """One conversation. Between messages nothing is kept but the data, packed as in the cookie."""
+    """One conversation. Between messages nothing is kept but the data, packed as in the
+    cookie."""
 
     def __init__(self, *asks: Ask, packed: bytes = b"") -> None:
         self.form = Form(*asks or ASKS)
@@ -185,7 +187,8 @@ def test_no_sequence_of_messages_loses_an_answer(walk: list[str]) -> None:
 
 
 def expected_of(given: dict[str, Any] | None, word: str) -> tuple[dict[str, Any] | None, object]:
-    """The answers after a word, and what is said: a form with a list of answers for its memory."""
+    """The answers after a word, and what is said: a form with a list of answers for its
+    memory."""
     if given is None:
         return {}, "Name?"
     if word == "never mind":

@@ -1,4 +1,5 @@
-"""`session.history` as a dialogue sees it: repetitions, opt-outs, failures, losses, replicas."""
+"""`session.history` as a dialogue sees it: repetitions, opt-outs, failures, losses,
+replicas."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,5 @@
-"""Every form of dialogue can be named, and whatever is wrong with one is said with its place."""
+"""Every form of dialogue can be named, and whatever is wrong with one is said with its
+place."""
 
 import asyncio
 import signal

@@ -1,4 +1,5 @@
-"""Conversations longer than the cookie lives, on real memcached; hours and days pass virtually."""
+"""Conversations longer than the cookie lives, on real memcached; hours and days pass
+virtually."""
 
 import re
 import time

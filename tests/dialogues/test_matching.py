@@ -1,4 +1,5 @@
-"""When one pattern hides another: the usual mistakes are found, and no route is refused wrongly."""
+"""When one pattern hides another: the usual mistakes are found, and no route is refused
+wrongly."""
 
 import re
 from itertools import product

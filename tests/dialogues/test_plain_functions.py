@@ -1,4 +1,5 @@
-"""A plain function as a dialogue, with turns: it runs once for each message, on any replica."""
+"""A plain function as a dialogue, with turns: it runs once for each message, on any
+replica."""
 
 import asyncio
 from collections import Counter

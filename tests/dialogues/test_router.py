@@ -1,4 +1,5 @@
-"""A router: which handler a message reaches, and which mistakes keep smsd from starting."""
+"""A router: which handler a message reaches, and which mistakes keep smsd from
+starting."""
 
 import asyncio
 import re

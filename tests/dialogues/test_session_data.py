@@ -1,4 +1,5 @@
-"""What becomes of `session.data` on a repetition, a collision, an outage and a loss, on real memcached.
+"""What becomes of `session.data` on a repetition, a collision, an outage and a loss, on
+real memcached.
 
 Counts have tests of their own in tests/faults. Here it is what a dialogue keeps.
 """

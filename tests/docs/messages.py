@@ -1,8 +1,9 @@
 """Lists every message that smsd prints for a person: `python -m tests.docs.messages`.
 
-Read the list in one sitting. Each message should say what is wrong and what to do, in plain English, and name the
-setting but never its value. The list is made from the source: the texts of errors, of everything written to a stream,
-of log advice, and of the commands' help. A replacement field shows as `{…}`.
+Read the list in one sitting. Each message should say what is wrong and what to do, in
+plain English, and name the setting but never its value. The list is made from the
+source: the texts of errors, of everything written to a stream, of log advice, and of
+the commands' help. A replacement field shows as `{…}`.
 """
 
 import ast

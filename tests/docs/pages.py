@@ -1,4 +1,5 @@
-"""The documentation as data: its pages, and the fenced blocks, tables, links and headings in them."""
+"""The documentation as data: its pages, and the fenced blocks, tables, links and
+headings in them."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTA
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: its language and its text without the indentation of its list item."""
+    """One fenced block: its language and its text without the indentation of its list
+    item."""
 
     language: str
     text: str

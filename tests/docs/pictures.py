@@ -1,10 +1,12 @@
 """Takes the pictures of the documentation: `make screenshots`.
 
-The phone page is the real one, served by `smsd serve --dev` and shown by Chromium, light and dark. The diagrams are
-drawn by Mermaid from the pages' own text. Neither needs the network once npm has installed Mermaid.
+The phone page is the real one, served by `smsd serve --dev` and shown by Chromium,
+light and dark. The diagrams are drawn by Mermaid from the pages' own text. Neither
+needs the network once npm has installed Mermaid.
 
-The tests know whether the pictures are current without taking them: `docs/pictures/stamp.json` holds a hash of the
-page's sources, and a diagram's file is named after a hash of its text.
+The tests know whether the pictures are current without taking them:
+`docs/pictures/stamp.json` holds a hash of the page's sources, and a diagram's file is
+named after a hash of its text.
 """
 
 import hashlib
@@ -111,7 +113,8 @@ def _draw(browser: Browser) -> None:
 
 
 def _photograph(browser: Browser) -> None:
-    """The phone page after a short conversation, with the inspector open on its last message."""
+    """The phone page after a short conversation, with the inspector open on its last
+    message."""
     for scheme in SCHEMES:
         with DevServer() as server:
             context = browser.new_context(

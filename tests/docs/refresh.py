@@ -1,6 +1,8 @@
-"""Copies the example files and the tables of the code into the pages: `python -m tests.docs.refresh`.
+"""Copies the example files and the tables of the code into the pages: `python -m
+tests.docs.refresh`.
 
-A page never holds a hand-made copy. It has a marker, and what follows the marker is made:
+A page never holds a hand-made copy. It has a marker, and what follows the marker is
+made:
 
     <!-- include docs/examples/cafe/hello.py -->    the fenced block below shows this file
     <!-- table settings --> … <!-- /table -->       a table from `tests/docs/tables.py`

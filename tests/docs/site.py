@@ -1,9 +1,10 @@
 """Builds the documentation as a site: `python -m tests.docs.site FOLDER`.
 
-The same Markdown serves readers of the repository and of the site. In the repository a link such as
-`../deploy/k8s/README.md` is right. On the site that page has another address, so a copy of every page is made
-first, in which links lead to pages of the site. A link to a file that is no page, such as the license, becomes plain
-text. Mermaid diagrams are shown as the pictures that `make screenshots` renders.
+The same Markdown serves readers of the repository and of the site. In the repository a
+link such as `../deploy/k8s/README.md` is right. On the site that page has another
+address, so a copy of every page is made first, in which links lead to pages of the
+site. A link to a file that is no page, such as the license, becomes plain text. Mermaid
+diagrams are shown as the pictures that `make screenshots` renders.
 
 Sphinx with MyST builds the copy: `-n -W` makes every broken link or heading an error.
 """
@@ -103,7 +104,8 @@ def moved(page: Page) -> str:
 
 
 def build(folder: Path) -> None:
-    """Build the site into a folder; raises `subprocess.CalledProcessError` if a link is broken."""
+    """Build the site into a folder; raises `subprocess.CalledProcessError` if a link is
+    broken."""
     source = folder / "pages"
     shutil.rmtree(folder, ignore_errors=True)
     source.mkdir(parents=True)

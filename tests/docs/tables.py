@@ -1,4 +1,5 @@
-"""The parts of the documentation that are made from the code: settings, metrics, public names."""
+"""The parts of the documentation that are made from the code: settings, metrics, public
+names."""
 
 import ast
 import importlib

@@ -1,4 +1,5 @@
-"""The assistant of docs/examples as a real process: a model that takes 20 s still answers."""
+"""The assistant of docs/examples as a real process: a model that takes 20 s still
+answers."""
 
 import sys
 import time

@@ -1,7 +1,7 @@
 """The tutorial of docs/dialogues.md, step by step.
 
-The project is made outside of this checkout, in a virtual environment of its own, then tested, served and
-installed. tests/container/test_derived.py builds its container.
+The project is made outside of this checkout, in a virtual environment of its own, then
+tested, served and installed. tests/container/test_derived.py builds its container.
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""The commands of docs/twilio.md, "Connect a number", in the page's order and in one shell."""
+"""The commands of docs/twilio.md, "Connect a number", in the page's order and in one
+shell."""
 
 import os
 import subprocess

@@ -1,4 +1,5 @@
-"""The examples in the docstrings of the public API run, and every public name has a docstring."""
+"""The examples in the docstrings of the public API run, and every public name has a
+docstring."""
 
 import doctest
 import importlib

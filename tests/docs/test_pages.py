@@ -1,4 +1,5 @@
-"""What the pages name exists: links, headings, files, settings, metrics, commands, options, tests."""
+"""What the pages name exists: links, headings, files, settings, metrics, commands,
+options, tests."""
 
 import json
 import re

@@ -1,4 +1,5 @@
-"""The site is built strictly, works from the disk, searches offline and asks the network for nothing."""
+"""The site is built strictly, works from the disk, searches offline and asks the
+network for nothing."""
 
 import re
 import subprocess

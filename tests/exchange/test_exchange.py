@@ -1,4 +1,5 @@
-"""One webhook from message to answer, on a store in memory, with a clock and a dialogue of the test's own."""
+"""One webhook from message to answer, on a store in memory, with a clock and a dialogue
+of the test's own."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,5 +1,6 @@
-"""A load balancer as a Kubernetes Service with an ingress before it is one: it asks for readiness, sends new
-requests to replicas that are ready, and keeps connections open as long as the replica lets it.
+"""A load balancer as a Kubernetes Service with an ingress before it is one: it asks for
+readiness, sends new requests to replicas that are ready, and keeps connections open as
+long as the replica lets it.
 
 It never repeats a request: whatever a replica drops is a failed request.
 """
@@ -60,7 +61,8 @@ class _Connection:
 
 
 class Balancer:
-    """Over replicas that come and go. `kept` connections are used again; otherwise each request has its own."""
+    """Over replicas that come and go. `kept` connections are used again; otherwise each
+    request has its own."""
 
     def __init__(self, replicas: Sequence[Smsd], *, kept: bool, seed: int = 1) -> None:
         self._replicas = list(replicas)

@@ -1,4 +1,5 @@
-"""Faults at random under a seed, while conversations go on, and what must hold of them all the same.
+"""Faults at random under a seed, while conversations go on, and what must hold of them
+all the same.
 
 Two kinds of conversation:
 
@@ -33,15 +34,17 @@ SLOW = {
     "SMSD_ANSWER_WITHIN": "1",
     "SMSD_DIALOGUE_TIMEOUT": "10",
 }
-"""Settings of the replicas: some dialogues take long, and Twilio is asked to come again."""
+"""Settings of the replicas: some dialogues take long, and Twilio is asked to come
+again."""
 
 KEEP_OLD = Cookies(keep=False)
 LATE = 12
 """So many messages back a retry may come: the cookie alone knows at least the last 16."""
 
 PACE_S = 0.24
-"""Between two messages of a conversation. A replica that is cut off for longer than sixteen messages is beyond what is
-promised, since the cookie carries no more ids: so faults come in waves, and everything is merged between two of them.
+"""Between two messages of a conversation. A replica that is cut off for longer than
+sixteen messages is beyond what is promised, since the cookie carries no more ids: so
+faults come in waves, and everything is merged between two of them.
 """
 
 
@@ -96,7 +99,8 @@ class Chaos:
         return wrong
 
     def report(self, wrong: list[str]) -> str:
-        """What is wrong, what was done, and what became of the first conversation that is named."""
+        """What is wrong, what was done, and what became of the first conversation that
+        is named."""
         conversation = wrong[0].partition(":")[0]
         lines = [
             f"{d.start_s:.3f} to {d.end_s:.3f} {d.sid} at {d.replica}: {d.count}"
@@ -174,7 +178,8 @@ class Chaos:
             await self._for_a_while(f"hang {node.node}", node.hang, node.resume)
 
     async def _fail_lookup(self) -> None:
-        """The lookups of a node's name hang, are slow, or fail; its address stays the same."""
+        """The lookups of a node's name hang, are slow, or fail; its address stays the
+        same."""
         names = self.world.lookups
         assert names
         addresses, after_s = self.random.choice(((GOOD, HANGS), (GOOD, 0.4), ((), 0.0)))
@@ -186,7 +191,8 @@ class Chaos:
             )
 
     async def _starve(self) -> None:
-        """A replica has no descriptor left: it can accept nothing, and connect to nothing."""
+        """A replica has no descriptor left: it can accept nothing, and connect to
+        nothing."""
         async with self._alone(self.world.replicas) as replica:
             pid = replica.pid
             before = resource.prlimit(pid, resource.RLIMIT_NOFILE)

@@ -1,4 +1,5 @@
-"""Dialogues for tests of the promises. Their replies hold a number where the recorder looks for it."""
+"""Dialogues for tests of the promises. Their replies hold a number where the recorder
+looks for it."""
 
 import asyncio
 import json
@@ -47,7 +48,8 @@ async def diary(message: Message, session: Session) -> str:
 
 
 async def sometimes_slow(message: Message, session: Session) -> str:
-    """As many seconds as the message says, if it says any; replies as the greeting does."""
+    """As many seconds as the message says, if it says any; replies as the greeting
+    does."""
     if _seconds(message):
         await asyncio.sleep(_seconds(message))
     return f"{session.count} times"

@@ -1,4 +1,5 @@
-"""What Twilio saw, and whether it keeps the promises: a recorder around the offline Twilio, and a checker.
+"""What Twilio saw, and whether it keeps the promises: a recorder around the offline
+Twilio, and a checker.
 
 The checker knows nothing of how smsd works. It reads only what came over HTTP.
 """
@@ -40,7 +41,8 @@ class Delivery:
 
 
 class Recorder:
-    """The offline Twilio, writing down every delivery. A replica that is not named is drawn."""
+    """The offline Twilio, writing down every delivery. A replica that is not named is
+    drawn."""
 
     def __init__(
         self, replicas: Sequence[Smsd], *, seed: int = 1, url: str = f"{PUBLIC_URL}/sms"
@@ -95,7 +97,8 @@ class Recorder:
 
 
 def violations(history: Iterable[Delivery], *, gapless: bool = True) -> list[str]:
-    """Each broken promise in a sentence; none for a good history. Conversations are taken to begin at 1."""
+    """Each broken promise in a sentence; none for a good history. Conversations are
+    taken to begin at 1."""
     found = []
     by_conversation: dict[str, dict[str, list[Delivery]]] = defaultdict(lambda: defaultdict(list))
     for delivery in history:

@@ -1,7 +1,9 @@
-"""A TCP proxy between smsd and one memcached that misbehaves when told to, for all replicas or for one.
+"""A TCP proxy between smsd and one memcached that misbehaves when told to, for all
+replicas or for one.
 
-Replicas must name a node alike, or they would look for a record on different nodes. So all of them connect to
-one address, and the proxy tells them apart by the process at the other end of the connection.
+Replicas must name a node alike, or they would look for a record on different nodes. So
+all of them connect to one address, and the proxy tells them apart by the process at the
+other end of the connection.
 """
 
 import asyncio
@@ -67,7 +69,8 @@ class Proxy:
         self._loop.close()
 
     def set(self, fault: Fault, *, only: Smsd | None = None) -> None:
-        """From now on do this, also to open connections; `only` between one replica and the node."""
+        """From now on do this, also to open connections; `only` between one replica and
+        the node."""
         pid = only.pid if only else None
         if fault is Fault.HOLD_WRITES:
             self.held = 0
@@ -133,7 +136,8 @@ class Proxy:
             writer.transport.abort() if self._ending else writer.close()
 
     def _fault_of(self, client_port: int) -> Callable[[], Fault]:
-        """What is to be done now to the connection from that port. Whose it is is looked up once, if it matters."""
+        """What is to be done now to the connection from that port. Whose it is is
+        looked up once, if it matters."""
         known: dict[int, bool] = {}
 
         def now() -> Fault:
@@ -203,7 +207,8 @@ class Proxy:
 
 
 def owns(pid: int, client_port: int, server_port: int) -> bool:
-    """Whether the connection from `client_port` to `server_port` on 127.0.0.1 is that process's."""
+    """Whether the connection from `client_port` to `server_port` on 127.0.0.1 is that
+    process's."""
     connections = Path("/proc/net/tcp").read_text()
     begin = connections.find(f" 0100007F:{client_port:04X} 0100007F:{server_port:04X} ")
     if begin < 0:

@@ -1,4 +1,5 @@
-"""Faults at random for a long time: `make soak`. SOAK_SECONDS (600) and SOAK_SEED are settings.
+"""Faults at random for a long time: `make soak`. SOAK_SECONDS (600) and SOAK_SEED are
+settings.
 
 Not part of the tests: its name is not that of a test file.
 """

@@ -1,4 +1,5 @@
-"""Hostile and damaged input in process, bounded: records, cookies, and what smsd goes on to do with them."""
+"""Hostile and damaged input in process, bounded: records, cookies, and what smsd goes
+on to do with them."""
 
 import asyncio
 from contextlib import suppress

@@ -1,5 +1,5 @@
-"""G1: a MessageSid counts once, however often and to however many replicas it is delivered; every delivery gets
-the same reply.
+"""G1: a MessageSid counts once, however often and to however many replicas it is
+delivered; every delivery gets the same reply.
 """
 
 import asyncio
@@ -86,7 +86,8 @@ def test_g1_a_duplicate_on_two_overlays_counts_once_after_merging(three: World) 
 def test_g1_a_retry_after_the_process_died_between_commit_and_answer_counts_once(
     three: World,
 ) -> None:
-    """memcached has stored the message, the process that stored it is killed before it can answer."""
+    """memcached has stored the message, the process that stored it is killed before it
+    can answer."""
     victim, other = three.replicas[0], three.replicas[1]
 
     async def crash() -> None:
@@ -116,7 +117,8 @@ def test_g1_a_retry_after_the_process_died_between_commit_and_answer_counts_once
 
 
 def test_g1_a_write_that_timed_out_and_was_applied_all_the_same_counts_once(three: World) -> None:
-    """The command reaches memcached, its answer comes too late: the message is counted on the overlay too."""
+    """The command reaches memcached, its answer comes too late: the message is counted
+    on the overlay too."""
 
     async def late() -> None:
         async with Recorder(three.replicas) as twilio:

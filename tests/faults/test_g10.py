@@ -1,5 +1,5 @@
-"""G10: the dialogues of one conversation run one at a time, in the order of their numbers,
-over all replicas, and each runs once.
+"""G10: the dialogues of one conversation run one at a time, in the order of their
+numbers, over all replicas, and each runs once.
 """
 
 import asyncio
@@ -256,7 +256,8 @@ def test_g10_flush_in_the_middle_of_a_turn_loses_neither_turn_nor_reply() -> Non
 
 
 def test_g10_memcached_goes_away_and_comes_back_during_a_turn() -> None:
-    """The reply is written to the overlay, and merged: nothing is lost, nothing doubled."""
+    """The reply is written to the overlay, and merged: nothing is lost, nothing
+    doubled."""
     env = {"SMSD_STORE_TIMEOUT": "0.25", "SMSD_LOOP_LIMIT": "0"}
     with scene(nodes=1, replicas=1, env=env) as made:
         texter, from_ = Texter(made.replicas), number()

@@ -140,9 +140,9 @@ def test_g11_hop_after_a_flush_of_the_record_gets_its_reply(three: Scene) -> Non
 
 @pytest.mark.parametrize("how", ["terminate", "kill"])
 def test_g11_one_reply_while_every_replica_is_replaced(how: str) -> None:
-    """A dialogue of 8 s, and three replicas that are replaced one after the other, the one
-    that runs it first. Twilio has one fallback request for each document, so the next
-    replica is killed when every request has had an answer again.
+    """A dialogue of 8 s, and three replicas that are replaced one after the other, the
+    one that runs it first. Twilio has one fallback request for each document, so the
+    next replica is killed when every request has had an answer again.
     """
     with scene(nodes=1, replicas=3, env=QUICK) as made:
         texter, from_ = Texter(made.replicas), number()

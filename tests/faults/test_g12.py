@@ -1,5 +1,5 @@
-"""G12: whatever a dialogue raises, swallows or blocks, the sender gets an answer in time,
-the message counts, and the process and other conversations are unharmed.
+"""G12: whatever a dialogue raises, swallows or blocks, the sender gets an answer in
+time, the message counts, and the process and other conversations are unharmed.
 """
 
 import asyncio

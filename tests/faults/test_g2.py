@@ -1,4 +1,5 @@
-"""G2: messages that arrive at the same time on any replicas get different, gapless counts, while memcached answers."""
+"""G2: messages that arrive at the same time on any replicas get different, gapless
+counts, while memcached answers."""
 
 import asyncio
 from collections.abc import Iterator
@@ -59,7 +60,8 @@ def test_g2_slow_answers_leave_no_gap(four: World) -> None:
 
 
 def test_g2_replicas_do_collide(four: World) -> None:
-    """The tests above would show nothing if no two replicas ever wrote the same record at the same time."""
+    """The tests above would show nothing if no two replicas ever wrote the same record
+    at the same time."""
     at_once(four, conversations=1, messages=20)
     assert sum(replica.metric("smsd_store_conflicts_total") for replica in four.replicas) > 0
     assert all(
@@ -68,7 +70,8 @@ def test_g2_replicas_do_collide(four: World) -> None:
 
 
 def test_g2_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
-    """Messages that wait for a second for their turn are counted in memcached all the same."""
+    """Messages that wait for a second for their turn are counted in memcached all the
+    same."""
     with world(replicas=2, env={"SMSD_DIALOGUE": "tests.faults.dialogues:slow"}) as made:
 
         async def run() -> None:

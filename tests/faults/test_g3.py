@@ -1,5 +1,5 @@
-"""G3: restart, flush, eviction or loss of any memcached node loses no count of a conversation whose cookie Twilio
-holds.
+"""G3: restart, flush, eviction or loss of any memcached node loses no count of a
+conversation whose cookie Twilio holds.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from tests.processes import ACCOUNT, SETTINGS, Memcached
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[World]:
-    """Two nodes with 1 MB each; without the maintainer what is asked for often is evicted as well."""
+    """Two nodes with 1 MB each; without the maintainer what is asked for often is
+    evicted as well."""
     with world(
         nodes=2,
         replicas=2,
@@ -49,7 +50,8 @@ def restart(node: Memcached, from_: str) -> None:
 
 
 def evict(node: Memcached, from_: str) -> None:
-    """Others' values of every size, until the record had to go. Looking too often would keep it."""
+    """Others' values of every size, until the record had to go. Looking too often would
+    keep it."""
     client = node.client()
     for turn in range(20):
         for i in range(8000):
@@ -133,8 +135,8 @@ def test_g3_a_retry_with_the_cookie_from_before_counts_once_though_the_record_is
 
 @pytest.mark.parametrize("older_first", [True, False])
 def test_g3_a_stale_cookie_loses_and_doubles_nothing(small: World, older_first: bool) -> None:
-    """Ten messages; the record is lost; two arrive at once, one with the cookie after the tenth, one with the cookie
-    after the seventh.
+    """Ten messages; the record is lost; two arrive at once, one with the cookie after
+    the tenth, one with the cookie after the seventh.
     """
 
     async def two() -> None:
@@ -181,7 +183,8 @@ def test_g3_a_lost_cookie_loses_nothing_while_the_record_stands(small: World) ->
 
 
 def test_g3_nodes_that_lose_everything_under_load_lose_no_count(small: World) -> None:
-    """Forty conversations go on while nodes are flushed, restarted and overfull, one after the other."""
+    """Forty conversations go on while nodes are flushed, restarted and overfull, one
+    after the other."""
 
     async def run() -> None:
         async with Recorder(small.replicas) as twilio:

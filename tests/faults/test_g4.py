@@ -215,8 +215,8 @@ def test_g4_hung_or_killed_nodes_delay_no_answer(
 
 
 def test_g4_outage_leaves_one_log_line_at_each_end() -> None:
-    """However many messages come meanwhile. Kind and duration are told, and no node is down
-    for a reason of its own: operations may take 5 s.
+    """However many messages come meanwhile. Kind and duration are told, and no node is
+    down for a reason of its own: operations may take 5 s.
     """
 
     async def run() -> None:

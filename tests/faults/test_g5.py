@@ -1,4 +1,5 @@
-"""G5: only requests that Twilio signed change anything; a captured request replayed changes nothing."""
+"""G5: only requests that Twilio signed change anything; a captured request replayed
+changes nothing."""
 
 import asyncio
 import dataclasses
@@ -85,7 +86,8 @@ def test_g5_a_tampered_request_changes_nothing(two: World, how: str) -> None:
 
 
 def test_g5_a_captured_request_replayed_changes_nothing(two: World) -> None:
-    """With its own cookie, another's, the newest, none, at every replica, also while the conversation goes on."""
+    """With its own cookie, another's, the newest, none, at every replica, also while
+    the conversation goes on."""
 
     async def attack() -> None:
         async with Recorder(two.replicas) as twilio:

@@ -1,5 +1,5 @@
-"""G6: a cookie from another conversation, forged, expired, truncated or garbage neither harms nor joins
-conversations.
+"""G6: a cookie from another conversation, forged, expired, truncated or garbage neither
+harms nor joins conversations.
 """
 
 import asyncio
@@ -112,7 +112,8 @@ def test_g6_an_expired_cookie_brings_nothing_back(two: World) -> None:
 
 
 def test_g6_swapped_cookies_join_no_conversations(two: World) -> None:
-    """Two people's cookies are exchanged at every message, and memcached forgets now and then."""
+    """Two people's cookies are exchanged at every message, and memcached forgets now
+    and then."""
 
     async def swap() -> None:
         async with Recorder(two.replicas) as twilio:

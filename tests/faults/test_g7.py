@@ -39,7 +39,8 @@ async def load(twilio: Recorder, over: asyncio.Event) -> None:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_g7_a_rolling_restart_of_three_replicas_drops_no_request(three: World, kept: bool) -> None:
-    """At 200 requests a second; each replica ends with code 0 before the next is told to."""
+    """At 200 requests a second; each replica ends with code 0 before the next is told
+    to."""
 
     async def roll() -> None:
         async with (

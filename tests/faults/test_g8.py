@@ -1,4 +1,5 @@
-"""G8: tokens, cookie keys and people change without a restart and without refusing a valid request."""
+"""G8: tokens, cookie keys and people change without a restart and without refusing a
+valid request."""
 
 import asyncio
 import os
@@ -152,7 +153,8 @@ def test_g8_a_broken_new_version_keeps_the_old_one(two: World, mounted: Mounted)
 def test_g8_tokens_that_change_places_are_read_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mounted Secret changes as a whole. Half of the old one and half of the new one would know only one token."""
+    """A mounted Secret changes as a whole. Half of the old one and half of the new one
+    would know only one token."""
     for version, (first, second) in {"old": (TOKEN, NEW_TOKEN), "new": (NEW_TOKEN, TOKEN)}.items():
         (tmp_path / version).mkdir()
         (tmp_path / version / "TWILIO_AUTH_TOKEN").write_text(first)

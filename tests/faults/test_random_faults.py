@@ -1,4 +1,5 @@
-"""All promises at once, under faults at random. A failure prints its seed: `FAULT_SEED=… pytest …` plays it again."""
+"""All promises at once, under faults at random. A failure prints its seed:
+`FAULT_SEED=… pytest …` plays it again."""
 
 import asyncio
 import os

@@ -1,7 +1,9 @@
-"""Upgrades: replicas of 0.1.0 and of this version serve the same conversations. No count is lost.
+"""Upgrades: replicas of 0.1.0 and of this version serve the same conversations. No
+count is lost.
 
-The old version is the source of a commit, read from Git and run as processes of its own. What is not
-promised while both versions run: the order of the dialogues, and `data` that both write at once.
+The old version is the source of a commit, read from Git and run as processes of its
+own. What is not promised while both versions run: the order of the dialogues, and
+`data` that both write at once.
 """
 
 import asyncio

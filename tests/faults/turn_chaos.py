@@ -31,7 +31,8 @@ class TurnChaos:
         self._over = asyncio.Event()
         self._killed: set[int] = set()
         self._ended: set[int] = set()
-        """Processes that were killed, frozen or told to stop: their dialogues may run again."""
+        """Processes that were killed, frozen or told to stop: their dialogues may run
+        again."""
 
     async def run(self, seconds: float, *, conversations: int = 8) -> list[str]:
         """Whatever went wrong."""

@@ -1,7 +1,8 @@
-"""Slow dialogues under test: who texts, what the dialogues noted, and a checker of order.
+"""Slow dialogues under test: who texts, what the dialogues noted, and a checker of
+order.
 
-The checker reads the notes of the dialogue `tests.faults.dialogues:diary` and the replies
-that came over HTTP. It knows nothing of how smsd keeps turns.
+The checker reads the notes of the dialogue `tests.faults.dialogues:diary` and the
+replies that came over HTTP. It knows nothing of how smsd keeps turns.
 """
 
 import asyncio
@@ -86,8 +87,9 @@ def _run(start: Mapping[str, object], end_s: float | None, has_finished: bool) -
 
 
 class Texter:
-    """The offline Twilio in front of several replicas: each request goes to a random one
-    of those that are up, or to `only`. What cannot be delivered goes to the fallback URL.
+    """The offline Twilio in front of several replicas: each request goes to a random
+    one of those that are up, or to `only`. What cannot be delivered goes to the
+    fallback URL.
     """
 
     def __init__(

@@ -1,4 +1,5 @@
-"""What most tests here need: memcached nodes, proxies before them if asked for, and replicas of smsd over them."""
+"""What most tests here need: memcached nodes, proxies before them if asked for, and
+replicas of smsd over them."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +12,8 @@ from tests.faults.proxy import Proxy
 from tests.processes import Memcached, Smsd, wait_for
 
 PATIENT = {"SMSD_STORE_TIMEOUT": "5"}
-"""A starved CPU is not taken for an outage: for promises that hold while memcached answers."""
+"""A starved CPU is not taken for an outage: for promises that hold while memcached
+answers."""
 
 _numbers = count(5550000)
 
@@ -57,8 +59,8 @@ def world(
     named: bool = False,
     options: tuple[str, ...] = (),
 ) -> Iterator[World]:
-    """So many of each, started. `options` are memcached's. With `named` the nodes have names
-    that a test can change; otherwise they are addresses.
+    """So many of each, started. `options` are memcached's. With `named` the nodes have
+    names that a test can change; otherwise they are addresses.
     """
     with ExitStack() as stack:
         stores = [stack.enter_context(Memcached(*options)) for _ in range(nodes)]

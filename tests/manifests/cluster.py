@@ -1,4 +1,5 @@
-"""The manifests as a cluster would get them: rendered by kubectl, read as YAML. Talks to no cluster."""
+"""The manifests as a cluster would get them: rendered by kubectl, read as YAML. Talks
+to no cluster."""
 
 import functools
 import os
@@ -26,7 +27,8 @@ SETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "local": ("overlays/local", ()),
     "local-monitoring": ("overlays/local", ("monitoring",)),
 }
-"""Every supported combination: its name, the kustomization it builds on, the components added."""
+"""Every supported combination: its name, the kustomization it builds on, the components
+added."""
 
 CUSTOM_KINDS = {"PodMonitor", "PrometheusRule", "HTTPRoute", "BackendConfig"}
 """Kinds that need a CRD. Only components may contain them."""
@@ -70,7 +72,8 @@ def one(name: str, kind: str, called: str) -> Manifest:
 
 
 def config_map(name: str, prefix: str) -> dict[str, str]:
-    """The data of a ConfigMap or Secret whose name may end in a hash; a Secret's values are in base64."""
+    """The data of a ConfigMap or Secret whose name may end in a hash; a Secret's values
+    are in base64."""
     (found,) = [
         m["data"]
         for m in manifests(name)

@@ -1,4 +1,5 @@
-"""Checks the queries of alert rules and the dashboard against the metrics that smsd exposes."""
+"""Checks the queries of alert rules and the dashboard against the metrics that smsd
+exposes."""
 
 import re
 from collections import defaultdict
@@ -51,7 +52,8 @@ def selectors(query: str) -> list[Selector]:
 
 
 def problems(query: str, known: Exposed) -> list[str]:
-    """What is wrong with a query: each metric, label and label value that nothing exposes."""
+    """What is wrong with a query: each metric, label and label value that nothing
+    exposes."""
     found = selectors(query)
     if not found:
         return [f"no metric in {query!r}"]

@@ -1,7 +1,8 @@
 """Capacity planning and the autoscaler count with the same figures.
 
-docs/performance.md derives everything from a few measured figures. These tests repeat its arithmetic
-and hold the results against the manifests, so that neither can change alone.
+docs/performance.md derives everything from a few measured figures. These tests repeat
+its arithmetic and hold the results against the manifests, so that neither can change
+alone.
 """
 
 import math

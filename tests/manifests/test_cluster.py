@@ -1,4 +1,5 @@
-"""The production set: replicas, rollouts, autoscaling, probes, the ingress, memcached's limits."""
+"""The production set: replicas, rollouts, autoscaling, probes, the ingress, memcached's
+limits."""
 
 import re
 import shutil

@@ -1,4 +1,5 @@
-"""The Grafana dashboard: the sidecar finds its ConfigMap, and its queries name metrics that exist."""
+"""The Grafana dashboard: the sidecar finds its ConfigMap, and its queries name metrics
+that exist."""
 
 import json
 from typing import Any

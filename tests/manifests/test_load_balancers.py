@@ -1,7 +1,8 @@
-"""What stands in front of smsd in different clusters: health checks, time-outs, address families.
+"""What stands in front of smsd in different clusters: health checks, time-outs, address
+families.
 
-Nothing here talks to a cloud. The tests hold the rendered annotations and resources against what smsd
-serves and how long it may hold a request.
+Nothing here talks to a cloud. The tests hold the rendered annotations and resources
+against what smsd serves and how long it may hold a request.
 """
 
 import json

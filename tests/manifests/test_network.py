@@ -50,7 +50,8 @@ def is_peer(peer: dict[str, Any], pod: Pod, own_namespace: str) -> bool:
 
 
 def open_ports(name: str, direction: str, mine: Pod, other: Pod, target: Pod, port: int) -> bool:
-    """Whether one side's policies allow it. A pod that no policy selects is open to everything."""
+    """Whether one side's policies allow it. A pod that no policy selects is open to
+    everything."""
     key, peers = ("ingress", "from") if direction == "Ingress" else ("egress", "to")
     policies: list[Manifest] = [
         m["spec"]

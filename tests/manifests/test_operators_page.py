@@ -1,4 +1,5 @@
-"""The kustomizations that deploy/k8s/README.md shows: they render, and do what the page says."""
+"""The kustomizations that deploy/k8s/README.md shows: they render, and do what the page
+says."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""checkov and hadolint find nothing in the Dockerfile and the manifests; every skip gives its reason."""
+"""checkov and hadolint find nothing in the Dockerfile and the manifests; every skip
+gives its reason."""
 
 import json
 import os

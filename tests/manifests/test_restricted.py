@@ -1,4 +1,5 @@
-"""Every pod keeps every rule of the Pod Security Standard "restricted", which the namespace enforces."""
+"""Every pod keeps every rule of the Pod Security Standard "restricted", which the
+namespace enforces."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,5 @@
-"""Every set renders, and the API servers of seven Kubernetes versions would accept the result."""
+"""Every set renders, and the API servers of seven Kubernetes versions would accept the
+result."""
 
 import kubernetes_validate
 import pytest

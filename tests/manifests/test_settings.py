@@ -1,4 +1,5 @@
-"""Manifests and settings agree: smsd knows every name, misses no required one, and loads the values."""
+"""Manifests and settings agree: smsd knows every name, misses no required one, and
+loads the values."""
 
 import base64
 import re
@@ -121,7 +122,8 @@ def test_ports_are_those_of_the_settings(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_the_grace_period_outlasts_the_drain(name: str, tmp_path: Path) -> None:
-    """The dialogue's time-out does not count: another replica takes over what still runs."""
+    """The dialogue's time-out does not count: another replica takes over what still
+    runs."""
     drain_delay_s = settings.load(in_folder(name, tmp_path)).drain_delay_s
     to_spare_s = 10  # merging the overlay, closing connections
     grace_s = pods(name)["smsd"]["spec"]["terminationGracePeriodSeconds"]
@@ -129,7 +131,8 @@ def test_the_grace_period_outlasts_the_drain(name: str, tmp_path: Path) -> None:
 
 
 def test_the_commented_settings_are_the_defaults() -> None:
-    """settings.env shows what can be changed; uncommenting a line changes nothing but examples."""
+    """settings.env shows what can be changed; uncommenting a line changes nothing but
+    examples."""
     lines = (K8S / "settings.env").read_text().splitlines()
     shown = dict(line[1:].split("=", 1) for line in lines if re.match(r"#[A-Z_]+=", line))
     defaults = {s.name: s.default for s in SETTINGS}

@@ -51,7 +51,8 @@ def release(*arguments: object, **environ: str) -> "subprocess.CompletedProcess[
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with everything that a release publishes. The tag demands a dated changelog."""
+    """The folder with everything that a release publishes. The tag demands a dated
+    changelog."""
     folder = tmp_path_factory.mktemp("release") / "dist"
     done = release(folder, f"v{VERSION}")
     assert done.returncode == 0, done.stdout + done.stderr

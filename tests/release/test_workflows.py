@@ -1,4 +1,5 @@
-"""The workflows for a public forge: valid, pinned, with few rights, and doing what `.ci/run` does.
+"""The workflows for a public forge: valid, pinned, with few rights, and doing what
+`.ci/run` does.
 
 Nothing here runs them.
 """

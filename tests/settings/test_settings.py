@@ -1,4 +1,5 @@
-"""The settings: what is accepted, what is refused with which words, and that no secret ever shows."""
+"""The settings: what is accepted, what is refused with which words, and that no secret
+ever shows."""
 
 import re
 from dataclasses import fields

@@ -1,4 +1,5 @@
-"""A Twilio in virtual time before a service that answers by script: for the engine's tests."""
+"""A Twilio in virtual time before a service that answers by script: for the engine's
+tests."""
 
 from collections.abc import Callable
 from random import Random
@@ -24,9 +25,11 @@ Line = Result | Callable[[Request], Result]
 
 
 class World:
-    """A Twilio, its clock, and a service that answers by script; the last line repeats forever.
+    """A Twilio, its clock, and a service that answers by script; the last line repeats
+    forever.
 
-    Each answer takes `pace_s` seconds of virtual time; a time-out takes as long as its limit.
+    Each answer takes `pace_s` seconds of virtual time; a time-out takes as long as its
+    limit.
     """
 
     def __init__(self, *script: Line, account: Account = ACCOUNT, pace_s: float = 0) -> None:

@@ -1,4 +1,5 @@
-"""The engine: retries, redirects, fallback, opt-out, faults on demand. No socket, and a virtual clock."""
+"""The engine: retries, redirects, fallback, opt-out, faults on demand. No socket, and a
+virtual clock."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,5 @@
-"""`<Redirect>` chains: each document has its own limits, and its texts are sent when it is reached."""
+"""`<Redirect>` chains: each document has its own limits, and its texts are sent when it
+is reached."""
 
 from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit

@@ -147,7 +147,8 @@ def test_a_redirect_verb_ends_the_document() -> None:
 @given(st.text(min_size=1, max_size=300))
 @settings(max_examples=100, deadline=None)
 def test_what_smsd_writes_is_read_as_it_was_meant(text: str) -> None:
-    """Two independent pieces of code agree: what smsd's own writer lets through arrives, whatever it is."""
+    """Two independent pieces of code agree: what smsd's own writer lets through
+    arrives, whatever it is."""
     document = _read(Reply(text).twiml)
     assert not document.failed
     kept = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", "", text)

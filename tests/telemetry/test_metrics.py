@@ -1,4 +1,5 @@
-"""Every metric that the documentation names, with its labels and the values it starts with. Read from a scrape."""
+"""Every metric that the documentation names, with its labels and the values it starts
+with. Read from a scrape."""
 
 import re
 
@@ -39,7 +40,8 @@ smsd_redirects_total
 smsd_turns_waiting
 smsd_takeovers_total
 """
-"""As the specification of the metrics has it: `a|b` are all values of a label, `*` those of the doctor."""
+"""As the specification of the metrics has it: `a|b` are all values of a label, `*`
+those of the doctor."""
 
 KNOWN = {
     "smsd_signature_mismatch_total": {"cause": set(CAUSES)},

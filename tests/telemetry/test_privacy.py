@@ -1,6 +1,8 @@
-"""Nothing private leaves: not in logs, metrics, status, memcached's keys or the answers of others.
+"""Nothing private leaves: not in logs, metrics, status, memcached's keys or the answers
+of others.
 
-A varied session with planted values runs once in JSON and once in text; then everything that can be read is read.
+A varied session with planted values runs once in JSON and once in text; then everything
+that can be read is read.
 """
 
 import re

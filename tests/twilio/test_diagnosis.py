@@ -1,4 +1,5 @@
-"""Each cause is provoked by a request that the SDK signed and something changed on the way."""
+"""Each cause is provoked by a request that the SDK signed and something changed on the
+way."""
 
 import re
 from collections.abc import Mapping
@@ -74,7 +75,8 @@ def diagnose(
     algorithm: str = "HMAC_SHA1",
     headers: Mapping[str, str] | None = None,
 ) -> str:
-    """The cause named for a request that was signed for `signed_url`, and that is refused."""
+    """The cause named for a request that was signed for `signed_url`, and that is
+    refused."""
     form = raw(signed if received is None else received)
     signature = RequestValidator(token).compute_signature(signed_url, signed, algorithm)
     sent = HTTPHeaders(

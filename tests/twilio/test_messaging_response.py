@@ -1,4 +1,5 @@
-"""Twilio's own MessagingResponse as a reply: what Twilio would send is sent, the rest refused."""
+"""Twilio's own MessagingResponse as a reply: what Twilio would send is sent, the rest
+refused."""
 
 from collections.abc import Callable
 from typing import Any

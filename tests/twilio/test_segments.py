@@ -1,4 +1,5 @@
-"""What replies cost: the metric counts the SMS segments that Twilio charges, once for each message."""
+"""What replies cost: the metric counts the SMS segments that Twilio charges, once for
+each message."""
 
 from pathlib import Path
 

@@ -225,7 +225,8 @@ def ring() -> KeyRing:
 def signer(
     secret: str, account: str, algorithm: str = "HMAC_SHA1", header: str | None = None
 ) -> str | None:
-    """The label of the key that verifies what the SDK signs with `secret` for `account`."""
+    """The label of the key that verifies what the SDK signs with `secret` for
+    `account`."""
     form = {"AccountSid": account, "Body": "hi"}
     theirs = RequestValidator(secret).compute_signature("https://x.example/sms", form, algorithm)
     key = verify(ring().keys_for(account, header), ["https://x.example/sms"], raw(form), theirs)

@@ -37,7 +37,8 @@ def ask(
 
 
 def scraped(answer: wire.Answer) -> dict[str, Metric]:
-    """The families of a scrape, read as Prometheus reads the format that the answer says it has."""
+    """The families of a scrape, read as Prometheus reads the format that the answer
+    says it has."""
     text = answer.body.decode()
     kind = str(answer.header("Content-Type"))
     read = openmetrics_parser if "openmetrics" in kind else parser

@@ -1,4 +1,5 @@
-"""Deadlines of connections, and what happens when there are too many; in process, with real sockets."""
+"""Deadlines of connections, and what happens when there are too many; in process, with
+real sockets."""
 
 import asyncio
 import errno

@@ -1,4 +1,5 @@
-"""A process with few descriptors, with closed standard streams, on both address families."""
+"""A process with few descriptors, with closed standard streams, on both address
+families."""
 
 import contextlib
 import errno
@@ -30,7 +31,8 @@ def events(server: Smsd, name: str) -> list[dict[str, object]]:
 
 @contextlib.contextmanager
 def crowd(address: str, number: int) -> Iterator[list[socket.socket]]:
-    """So many connections that send nothing. The kernel accepts those that smsd does not."""
+    """So many connections that send nothing. The kernel accepts those that smsd does
+    not."""
     host, _, port = address.rpartition(":")
     with contextlib.ExitStack() as stack:
         yield [
@@ -54,7 +56,8 @@ def test_soft_limit_is_raised_to_the_hard_one_and_logged() -> None:
 
 
 def test_more_connections_than_descriptors_do_no_harm() -> None:
-    """Messages are answered, the admin listener and memcached stay, the log stays short."""
+    """Messages are answered, the admin listener and memcached stay, the log stays
+    short."""
     with (
         Memcached() as store,
         Smsd({"SMSD_STORE": f"memcached://{store.node}"}, limits="ulimit -n 100") as server,

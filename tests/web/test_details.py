@@ -1,4 +1,5 @@
-"""Details of HTTP: cookies on odd ways, Expect, health checks, the same request in other words."""
+"""Details of HTTP: cookies on odd ways, Expect, health checks, the same request in
+other words."""
 
 import socket
 from collections.abc import Iterator

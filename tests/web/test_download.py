@@ -1,7 +1,9 @@
-"""Downloading media over real TLS: who gets the credentials, and what is told when it fails.
+"""Downloading media over real TLS: who gets the credentials, and what is told when it
+fails.
 
-A local server stands for Twilio, its content network and for everybody else; names are mapped
-to it, so that hosts of twilio.com are asked by their names and no packet leaves the machine.
+A local server stands for Twilio, its content network and for everybody else; names are
+mapped to it, so that hosts of twilio.com are asked by their names and no packet leaves
+the machine.
 """
 
 import asyncio
@@ -45,7 +47,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Internet:
-    """The server that plays every host: what it answers by path, and who asked for what."""
+    """The server that plays every host: what it answers by path, and who asked for
+    what."""
 
     def __init__(self, certificate: Path) -> None:
         self.certificate = certificate

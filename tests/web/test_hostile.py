@@ -1,6 +1,8 @@
-"""Hostile and odd requests: whatever arrives, no 5xx, no hang, no trace, and the next good message is answered.
+"""Hostile and odd requests: whatever arrives, no 5xx, no hang, no trace, and the next
+good message is answered.
 
-A table of named cases, and properties over bytes that hypothesis makes up, all against one running server.
+A table of named cases, and properties over bytes that hypothesis makes up, all against
+one running server.
 """
 
 import re
@@ -23,7 +25,8 @@ Fields = list[tuple[bytes, bytes]]
 CLOSED = 0
 REFUSED = {CLOSED, 400, 403, 404, 405, 408, 413, 414, 431}
 SILENCE_S = 0.05
-"""An unfinished request is ended by us after so long a silence; nothing is asserted of the time it took."""
+"""An unfinished request is ended by us after so long a silence; nothing is asserted of
+the time it took."""
 
 PATIENT = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -33,7 +36,8 @@ COOKIE_KEY = SETTINGS["SMSD_COOKIE_KEYS"].partition(":")[2].encode()
 
 @pytest.fixture(scope="module")
 def smsd() -> Iterator[Smsd]:
-    """Ends as it should after all of this: nothing under way is left behind to wait for."""
+    """Ends as it should after all of this: nothing under way is left behind to wait
+    for."""
     with Smsd() as server:
         yield server
         server.signal(15)
@@ -397,7 +401,8 @@ def check_harmless(received: bytes) -> None:
 
 
 def check_well(smsd: Smsd) -> None:
-    """It answers a good message, and has nothing bad to tell since it was asked the last time."""
+    """It answers a good message, and has nothing bad to tell since it was asked the
+    last time."""
     assert wire.post(smsd.address, wire.message()).status == 200
     log = smsd.log()
     begin, _told[smsd.port] = _told.get(smsd.port, 0), len(log)
@@ -406,7 +411,8 @@ def check_well(smsd: Smsd) -> None:
 
 
 _told: dict[int, int] = {}
-"""How much of each server's log was read, so that one failure is not every later test's too."""
+"""How much of each server's log was read, so that one failure is not every later test's
+too."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The public listener, row by row of the table in docs/twilio.md, against running `smsd serve` processes."""
+"""The public listener, row by row of the table in docs/twilio.md, against running `smsd
+serve` processes."""
 
 import re
 import xml.etree.ElementTree as ET

@@ -1,4 +1,5 @@
-"""A peer: Flask, Flask-Session on memcached with a signed cookie, Twilio's SDK. Run by gunicorn."""
+"""A peer: Flask, Flask-Session on memcached with a signed cookie, Twilio's SDK. Run by
+gunicorn."""
 
 import os
 

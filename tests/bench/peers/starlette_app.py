@@ -1,4 +1,5 @@
-"""A peer: Starlette, aiomcache, a signed cookie by itsdangerous, Twilio's SDK. Run by uvicorn."""
+"""A peer: Starlette, aiomcache, a signed cookie by itsdangerous, Twilio's SDK. Run by
+uvicorn."""
 
 import json
 import os
