@@ -35,9 +35,8 @@ from collections.abc import Collection
 
 import msgspec
 
-from smsd.conversation.counting import Found, closed, grow, is_small, next_stamp
-from smsd.conversation.identity import lineage_id
-from smsd.conversation.record import ANSWERED_EPOCH, NOTHING, Entry, Lineage, Record, Turn
+from smsd.conversation.counting import Found, grow, is_small, next_stamp
+from smsd.conversation.record import ANSWERED_EPOCH, Entry, Lineage, Record, Turn
 from smsd.conversation.trimming import compacted
 
 LEASE_MS = 3_000
@@ -275,45 +274,3 @@ def _with_entry(line: Lineage, ordinal: int, changes: dict[str, object]) -> Line
     place = ordinal - (line.top - len(line.tail)) - 1
     entry = msgspec.structs.replace(line.tail[place], **changes)
     return msgspec.structs.replace(line, tail=(*line.tail[:place], entry, *line.tail[place + 1 :]))
-
-
-# --- the end of a conversation
-
-
-def ended(record: Record, *, now_ms: int, random_bits: int) -> Record:
-    """The record after `session.end()`: nothing counts any more, and no older cookie
-    brings it back. Messages that already wait become the first of the next
-    conversation.
-
-    They move to a lineage of their own, above the floor. Their epochs rise, so that the
-    places which an older version still shows for them lose every join.
-    """
-    floor = lineage_id(now_ms, random_bits, record.newest)
-    moving = open_messages(record)
-    over = closed(_without_open(record) if moving else record, floor)
-    if not moving:
-        return over
-    own = lineage_id(now_ms, random_bits, floor)
-    tail = tuple([_moved(found.entry, number) for number, found in enumerate(moving, 1)])
-    line = Lineage(own, len(tail), (), tail, len(tail))
-    return msgspec.structs.replace(over, lineages=(*over.lineages, line), own=own)
-
-
-def _moved(entry: Entry, number: int) -> Entry:
-    before = entry.turn or Turn(0, 0)
-    if shows_running(entry):
-        until_ms = before.until_ms - LEASE_MS + PLACE_MS
-        turn = Turn(before.epoch + 1, until_ms, 0, before.lost_runs)
-    else:
-        turn = Turn(before.epoch + 2, before.until_ms, 0, before.lost_runs)
-    return msgspec.structs.replace(entry, number=number, turn=turn)
-
-
-def _without_open(record: Record) -> Record:
-    lineages = [
-        msgspec.structs.replace(
-            line, tail=tuple([NOTHING if entry.is_open else entry for entry in line.tail])
-        )
-        for line in record.lineages
-    ]
-    return msgspec.structs.replace(record, lineages=tuple(lineages))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from smsd.conversation import counting, merging, turns
+from smsd.conversation import counting, ending, merging, turns
 from smsd.conversation.counting import Found, Opened
 from smsd.conversation.history import MAX_TEXT, trimmed_history
 from smsd.conversation.record import Copy, Record
@@ -166,4 +166,4 @@ class Ledger:
         return None if result.text is None or not self._history else result.text[:MAX_TEXT]
 
     def _ended(self, record: Record, now_ms: int) -> Record:
-        return turns.ended(record, now_ms=now_ms, random_bits=self.random_bits())
+        return ending.ended(record, now_ms=now_ms, random_bits=self.random_bits())

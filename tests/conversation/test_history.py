@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smsd.conversation import counting, merging, turns
+from smsd.conversation import counting, ending, merging
 from smsd.conversation.cookie import pack, unpack
 from smsd.conversation.history import MAX_BYTES, HistoryEntry, entries, trimmed_history
 from smsd.conversation.identity import message_digest
@@ -95,7 +95,7 @@ def test_history_ends_before_the_message_that_is_answered() -> None:
 
 def test_end_of_the_conversation_forgets_the_history() -> None:
     record = conversation(("a", "1"), ("b", "2"))
-    over = turns.ended(record, now_ms=NOW_MS, random_bits=3)
+    over = ending.ended(record, now_ms=NOW_MS, random_bits=3)
     assert history(over) == ()
     assert texts(said("c", "3", 32, over)) == ["c"]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from smsd.conversation import counting, merging, trimming, turns
+from smsd.conversation import counting, ending, merging, trimming
 from smsd.conversation.cookie import pack, unpack
 from smsd.conversation.identity import conversation_id, hashing_key, lineage_id, message_digest
 from smsd.conversation.record import (
@@ -411,7 +411,7 @@ def test_after_end_no_older_cookie_brings_the_count_back() -> None:
     _, cookie = world.text("SM1")
     _, cookie = world.text("SM2", cookie)
     number, record = world.step(world.stored, "SM3", cookie, data=b'{"a":1}')
-    world.stored = turns.ended(record, now_ms=world.now_ms, random_bits=7)
+    world.stored = ending.ended(record, now_ms=world.now_ms, random_bits=7)
     assert (number, world.stored.count, world.stored.data) == (3, 0, b"")
     assert world.step(world.stored, "SM3", cookie)[0] == 3  # a retry of the last one is known
     assert world.text("SM4", cookie)[0] == 1
@@ -425,7 +425,7 @@ def test_ending_again_and_again_keeps_the_record_small() -> None:
     for i in range(100):
         number, record = world.step(world.stored, f"SM{i}")
         assert number == 1
-        world.stored = turns.ended(record, now_ms=world.now_ms, random_bits=i)
+        world.stored = ending.ended(record, now_ms=world.now_ms, random_bits=i)
     assert world.stored
     assert len(encode(world.stored)) < 3000
     assert world.step(world.stored, "SM99")[0] == 1

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from smsd.conversation import counting, merging, trimming, turns
+from smsd.conversation import counting, ending, merging, trimming, turns
 from smsd.conversation.counting import Found
 from smsd.conversation.identity import message_digest
 from smsd.conversation.record import ANSWERED, WINDOW, Entry, Record, Turn, decode, encode
@@ -257,7 +257,7 @@ def test_waiting_messages_become_the_first_of_the_next_conversation() -> None:
     talk.register(3)
     before = talk.record
     talk.answer(1)
-    talk.record = turns.ended(talk.record, now_ms=talk.now_ms, random_bits=77)
+    talk.record = ending.ended(talk.record, now_ms=talk.now_ms, random_bits=77)
     assert (talk.record.count, talk.record.data) == (2, b"")
     assert [talk.found(i).number for i in (2, 3)] == [1, 2]
     assert talk.may_run(2)
@@ -276,7 +276,7 @@ def test_message_that_ran_elsewhere_at_the_end_waits_again_and_its_old_turn_is_o
     talk.announce(1)
     talk.announce(2, holder=5)  # as after an outage
     talk.answer(1)
-    talk.record = turns.ended(talk.record, now_ms=talk.now_ms, random_bits=77)
+    talk.record = ending.ended(talk.record, now_ms=talk.now_ms, random_bits=77)
     assert talk.found(2).entry.turn == Turn(2, talk.now_ms + turns.PLACE_MS)
 
 
