@@ -59,6 +59,10 @@ from smsd.conversation.record import (
     Turn,
 )
 
+MOST_APART = 256
+"""Slots that a join keeps one by one: more than `trimming` leaves, and few enough that a
+stale or damaged version, whose slots are far from the others, makes no record huge."""
+
 
 def join(a: Record, b: Record) -> Record:
     """The smallest record that knows what both know."""
@@ -78,7 +82,7 @@ def _join_lineages(a: Lineage, b: Lineage) -> Lineage:
         known = slots.get(ordinal)
         slots[ordinal] = _join_entries(known, entry) if known else entry
     top = max(a.top, b.top)
-    first = min(slots, default=top + 1)
+    first = max(min(slots, default=top + 1), top - MOST_APART + 1)
     tail = tuple([slots.get(ordinal, NOTHING) for ordinal in range(first, top + 1)])
     redundant = tuple(sorted({*a.redundant, *b.redundant}))
     return Lineage(a.id, top, redundant, tail, max(a.moved, b.moved))

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from smsd.conversation import counting, ending, merging, trimming
 from smsd.conversation.cookie import pack, unpack
 from smsd.conversation.identity import conversation_id, hashing_key, lineage_id, message_digest
+from smsd.conversation.merging import MOST_APART
 from smsd.conversation.record import (
     ANSWERED,
     MAX_RECORD_BYTES,
@@ -184,6 +185,14 @@ def test_a_truncated_record_is_a_record_error(record: Record, data: st.DataObjec
 def test_a_record_of_a_later_version_is_a_record_error() -> None:
     with pytest.raises(RecordError, match="another format"):
         decode(b"\x02" + encode(Record(1))[1:])
+
+
+def test_join_of_versions_far_apart_stays_small() -> None:
+    old = Record(1, lineages=(Lineage(1, 1, tail=(Entry(b"first", 1),)),))
+    new = Record(2, lineages=(Lineage(1, 2**40, tail=(Entry(b"last", 2**40),)),))
+    joined = merging.join(old, new)
+    assert joined.count == 2**40
+    assert len(joined.lineages[0].tail) <= MOST_APART
 
 
 # --- a plain set as the model
