@@ -16,6 +16,10 @@ from tests.faults.world import number
 from tests.processes import Smsd
 
 TAKES_S = (0, 0, 0.001, 0.02, 0.2, 0.8, 2.5)
+PAUSE_S = (1.6, 2.6)
+"""Between two faults: longer than SMSD_ANSWER_WITHIN. Twilio has one fallback request for
+each document, so two replicas that are killed in one wait leave a message unanswered."""
+
 FROZEN_S = 5.5
 """Longer than a lease and the clocks' allowance."""
 
@@ -93,7 +97,7 @@ class TurnChaos:
     async def _disturb(self) -> None:
         faults = (self._kill, self._stop, self._freeze)
         while not self._over.is_set():
-            await asyncio.sleep(self._random.uniform(0.5, 1.5))
+            await asyncio.sleep(self._random.uniform(*PAUSE_S))
             replica = self._random.choice(self.scene.replicas)
             fault = self._random.choice(faults)
             self.told.append(
