@@ -17,7 +17,7 @@ from smsd.conversation.session import Session
 from smsd.dialogues import loading as dialogue
 from smsd.dialogues.loading import LoadedDialogue
 from smsd.errors import SettingsError, SignatureMismatch, WrongAccount
-from smsd.exchange.answer import Answer
+from smsd.exchange.events import Answer
 from smsd.settings import table as settings
 from smsd.settings.table import Settings
 from smsd.store import Remote

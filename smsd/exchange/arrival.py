@@ -4,7 +4,7 @@ store."""
 import msgspec
 
 from smsd.conversation.record import Copy
-from smsd.exchange.answer import Counted
+from smsd.exchange.events import Counted
 from smsd.exchange.ledger import Page
 from smsd.exchange.running import Result
 from smsd.twilio.message import Message

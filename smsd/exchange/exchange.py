@@ -34,7 +34,7 @@ from smsd.conversation.identity import (
 )
 from smsd.conversation.record import Record
 from smsd.errors import CookieError, DialogueKilledProcess, TooManyHops
-from smsd.exchange.answer import Answer, Observer
+from smsd.exchange.events import Answer, Observer
 from smsd.exchange.arrival import Arrival
 from smsd.exchange.conversations import Conversation, Conversations
 from smsd.exchange.keeper import Keeper

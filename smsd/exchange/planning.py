@@ -15,7 +15,7 @@ from smsd.conversation.history import entries
 from smsd.conversation.record import Record
 from smsd.conversation.session import Session
 from smsd.errors import TooManyWaiting
-from smsd.exchange.answer import Answer
+from smsd.exchange.events import Answer
 from smsd.exchange.arrival import Arrival
 from smsd.exchange.conversations import Conversation, Conversations
 from smsd.exchange.keeper import Keeper

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from smsd.conversation import counting, turns
 from smsd.conversation.counting import Found
 from smsd.conversation.record import Record
-from smsd.exchange.answer import Observer
+from smsd.exchange.events import Observer
 from smsd.exchange.arrival import Arrival
 from smsd.exchange.conversations import Conversation, Conversations
 from smsd.exchange.keeper import Keeper

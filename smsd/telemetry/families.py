@@ -18,7 +18,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from smsd.exchange.answer import OUTCOMES
+from smsd.exchange.events import OUTCOMES
 from smsd.store import KINDS
 from smsd.twilio.delivery import DELIVERY_STATUSES
 from smsd.twilio.diagnosis import CAUSES

@@ -2,7 +2,7 @@
 
 import logging
 
-from smsd.exchange.answer import Counted
+from smsd.exchange.events import Counted
 from smsd.telemetry import logs
 from smsd.telemetry.metrics import Metrics
 

@@ -10,7 +10,7 @@ from functools import cache
 
 from prometheus_client.exposition import choose_encoder
 
-from smsd.exchange.answer import Counted
+from smsd.exchange.events import Counted
 from smsd.telemetry.families import Families
 from smsd.telemetry.logs import event
 from smsd.twilio.segments import segments

@@ -11,7 +11,7 @@ from smsd import Message, Reply, Session
 from smsd.conversation.cookie import CookieCodec
 from smsd.conversation.record import Record
 from smsd.errors import DataError, DialogueTimeout, ReplyError, StoreUnavailable
-from smsd.exchange.answer import Answer, Counted
+from smsd.exchange.events import Answer, Counted
 from smsd.exchange.exchange import Exchange
 from smsd.exchange.planning import Policy
 from smsd.exchange.queue import LocalQueue
