@@ -5,13 +5,14 @@ Decides nothing itself: it passes what the settings say to the parts that need i
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tornado.web import RequestHandler
 
 from smsd.conversation.cookie import CookieCodec
 from smsd.dialogues.loading import LoadedDialogue
+from smsd.exchange.events import Observer, Observers
 from smsd.exchange.exchange import Exchange
 from smsd.exchange.planning import Policy
 from smsd.settings.table import Settings
@@ -43,6 +44,7 @@ class Service:
     clock_s      a monotonic clock in seconds
     wrap         wraps the remote store; the development server can take it down and up
     fetch_media  downloads the files that come with messages; a test brings its own
+    observers    told what happens to messages, besides metrics and logs
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Service:
         clock_s: Callable[[], float],
         wrap: Callable[[Remote], Remote] = lambda remote: remote,
         fetch_media: FetchMedia | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.settings = settings
         self.dialogue = dialogue
@@ -73,6 +76,7 @@ class Service:
             opt_out=settings.opt_out,
             history=settings.history,
         )
+        reporter = MessageReporter(self.metrics)
         self.exchange = Exchange(
             store=self.store,
             cookies=_codec(settings),
@@ -82,7 +86,7 @@ class Service:
             answer_within_s=settings.answer_within_s,
             now_ms=now_ms,
             random_bits=self._random_bits,
-            observer=MessageReporter(self.metrics),
+            observer=Observers(reporter, *observers) if observers else reporter,
         )
         self.gate = Gate(
             _ring(settings),

@@ -3,7 +3,8 @@
 Values only: no network, no store, no clock.
 """
 
-from typing import Protocol
+import asyncio
+from typing import Any
 
 import msgspec
 
@@ -55,22 +56,66 @@ class Counted(msgspec.Struct, frozen=True):
     """What is sent as SMS, for the first time."""
 
 
-class Observer(Protocol):
-    """Told what happens in an exchange, so that it depends on neither metrics nor logs."""
+class Observer:
+    """Told what happens in an exchange, so that it depends on neither metrics nor logs.
+
+    Every method does nothing here: override those that matter to you. None may raise
+    or block.
+    """
+
+    def arrived(self, message: Message) -> None:
+        """A request with this message is being answered."""
+
+    def answered(self, message: Message) -> None:
+        """Its answer is ready, or it failed. Follows each `arrived`."""
+
+    def dialogue_started(self, task: "asyncio.Task[Any]") -> None:
+        """A dialogue runs in this task from now on."""
 
     def counted(self, event: Counted) -> None:
         """Exactly once for each message, and once for each delivery that was a
         duplicate."""
-        ...
 
     def turns_waiting(self, requests: int) -> None:
         """So many requests wait here for a turn or a reply."""
-        ...
 
     def taken_over(self) -> None:
         """A dialogue runs again here, since its replica is gone."""
-        ...
 
     def dialogues_abandoned(self, dialogues: int) -> None:
         """So many dialogues go on although their time was up."""
-        ...
+
+
+class Observers(Observer):
+    """Tells several observers, in order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def arrived(self, message: Message) -> None:
+        for observer in self._observers:
+            observer.arrived(message)
+
+    def answered(self, message: Message) -> None:
+        for observer in self._observers:
+            observer.answered(message)
+
+    def dialogue_started(self, task: "asyncio.Task[Any]") -> None:
+        for observer in self._observers:
+            observer.dialogue_started(task)
+
+    def counted(self, event: Counted) -> None:
+        for observer in self._observers:
+            observer.counted(event)
+
+    def turns_waiting(self, requests: int) -> None:
+        for observer in self._observers:
+            observer.turns_waiting(requests)
+
+    def taken_over(self) -> None:
+        for observer in self._observers:
+            observer.taken_over()
+
+    def dialogues_abandoned(self, dialogues: int) -> None:
+        for observer in self._observers:
+            observer.dialogues_abandoned(dialogues)

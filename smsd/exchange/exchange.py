@@ -34,9 +34,9 @@ from smsd.conversation.identity import (
 )
 from smsd.conversation.record import Record
 from smsd.errors import CookieError, DialogueKilledProcess, TooManyHops
-from smsd.exchange.events import Answer, Observer
 from smsd.exchange.arrival import Arrival
 from smsd.exchange.conversations import Conversation, Conversations
+from smsd.exchange.events import Answer, Observer
 from smsd.exchange.keeper import Keeper
 from smsd.exchange.ledger import Ledger, Page
 from smsd.exchange.planning import Planner, Policy
@@ -80,7 +80,7 @@ class Exchange:
         self._conversations = Conversations()
         self._keeper = Keeper(self._ledger, self._conversations, observer, random_bits())
         self._planner = Planner(
-            policy, self._ledger, self._conversations, self._keeper, self._counted
+            policy, self._ledger, self._conversations, self._keeper, observer, self._counted
         )
         self._room = WaitingRoom(
             self._ledger, self._conversations, self._keeper, observer, answer_within_s
@@ -130,6 +130,15 @@ class Exchange:
         hop           how often Twilio was asked to come again for this message
         conversation  what `identify` says, if it was asked already
         """
+        self._observer.arrived(message)
+        try:
+            return await self._answer_to(message, cookie, hop, conversation)
+        finally:
+            self._observer.answered(message)
+
+    async def _answer_to(
+        self, message: Message, cookie: str | None, hop: int, conversation: bytes | None
+    ) -> Answer:
         arrival = self._arrival(message, hop, cookie, conversation or self.identify(message))
         key, queue = arrival.conversation, self._queue
         must_leave = queue.enter_at_once(key) or await queue.enter(key)

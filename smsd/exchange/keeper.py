@@ -17,9 +17,9 @@ import msgspec
 from smsd.conversation import counting, turns
 from smsd.conversation.counting import Found
 from smsd.conversation.record import Record
-from smsd.exchange.events import Observer
 from smsd.exchange.arrival import Arrival
 from smsd.exchange.conversations import Conversation, Conversations
+from smsd.exchange.events import Observer
 from smsd.exchange.ledger import Ledger, Page, Written
 from smsd.exchange.running import Result, Run
 

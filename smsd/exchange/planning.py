@@ -15,9 +15,9 @@ from smsd.conversation.history import entries
 from smsd.conversation.record import Record
 from smsd.conversation.session import Session
 from smsd.errors import TooManyWaiting
-from smsd.exchange.events import Answer
 from smsd.exchange.arrival import Arrival
 from smsd.exchange.conversations import Conversation, Conversations
+from smsd.exchange.events import Answer, Observer
 from smsd.exchange.keeper import Keeper
 from smsd.exchange.ledger import Ledger, Page
 from smsd.exchange.running import NOT_ASKED, Dialogue, Result, Run
@@ -73,12 +73,14 @@ class Planner:
         ledger: Ledger,
         conversations: Conversations,
         keeper: Keeper,
+        observer: Observer,
         answered: Callable[[Arrival, Record, Page, Result, str], Answer],
     ) -> None:
         self.policy = policy
         self._ledger = ledger
         self._conversations = conversations
         self._keeper = keeper
+        self._observer = observer
         self._answered = answered
 
     async def plan(self, arrival: Arrival, page: Page, conversation: Conversation | None) -> Plan:
@@ -148,7 +150,7 @@ class Planner:
             if self.policy.history
             else (),
         )
-        return Run(
+        run = Run(
             self.policy.dialogue,
             arrival.message,
             session,
@@ -157,6 +159,8 @@ class Planner:
             timeout_s=self.policy.dialogue_timeout_s,
             is_announced=is_announced,
         )
+        self._observer.dialogue_started(run.task)
+        return run
 
     def apologize(self, error: Exception) -> Result:
         return Result(_apology(self.policy.apology), None, error=error)

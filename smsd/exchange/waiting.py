@@ -12,9 +12,9 @@ from collections.abc import Callable
 from smsd.conversation import counting, turns
 from smsd.conversation.counting import Found
 from smsd.conversation.record import Record
-from smsd.exchange.events import Observer
 from smsd.exchange.arrival import Arrival
 from smsd.exchange.conversations import Conversation, Conversations
+from smsd.exchange.events import Observer
 from smsd.exchange.keeper import Keeper
 from smsd.exchange.ledger import Ledger, Page
 from smsd.exchange.running import Result, Run

@@ -2,15 +2,15 @@
 
 import logging
 
-from smsd.exchange.events import Counted
+from smsd.exchange.events import Counted, Observer
 from smsd.telemetry import logs
 from smsd.telemetry.metrics import Metrics
 
 log = logging.getLogger("smsd.http")
 
 
-class MessageReporter:
-    """The exchange's `Observer`."""
+class MessageReporter(Observer):
+    """Reports an exchange's events."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -11,7 +11,7 @@ from smsd import Message, Reply, Session
 from smsd.conversation.cookie import CookieCodec
 from smsd.conversation.record import Record
 from smsd.errors import DataError, DialogueTimeout, ReplyError, StoreUnavailable
-from smsd.exchange.events import Answer, Counted
+from smsd.exchange.events import Answer, Counted, Observer
 from smsd.exchange.exchange import Exchange
 from smsd.exchange.planning import Policy
 from smsd.exchange.queue import LocalQueue
@@ -29,7 +29,7 @@ async def counting(message: Message, session: Session) -> str:
     return f"{message.body} is number {session.count}"
 
 
-class Events:
+class Events(Observer):
     """An observer that remembers."""
 
     def __init__(self) -> None:
