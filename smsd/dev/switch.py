@@ -30,13 +30,9 @@ class Switch:
         self._check()
         return await self.remote.load(key)
 
-    async def save(self, key: bytes, record: Record, token: Any) -> bool:
+    async def save(self, key: bytes, record: Record, token: Any, *, again: bool = False) -> Any:
         self._check()
-        return await self.remote.save(key, record, token)
-
-    async def save_again(self, key: bytes, record: Record, token: Any) -> Any:
-        self._check()
-        return await self.remote.save_again(key, record, token)
+        return await self.remote.save(key, record, token, again=again)
 
     async def flush(self) -> None:
         await self.remote.flush()

@@ -39,7 +39,7 @@ class Arrival(msgspec.Struct):
         self, page: Page, number: int, outcome: str, result: Result, *, now_s: float
     ) -> Counted:
         """The event: this message has its reply."""
-        by_cookie_alone = self.cookie_state == "valid" and len(page.view.copies) == 1
+        by_cookie_alone = self.cookie_state == "valid" and not page.view.versions
         return Counted(
             self.message,
             self.conversation,

@@ -28,10 +28,12 @@ class Page(msgspec.Struct, frozen=True):
     now_ms: int
     number: int
     """Of the next message."""
+    copy: Copy | None = None
+    """The version that the cookie or this process held before."""
 
     @property
     def is_degraded(self) -> bool:
-        return self.view.degraded
+        return self.view.is_degraded
 
 
 class Written(NamedTuple):
@@ -79,23 +81,31 @@ class Ledger:
                     is_degraded=conversation.is_degraded,
                 )
             copy = conversation.record
-        return self.page(await self.store.load(key, copy), conversation)
+        return self.page(await self.store.load(key), copy, conversation)
 
-    def page(self, view: View, conversation: Conversation | None = None) -> Page:
-        """A view, merged with whatever this process has seen meanwhile."""
-        copies = view.copies
+    def page(
+        self, view: View, copy: Copy | None = None, conversation: Conversation | None = None
+    ) -> Page:
+        """A view, merged with the copy and with whatever this process has seen
+        meanwhile."""
+        stored = view.stored
+        copies: list[Copy] = [*view.versions]
+        if copy is not None and self.store.keeps_records:
+            copies.insert(0, copy)
+        elif copy is not None:
+            stored = counting.resumed(copy.record())
         if conversation is not None and conversation.record is not None:
-            copies = (*copies, conversation.record)
+            copies.append(conversation.record)
         now_ms = self.now_ms()
         opened = counting.opened(
-            view.stored,
+            stored,
             copies,
             now_ms=now_ms,
             ttl_ms=self._ttl_ms,
             random_bits=self.random_bits(),
         )
         record = opened.record
-        return Page(view, opened, record, now_ms, record.count + 1)
+        return Page(view, opened, record, now_ms, record.count + 1, copy)
 
     async def write(
         self, key: bytes, record: Record, page: Page, conversation: Conversation | None = None
@@ -103,14 +113,13 @@ class Ledger:
         """Write `record` unless somebody wrote since `page`: None when done, else what
         is there now.
         """
-        if conversation is None:
-            again = await self.store.commit(key, record, page.view)
-            return None if again is None else self.page(again)
-        is_written, view = await self.store.checkpoint(key, record, page.view)
-        if not is_written:
-            return self.page(view, conversation)
-        conversation.saw(record, is_degraded=page.is_degraded)
-        conversation.written = None if view.degraded else view  # memcached may be back
+        token = await self.store.save(key, record, page.view.token, again=conversation is not None)
+        if token is None:
+            view = await self.store.load(key, page.view)
+            return self.page(view, page.copy, conversation)
+        if conversation is not None:
+            conversation.saw(record, is_degraded=page.is_degraded)
+            conversation.written = View(record, token=token)
         return None
 
     async def change(self, conversation: Conversation, change: Change) -> Written | None:
@@ -121,7 +130,7 @@ class Ledger:
         if written is None:
             page = await self.read(conversation.key, None, conversation)
         else:
-            page = self.page(written, conversation)
+            page = self.page(written, None, conversation)
         while True:
             record = change(page)
             if record is None and page.view is written:  # there may be news to decide by

@@ -23,32 +23,21 @@ from typing import Any, Protocol
 
 import msgspec
 
-from smsd.conversation.record import Copy, Record
-
-
-class Condition(msgspec.Struct, frozen=True):
-    """What must still hold when a view is committed. Only the overlay looks inside."""
-
-    token: Any
-    """The remote store's token."""
-    pending: Record | None
-    """The overlay's version, which is part of the view: once written it is merged."""
+from smsd.conversation.record import Record
 
 
 class View(msgspec.Struct, frozen=True):
-    """A conversation as it was read. A commit succeeds if nobody wrote in between."""
+    """A conversation as it was read. `Store.save` succeeds if nobody wrote since."""
 
     stored: Record | None
     """What the store holds; None if nothing, or if what it held was lost."""
-    copies: tuple[Copy, ...]
-    """Other versions: the cookie's, the overlay's, and one read before the store
+    versions: tuple[Record, ...] = ()
+    """Others that this process knows: the overlay's, and one read before the store
     failed."""
-    condition: Condition | None = None
-    """None if the store needs none."""
-    degraded: bool = False
+    token: Any = None
+    """Proves that nobody wrote since. Only for `save`."""
+    is_degraded: bool = False
     """The store could not be reached in time, and this is the overlay's view."""
-    waited_s: float = 0.0
-    """How long this message has waited for the store, over all its reads and writes."""
 
 
 class Store(Protocol):
@@ -58,6 +47,10 @@ class Store(Protocol):
 
     data_limit: int
     """Bytes of `session.data` as JSON."""
+
+    keeps_records: bool
+    """False if the cookie's copy is all there is: then the conversation goes on from
+    it."""
 
     @property
     def nodes(self) -> dict[str, bool]:
@@ -69,22 +62,22 @@ class Store(Protocol):
         """Conversations on the overlay that wait to be merged."""
         ...
 
-    async def load(self, key: bytes, copy: Copy | None) -> View:
-        """Read the record under `key`; `copy` is the cookie's version, if there is one."""
-        ...
+    async def load(self, key: bytes, before: View | None = None) -> View:
+        """Read the record under `key`.
 
-    async def commit(self, key: bytes, record: Record, view: View) -> View | None:
-        """Write `record` if nobody wrote since `view` was read.
-
-        Returns None when it is written. Otherwise returns the view to start again from.
+        before  the view whose `save` failed. This read shares its time budget, and if
+                the store cannot be reached any more, what it held is among `versions`.
         """
         ...
 
-    async def checkpoint(self, key: bytes, record: Record, view: View) -> tuple[bool, View]:
-        """Write `record`, as `commit` does, for a caller who will soon write again.
+    async def save(self, key: bytes, record: Record, token: Any, *, again: bool = False) -> Any:
+        """Write `record` if nobody wrote since `token` was given.
 
-        Returns True and a view from which the next write needs no read, or False and
-        the view to start again from.
+        Returns the token for the next write, or None if somebody wrote, or perhaps did:
+        load again.
+
+        again  the caller will soon write again. Without it, the token returned only
+               says that the record is written.
         """
         ...
 
@@ -109,16 +102,8 @@ class Remote(Protocol):
         """Read the record, None if there is none, and the token to replace it with."""
         ...
 
-    async def save(self, key: bytes, record: Record, token: Any) -> bool:
-        """Write if nobody wrote since the token was read. False if somebody did, or
-        perhaps did: read again.
-        """
-        ...
-
-    async def save_again(self, key: bytes, record: Record, token: Any) -> Any:
-        """Do the same as `save`; return the token for the next write, or None for
-        False.
-        """
+    async def save(self, key: bytes, record: Record, token: Any, *, again: bool = False) -> Any:
+        """Do what `Store.save` says."""
         ...
 
     async def flush(self) -> None:

@@ -98,15 +98,15 @@ class Memcached:
 
     async def _read(self, node: Node, key: bytes) -> tuple[Record | None, Token | None]:
         started_s = time.perf_counter()
-        read = await node.read(key)
+        value, token = await node.load(key)
         self._observer.store_took("read", time.perf_counter() - started_s)
-        if read.value is None:
+        if value is None:
             return None, None
         try:
-            return decode(read.value), read.token
+            return decode(value), token
         except RecordError:
             self._observer.store_error(node.name, "corrupt")
-            return None, read.token
+            return None, token
 
     async def _read_former(self, node: Node, key: bytes) -> Record | None:
         """Read from a node of the former list, which may be gone already."""
@@ -125,26 +125,15 @@ class Memcached:
             return record
         return msgspec.structs.replace(join(record, former), own=record.own)
 
-    async def save(self, key: bytes, record: Record, token: Token | None) -> bool:
-        """Write. False if another write came first, or perhaps did: read again."""
+    async def save(
+        self, key: bytes, record: Record, token: Token | None, *, again: bool = False
+    ) -> Token | None:
         started_s = time.perf_counter()
-        node, expires_s = self.node_of(key), self._expires_in_s(record)
-        is_written = await node.write(key, encode(record), token, expires_s)
-        self._observer.store_took("write", time.perf_counter() - started_s)
-        return is_written
-
-    async def save_again(self, key: bytes, record: Record, token: Token | None) -> Token | None:
-        """Write, and return the token for the next write; None if another write came
-        first.
-        """
-        started_s = time.perf_counter()
-        node, expires_s = self.node_of(key), self._expires_in_s(record)
-        next_token = await node.write_again(key, encode(record), token, expires_s)
+        expire_s = expires_in_s(record, ttl_s=self._ttl_s, now_ms=self._now_ms())
+        node = self.node_of(key)
+        next_token = await node.save(key, encode(record), token, expire_s, again=again)
         self._observer.store_took("write", time.perf_counter() - started_s)
         return next_token
-
-    def _expires_in_s(self, record: Record) -> int:
-        return expires_in_s(record, ttl_s=self._ttl_s, now_ms=self._now_ms())
 
     async def flush(self) -> None:
         """Empty every node."""

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from smsd.conversation.cookie import MAX_DATA_BYTES as COOKIE_DATA_BYTES
-from smsd.conversation.counting import resumed
-from smsd.conversation.record import Copy, Record
+from smsd.conversation.record import Record
 from smsd.store import View
 from smsd.store.expiry import expires_in_s
 
@@ -51,19 +50,23 @@ class Memory:
         record = self._records.get(key)
         return record, record
 
-    async def save(self, key: bytes, record: Record, token: Record | None) -> bool:
+    async def save(
+        self,
+        key: bytes,
+        record: Record,
+        token: Record | None,
+        *,
+        again: bool = False,  # noqa: ARG002 - the token costs nothing
+    ) -> Record | None:
         if self._records.get(key) is not token:
-            return False
+            return None
         expires_s = expires_in_s(record, ttl_s=self._ttl_s, now_ms=self._now_ms())
         self._records[key] = record
         self._expire_at_s[key] = self._clock_s() + expires_s
         self._writes += 1
         if self._writes % _SWEEP_EVERY == 0:
             self._sweep()
-        return True
-
-    async def save_again(self, key: bytes, record: Record, token: Record | None) -> Record | None:
-        return record if await self.save(key, record, token) else None
+        return record
 
     async def flush(self) -> None:
         self._records.clear()
@@ -84,17 +87,22 @@ class CookieOnly:
     """
 
     data_limit = COOKIE_DATA_BYTES
+    keeps_records = False
     nodes: ClassVar[dict[str, bool]] = {}
     pending = 0
 
-    async def load(self, key: bytes, copy: Copy | None) -> View:  # noqa: ARG002 - no store
-        return View(resumed(copy.record()) if copy else None, ())
+    async def load(self, _key: bytes, before: View | None = None) -> View:  # noqa: ARG002 - no store
+        return View(None)
 
-    async def commit(self, key: bytes, record: Record, view: View) -> View | None:  # noqa: ARG002 - no store
-        return None
-
-    async def checkpoint(self, key: bytes, record: Record, view: View) -> tuple[bool, View]:  # noqa: ARG002 - no store
-        return True, View(record, ())
+    async def save(
+        self,
+        _key: bytes,
+        _record: Record,
+        _token: None,
+        *,
+        again: bool = False,  # noqa: ARG002 - no store
+    ) -> bool:
+        return True
 
     async def close(self, *, within_s: float) -> None:
         """Nothing to close."""

@@ -11,7 +11,7 @@ of any message, one task looks up the name, connects, and connects again.
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 from pymemcache.client.base import Client
@@ -53,7 +53,7 @@ class Token(msgspec.Struct, frozen=True):
     cas: bytes
 
 
-class Read(msgspec.Struct, frozen=True):
+class Loaded(NamedTuple):
     """A value and its token; both None if there is no value."""
 
     value: bytes | None
@@ -108,60 +108,43 @@ class Node:
         """
         return self._refusals.is_waiting(self._loop.time())
 
-    async def read(self, key: bytes) -> Read:
+    async def load(self, key: bytes) -> Loaded:
         """Read a value and the token to replace it with."""
         if not self.is_up:
             raise StoreUnavailable(self.name, "down")
-        read: Read | protocol.Refused = await self._pipeline.submit(
+        loaded: Loaded | protocol.Refused = await self._pipeline.submit(
             protocol.gets(key), self._read_value
         )
-        if isinstance(read, protocol.Refused):
+        if isinstance(loaded, protocol.Refused):
             raise self._refused()
-        return read
+        return loaded
 
-    async def write(self, key: bytes, value: bytes, token: Token | None, expire_s: int) -> bool:
-        """Write if nobody wrote since the token was read; without a token, if there is
-        no value. False if somebody did, or perhaps did: read again.
-        """
-        return await self._write(protocol.write, key, value, token, expire_s) is not None
-
-    async def write_again(
-        self, key: bytes, value: bytes, token: Token | None, expire_s: int
+    async def save(
+        self, key: bytes, value: bytes, token: Token | None, expire_s: int, *, again: bool = False
     ) -> Token | None:
-        """Do the same as `write`; return the token for the next write, or None for
-        False.
+        """Write if nobody wrote since the token was given; without a token, if there is
+        no value. None if somebody did, or perhaps did: load again.
 
-        For a writer that will soon write again. A node without memory that refuses this
-        deletes the old value, which it does not when it refuses `write`. An old
-        memcached does not tell the token, so that the next write must read first.
+        With `again`, the token returned is good for the next write. An old memcached
+        does not tell it, so that the next write must load first.
         """
-        command = protocol.write_again if self._speaks_meta else protocol.write
-        return await self._write(command, key, value, token, expire_s)
-
-    async def _write(
-        self,
-        command: Callable[[bytes, bytes, int, bytes | None], bytes],
-        key: bytes,
-        value: bytes,
-        token: Token | None,
-        expire_s: int,
-    ) -> Token | None:
         if not self.is_up:
             raise StoreUnavailable(self.name, "down")
         if token is not None and token.connection != self._pipeline.generation:
             return None
-        written: Token | protocol.Refused | None = await self._pipeline.submit(
-            command(key, value, expire_s, token.cas if token else None),
-            self._read_written,
+        cas = token.cas if token else None
+        saved: Token | protocol.Refused | None = await self._pipeline.submit(
+            protocol.save(key, value, expire_s, cas, again=again and self._speaks_meta),
+            self._read_saved,
             is_bound=token is not None,
         )
-        if isinstance(written, protocol.Refused):
-            if written.is_full and not self.is_refusing:  # refused together, counted once
+        if isinstance(saved, protocol.Refused):
+            if saved.is_full and not self.is_refusing:  # refused together, counted once
                 self._refusals.failed(self._loop.time())
             raise self._refused()
-        if written is not None:
+        if saved is not None:
             self._refusals.succeeded()
-        return written
+        return saved
 
     async def flush(self) -> None:
         """Empty the node, over a short connection of its own: no message waits for it."""
@@ -174,17 +157,17 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pipeline.close()
 
-    def _read_value(self, answers: protocol.Answers) -> Read | protocol.Refused:
+    def _read_value(self, answers: protocol.Answers) -> Loaded | protocol.Refused:
         found = answers.read_value()
         if isinstance(found, protocol.Value):
-            return Read(found.value, Token(self._pipeline.generation, found.cas))
-        return found or Read(None, None)
+            return Loaded(found.value, Token(self._pipeline.generation, found.cas))
+        return found or Loaded(None, None)
 
-    def _read_written(self, answers: protocol.Answers) -> Token | protocol.Refused | None:
-        written = answers.read_written()
-        if isinstance(written, bytes):
-            return Token(self._pipeline.generation, written)
-        return written
+    def _read_saved(self, answers: protocol.Answers) -> Token | protocol.Refused | None:
+        saved = answers.read_saved()
+        if isinstance(saved, bytes):
+            return Token(self._pipeline.generation, saved)
+        return saved
 
     def _refused(self) -> StoreUnavailable:
         self._observer.store_error(self.name, "server")
@@ -210,10 +193,10 @@ class Node:
         command = protocol.gets(_PROBE_KEY)
         try:
             # bound to the connection: nobody opens the next one before this has an answer
-            read = await self._pipeline.submit(command, self._read_value, is_bound=True)
+            loaded = await self._pipeline.submit(command, self._read_value, is_bound=True)
         except StoreUnavailable:
             return False
-        if not isinstance(read, Read):
+        if not isinstance(loaded, Loaded):
             return False
         if not self.is_up and connection is self._pipeline.connection:
             self.is_up = True

@@ -10,15 +10,18 @@ exponential back-off, and so is a single record that is refused.
 
 import asyncio
 import contextlib
+import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from smsd.conversation.counting import is_alive, reconciled
-from smsd.conversation.record import Copy, Record, decode, encode
+from smsd.conversation.record import Record, decode, encode
 from smsd.conversation.session import MAX_DATA_BYTES
 from smsd.errors import StoreUnavailable
-from smsd.store import Condition, Observer, Remote, View
+from smsd.store import Observer, Remote, View
 from smsd.store.backoff import Backoff
 
 MAX_PENDING_BYTES = 32 * 1024 * 1024
@@ -33,6 +36,24 @@ _AT_ONCE = 64
 """Records merged at the same time. A node that refuses one is left alone after them."""
 
 
+class Token(msgspec.Struct):
+    """The overlay's condition for one write, and how long the message has waited."""
+
+    remote: Any = None
+    """The remote store's token."""
+    pending: Record | None = None
+    """The overlay's version, which the view includes: once written, it is merged."""
+    is_overlay: bool = False
+    """The overlay is written, not the remote store."""
+    waited_s: float = 0.0
+    """For the remote store, over all reads and writes of the message."""
+
+
+READ_FIRST = Token()
+"""Given for a write to the overlay: before the next one, see whether memcached is
+back."""
+
+
 class OverlayStore:
     """The remote store while it answers, records in this process while it does not.
 
@@ -44,6 +65,7 @@ class OverlayStore:
     """
 
     data_limit = MAX_DATA_BYTES
+    keeps_records = True
 
     def __init__(
         self,
@@ -77,72 +99,52 @@ class OverlayStore:
         """Conversations that wait to be merged into memcached."""
         return len(self._pending)
 
-    async def load(self, key: bytes, copy: Copy | None) -> View:
-        return await self._load(key, (copy,) if copy else ())
-
-    async def _load(
-        self,
-        key: bytes,
-        copies: tuple[Copy, ...],
-        waited_s: float = 0.0,
-        seen: Record | None = None,
-    ) -> View:
-        """Read again for a message that has waited `waited_s` for the store already.
-        `seen` is the record as it was last read, in case it cannot be read any more.
-        """
-        if waited_s > self._budget_s:
-            return self._degraded(key, copies, seen)
+    async def load(self, key: bytes, before: View | None = None) -> View:
+        known, token = (before.versions, before.token) if before else ((), Token())
+        if token.is_overlay or token.waited_s > self._budget_s:
+            return self._degraded(key, before)
         asked_s = time.monotonic()
         try:
-            stored, token = await self.remote.load(key)
+            stored, remote_token = await self.remote.load(key)
         except StoreUnavailable:
-            return self._degraded(key, copies, seen)
-        waited_s += time.monotonic() - asked_s
+            return self._degraded(key, before)
+        waited_s = token.waited_s + time.monotonic() - asked_s
         pending = self._pending.get(key)
-        versions = (*copies, pending) if pending else copies
-        return View(stored, versions, Condition(token, pending), waited_s=waited_s)
+        versions = (*known, pending) if pending else known
+        return View(stored, versions, Token(remote_token, pending, waited_s=waited_s))
 
-    def _degraded(self, key: bytes, copies: tuple[Copy, ...], seen: Record | None = None) -> View:
-        known = (*copies, seen) if seen else copies
-        return View(self._pending.get(key), known, degraded=True)
+    def _degraded(self, key: bytes, before: View | None) -> View:
+        pending, known = self._pending.get(key), before.versions if before else ()
+        if before and before.stored:
+            known = (*known, before.stored)
+        return View(pending, known, Token(None, pending, is_overlay=True), is_degraded=True)
 
-    async def commit(self, key: bytes, record: Record, view: View) -> View | None:
-        is_written, next_view = await self._commit(key, record, view, self.remote.save)
-        return None if is_written else next_view
-
-    async def checkpoint(self, key: bytes, record: Record, view: View) -> tuple[bool, View]:
-        return await self._commit(key, record, view, self.remote.save_again)
-
-    async def _commit(
-        self,
-        key: bytes,
-        record: Record,
-        view: View,
-        save: Callable[[bytes, Record, Any], Awaitable[Any]],
-    ) -> tuple[bool, View]:
-        if view.degraded:
-            return self._commit_here(key, record, view)
-        if view.waited_s > self._budget_s:
-            return False, self._degraded(key, view.copies, view.stored)
-        condition = view.condition or Condition(None, None)
+    async def save(
+        self, key: bytes, record: Record, token: Token, *, again: bool = False
+    ) -> Token | None:
+        if token.is_overlay:
+            return self._save_here(key, record, token)
+        if token is READ_FIRST or token.waited_s > self._budget_s:
+            return None
         asked_s = time.monotonic()
         try:
-            token = await save(key, record, condition.token)
+            remote_token = await self.remote.save(key, record, token.remote, again=again)
         except StoreUnavailable:
-            return False, self._degraded(key, view.copies, view.stored)
-        if token:
-            if condition.pending is not None:
-                self._merged(key, condition.pending)
-            return True, View(record, view.copies, Condition(token, None))
-        self._observer.store_conflict()
-        waited_s = view.waited_s + time.monotonic() - asked_s
-        return False, await self._load(key, view.copies, waited_s, view.stored)
+            token.waited_s = math.inf  # the message goes on with the overlay
+            return None
+        if remote_token is None:
+            token.waited_s += time.monotonic() - asked_s
+            self._observer.store_conflict()
+            return None
+        if token.pending is not None:
+            self._merged(key, token.pending)
+        return Token(remote_token)
 
-    def _commit_here(self, key: bytes, record: Record, view: View) -> tuple[bool, View]:
-        if self._pending.get(key) != view.stored:
-            return False, self._degraded(key, view.copies)
+    def _save_here(self, key: bytes, record: Record, token: Token) -> Token | None:
+        if self._pending.get(key) != token.pending:
+            return None
         self._pending.put(key, record)
-        return True, self._degraded(key, view.copies)
+        return READ_FIRST
 
     def _merged(self, key: bytes, pending: Record) -> None:
         if self._pending.remove(key, pending):
@@ -183,7 +185,7 @@ class OverlayStore:
                 ttl_ms=self._ttl_s * 1000,
                 random_bits=self._random_bits(),
             )
-            if await self.remote.save(key, merged, token):
+            if await self.remote.save(key, merged, token) is not None:
                 self._merged(key, pending)
         except StoreUnavailable as error:
             if error.kind == "server":

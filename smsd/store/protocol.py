@@ -21,8 +21,8 @@ VERSION = b"version\r\n"
 """The command that asks for memcached's version."""
 
 META_SINCE = (1, 6, 18)
-"""The first version known to understand `write_again`: earlier ones want another
-syntax."""
+"""The first version known to understand `save` with `again`: earlier ones want
+another syntax."""
 
 UNKNOWN_CAS = b"0"
 """A token that fits no value: memcached counts from 1."""
@@ -58,22 +58,22 @@ def gets(key: bytes) -> bytes:
     return b"gets %b\r\n" % key
 
 
-def write(key: bytes, value: bytes, expire_s: int, cas: bytes | None) -> bytes:
-    """Make the command that writes on a condition: `add`, or `cas` with a token."""
+def save(
+    key: bytes, value: bytes, expire_s: int, cas: bytes | None, *, again: bool = False
+) -> bytes:
+    """Make the command that writes on a condition: that there is no value, or that the
+    token is still good.
+
+    `again` makes a meta command, whose answer holds the new token; since META_SINCE. A
+    full memcached that refuses `cas` keeps the old value, but one that refuses `ms`
+    deletes it (seen with 1.6.18): so `add` and `cas` are the usual commands.
+    """
+    if again:
+        condition = b"ME" if cas is None else b"C" + cas
+        return b"ms %b %d c T%d %b\r\n%b\r\n" % (key, len(value), expire_s, condition, value)
     if cas is None:
         return b"add %b 0 %d %d\r\n%b\r\n" % (key, expire_s, len(value), value)
     return b"cas %b 0 %d %d %b\r\n%b\r\n" % (key, expire_s, len(value), cas, value)
-
-
-def write_again(key: bytes, value: bytes, expire_s: int, cas: bytes | None) -> bytes:
-    """Make the same as `write` with a meta command, whose answer holds the new token.
-
-    Since META_SINCE. A full memcached that refuses `cas` keeps the old value, but
-    one that refuses `ms` deletes it (seen with 1.6.18): so `write` is the usual
-    command.
-    """
-    condition = b"ME" if cas is None else b"C" + cas
-    return b"ms %b %d c T%d %b\r\n%b\r\n" % (key, len(value), expire_s, condition, value)
 
 
 class Answers:
@@ -110,7 +110,7 @@ class Answers:
         self._buffer = self._buffer[end + len(_END) :]
         return value
 
-    def read_written(self) -> bytes | Refused | None:
+    def read_saved(self) -> bytes | Refused | None:
         """Take the answer to a write: the new token, UNKNOWN_CAS if it is not told,
         None if the condition did not hold.
         """

@@ -490,22 +490,22 @@ class Contended:
     """A store on which another replica is always faster, until `rounds` are over."""
 
     data_limit = 100_000
+    keeps_records = True
 
     def __init__(self, inner: Any, rounds: int, other: Callable[[], Awaitable[Any]]) -> None:
         self._inner = inner
         self._rounds = rounds
         self._other = other
 
-    async def load(self, key: bytes, copy: Record | None) -> View:
-        view: View = await self._inner.load(key, copy)
+    async def load(self, key: bytes, before: View | None = None) -> View:
+        view: View = await self._inner.load(key, before)
         return view
 
-    async def commit(self, key: bytes, record: Record, view: View) -> View | None:
+    async def save(self, key: bytes, record: Record, token: Any, *, again: bool = False) -> Any:
         if self._rounds:
             self._rounds -= 1
             await self._other()
-        again: View | None = await self._inner.commit(key, record, view)
-        return again
+        return await self._inner.save(key, record, token, again=again)
 
 
 def test_a_conflict_asks_the_dialogue_again_with_the_new_number() -> None:
@@ -532,7 +532,7 @@ def test_a_store_that_fails_between_read_and_write_costs_no_second_question() ->
         await desk.text()
         save = desk.memory.save
 
-        async def fail(key: bytes, record: Record, token: object) -> bool:
+        async def fail(key: bytes, record: Record, token: object, *, again: bool = False) -> Any:
             raise StoreUnavailable("node", "timeout")
 
         desk.memory.save = fail  # type: ignore[method-assign]

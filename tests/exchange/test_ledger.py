@@ -1,10 +1,11 @@
 """How often the ledger reads: its own last write spares a read, and hides no other's."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
+import pytest
+import pytest_asyncio
 
 from smsd.conversation.record import Record
 from smsd.errors import StoreUnavailable
@@ -13,6 +14,8 @@ from smsd.exchange.ledger import Ledger, Page
 from smsd.store.memory import Memory
 from smsd.store.overlay import OverlayStore
 from tests.observer import Told
+
+pytestmark = pytest.mark.asyncio
 
 KEY = b"smsd:key"
 NOW_MS = 1_790_000_000_000
@@ -31,25 +34,31 @@ class CountingMemory(Memory):
         return await super().load(key)
 
 
-def run(test: Callable[[CountingMemory, Callable[[], Ledger]], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        remote = CountingMemory(14400, lambda: NOW_MS)
-        stores: list[OverlayStore] = []
+Replica = Callable[[], Ledger]
 
-        def replica() -> Ledger:
-            settings: dict[str, Any] = {
-                "ttl_s": 14400,
-                "now_ms": lambda: NOW_MS,
-                "random_bits": lambda: len(stores),
-            }
-            stores.append(OverlayStore(remote, timeout_s=1, observer=Told(), **settings))
-            return Ledger(stores[-1], **settings)
 
-        await test(remote, replica)
-        for store in stores:
-            await store.close(within_s=0)
+@pytest.fixture
+def remote() -> CountingMemory:
+    return CountingMemory(14400, lambda: NOW_MS)
 
-    asyncio.run(whole())
+
+@pytest_asyncio.fixture
+async def replica(remote: CountingMemory) -> AsyncIterator[Replica]:
+    """Makes the ledger of one more replica on the same remote store."""
+    stores: list[OverlayStore] = []
+
+    def make() -> Ledger:
+        settings: dict[str, Any] = {
+            "ttl_s": 14400,
+            "now_ms": lambda: NOW_MS,
+            "random_bits": lambda: len(stores),
+        }
+        stores.append(OverlayStore(remote, timeout_s=1, observer=Told(), **settings))
+        return Ledger(stores[-1], **settings)
+
+    yield make
+    for store in stores:
+        await store.close(within_s=0)
 
 
 def with_data(data: bytes) -> Callable[[Page], Record | None]:
@@ -64,55 +73,49 @@ def with_data(data: bytes) -> Callable[[Page], Record | None]:
     return change
 
 
-def test_change_after_a_change_reads_nothing() -> None:
-    async def test(remote: CountingMemory, replica: Callable[[], Ledger]) -> None:
-        ledger, conversation = replica(), Conversation(KEY, b"id")
-        for data in (b"1", b"2", b"3"):
-            assert await ledger.change(conversation, with_data(data))
-        assert remote.loads == 1
-        record, _ = await remote.load(KEY)
-        assert record
-        assert record.data == b"3"
-
-    run(test)
-
-
-def test_change_after_another_replicas_write_sees_it() -> None:
-    async def test(remote: CountingMemory, replica: Callable[[], Ledger]) -> None:
-        one, other = replica(), replica()
-        mine, theirs = Conversation(KEY, b"id"), Conversation(KEY, b"id")
-        await one.change(mine, with_data(b"1"))
-        await other.change(theirs, with_data(b"2"))
-        written = await one.change(mine, with_data(b"3"))
-        assert written
-        assert written.page.record.data == b"2"
-
-    run(test)
+async def test_change_after_a_change_reads_nothing(
+    remote: CountingMemory, replica: Replica
+) -> None:
+    ledger, conversation = replica(), Conversation(KEY, b"id")
+    for data in (b"1", b"2", b"3"):
+        assert await ledger.change(conversation, with_data(data))
+    assert remote.loads == 1
+    record, _ = await remote.load(KEY)
+    assert record
+    assert record.data == b"3"
 
 
-def test_change_that_finds_nothing_to_do_looks_again_first() -> None:
-    async def test(remote: CountingMemory, replica: Callable[[], Ledger]) -> None:
-        one, other = replica(), replica()
-        mine, theirs = Conversation(KEY, b"id"), Conversation(KEY, b"id")
-        await one.change(mine, with_data(b"1"))
-        await other.change(theirs, with_data(b"2"))
-        assert await one.change(mine, with_data(b"1"))  # it would be none, by its own last write
-        assert remote.loads == 3
-
-    run(test)
+async def test_change_after_another_replicas_write_sees_it(replica: Replica) -> None:
+    one, other = replica(), replica()
+    mine, theirs = Conversation(KEY, b"id"), Conversation(KEY, b"id")
+    await one.change(mine, with_data(b"1"))
+    await other.change(theirs, with_data(b"2"))
+    written = await one.change(mine, with_data(b"3"))
+    assert written
+    assert written.page.record.data == b"2"
 
 
-def test_change_after_a_write_to_the_overlay_reads_the_store_again() -> None:
-    async def test(remote: CountingMemory, replica: Callable[[], Ledger]) -> None:
-        ledger, conversation = replica(), Conversation(KEY, b"id")
-        remote.is_down = True
-        await ledger.change(conversation, with_data(b"1"))
-        remote.is_down = False
-        written = await ledger.change(conversation, with_data(b"2"))
-        assert written
-        assert not written.page.is_degraded
-        record, _ = await remote.load(KEY)
-        assert record
-        assert record.data == b"2"
+async def test_change_that_finds_nothing_to_do_looks_again_first(
+    remote: CountingMemory, replica: Replica
+) -> None:
+    one, other = replica(), replica()
+    mine, theirs = Conversation(KEY, b"id"), Conversation(KEY, b"id")
+    await one.change(mine, with_data(b"1"))
+    await other.change(theirs, with_data(b"2"))
+    assert await one.change(mine, with_data(b"1"))  # it would be none, by its own last write
+    assert remote.loads == 3
 
-    run(test)
+
+async def test_change_after_a_write_to_the_overlay_reads_the_store_again(
+    remote: CountingMemory, replica: Replica
+) -> None:
+    ledger, conversation = replica(), Conversation(KEY, b"id")
+    remote.is_down = True
+    await ledger.change(conversation, with_data(b"1"))
+    remote.is_down = False
+    written = await ledger.change(conversation, with_data(b"2"))
+    assert written
+    assert not written.page.is_degraded
+    record, _ = await remote.load(KEY)
+    assert record
+    assert record.data == b"2"

@@ -356,12 +356,13 @@ def test_g4_dropped_overlay_records_live_on_in_cookies() -> None:
         )
 
         async def message(key: bytes, copy: Record | None) -> Record:
-            view = await store.load(key, copy)
+            view = await store.load(key)
+            copies = (copy, *view.versions) if copy else view.versions
             record = opened(
-                view.stored, view.copies, now_ms=now_ms, ttl_ms=14_400_000, random_bits=bits()
+                view.stored, copies, now_ms=now_ms, ttl_ms=14_400_000, random_bits=bits()
             ).record
             record = added(record, b"%06d" % bits(), b"reply", now_ms=now_ms, data=b"")
-            assert await store.commit(key, record, view) is None
+            assert await store.save(key, record, view.token)
             return record
 
         keys = [b"conversation-%d" % i for i in range(1000)]

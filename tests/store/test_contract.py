@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,8 @@ from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore
 from tests import processes
 from tests.observer import Told
+
+pytestmark = pytest.mark.asyncio
 
 TTL_S = 14_400
 
@@ -59,24 +61,24 @@ def switched(nodes: list[str]) -> Switch:
     return Switch(memcached(nodes))
 
 
-def run(
-    test: Callable[[Any], Awaitable[None]], make: Remotes, nodes: list[processes.Memcached]
-) -> None:
-    async def whole() -> None:
-        remote = make([node.node for node in nodes])
-        await remote.flush()
-        await test(remote)
+@asynccontextmanager
+async def emptied(make: Remotes, nodes: list[processes.Memcached]) -> AsyncIterator[Any]:
+    remote = make([node.node for node in nodes])
+    await remote.flush()
+    try:
+        yield remote
+    finally:
         await remote.close()
-
-    asyncio.run(whole())
 
 
 remotes = pytest.mark.parametrize("make", [memory, memcached, switched])
 
 
 @remotes
-def test_load_returns_what_save_wrote(make: Remotes, nodes: list[processes.Memcached]) -> None:
-    async def test(remote: Any) -> None:
+async def test_load_returns_what_save_wrote(
+    make: Remotes, nodes: list[processes.Memcached]
+) -> None:
+    async with emptied(make, nodes) as remote:
         for key in (b"smsd:%d" % i for i in range(20)):
             found, token = await remote.load(key)
             assert found is None
@@ -85,12 +87,12 @@ def test_load_returns_what_save_wrote(make: Remotes, nodes: list[processes.Memca
             assert found.count == 1
             assert counting.find(found, message_digest(key.decode())).reply == b"re " + key  # type: ignore[union-attr]
 
-    run(test, make, nodes)
-
 
 @remotes
-def test_only_one_of_two_writers_succeeds(make: Remotes, nodes: list[processes.Memcached]) -> None:
-    async def test(remote: Any) -> None:
+async def test_only_one_of_two_writers_succeeds(
+    make: Remotes, nodes: list[processes.Memcached]
+) -> None:
+    async with emptied(make, nodes) as remote:
         _, mine = await remote.load(b"smsd:k")
         _, other = await remote.load(b"smsd:k")
         assert await remote.save(b"smsd:k", record("1"), mine)
@@ -102,14 +104,12 @@ def test_only_one_of_two_writers_succeeds(make: Remotes, nodes: list[processes.M
         found, _ = await remote.load(b"smsd:k")
         assert counting.find(found, message_digest("2"))
 
-    run(test, make, nodes)
-
 
 @remotes
-def test_save_fails_if_the_record_was_lost_meanwhile(
+async def test_save_fails_if_the_record_was_lost_meanwhile(
     make: Remotes, nodes: list[processes.Memcached]
 ) -> None:
-    async def test(remote: Any) -> None:
+    async with emptied(make, nodes) as remote:
         _, token = await remote.load(b"smsd:k")
         await remote.save(b"smsd:k", record("1"), token)
         _, token = await remote.load(b"smsd:k")
@@ -117,28 +117,27 @@ def test_save_fails_if_the_record_was_lost_meanwhile(
         assert not await remote.save(b"smsd:k", record("1", "2"), token)
         assert (await remote.load(b"smsd:k"))[0] is None
 
-    run(test, make, nodes)
-
 
 @remotes
-def test_save_again_needs_the_current_token(
+async def test_save_again_needs_the_current_token(
     make: Remotes, nodes: list[processes.Memcached]
 ) -> None:
-    async def test(remote: Any) -> None:
+    async with emptied(make, nodes) as remote:
         _, stale = await remote.load(b"smsd:k")
-        assert await remote.save_again(b"smsd:k", record("1"), stale)
-        assert not await remote.save_again(b"smsd:k", record("2"), stale)
+        assert await remote.save(b"smsd:k", record("1"), stale, again=True)
+        assert not await remote.save(b"smsd:k", record("2"), stale, again=True)
         _, token = await remote.load(b"smsd:k")
-        assert await remote.save_again(b"smsd:k", record("1", "2"), token)
+        assert await remote.save(b"smsd:k", record("1", "2"), token, again=True)
         found, _ = await remote.load(b"smsd:k")
         assert found.count == 2
 
-    run(test, make, nodes)
-
 
 @remotes
-def test_concurrent_operations_do_not_mix(make: Remotes, nodes: list[processes.Memcached]) -> None:
-    async def test(remote: Any) -> None:
+async def test_concurrent_operations_do_not_mix(
+    make: Remotes, nodes: list[processes.Memcached]
+) -> None:
+    async with emptied(make, nodes) as remote:
+
         async def one(i: int) -> None:
             key = b"smsd:%d" % i
             _, token = await remote.load(key)
@@ -151,14 +150,12 @@ def test_concurrent_operations_do_not_mix(make: Remotes, nodes: list[processes.M
 
         await asyncio.gather(*map(one, range(300)))
 
-    run(test, make, nodes)
-
 
 @remotes
-def test_large_records_are_saved_and_loaded(
+async def test_large_records_are_saved_and_loaded(
     make: Remotes, nodes: list[processes.Memcached]
 ) -> None:
-    async def test(remote: Any) -> None:
+    async with emptied(make, nodes) as remote:
         opened = counting.opened(
             None, (), now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=1
         ).record
@@ -173,8 +170,6 @@ def test_large_records_are_saved_and_loaded(
         loaded = await asyncio.gather(*map(remote.load, keys))
         assert all(saved)
         assert all(found == large for found, _ in loaded)
-
-    run(test, make, nodes)
 
 
 @asynccontextmanager
@@ -194,49 +189,47 @@ async def store(kind: str, nodes: list[str]) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("kind", ["memory", "cookie", "memcached"])
-def test_store_commits_only_the_latest_view(kind: str, nodes: list[processes.Memcached]) -> None:
-    async def test() -> None:
-        async with store(kind, [node.node for node in nodes]) as made:
-            view = await made.load(b"smsd:k", record("from the cookie"))
-            opened = counting.opened(
-                view.stored, view.copies, now_ms=now_ms(), ttl_ms=TTL_S * 1000, random_bits=9
-            ).record
-            assert opened.count == 1
-            grown = counting.added(opened, message_digest("2"), b"", now_ms=now_ms(), data=b"")
-            assert await made.commit(b"smsd:k", grown, view) is None
-            assert made.pending == 0
-            assert made.data_limit == (400 if kind == "cookie" else 100_000)
-            if kind != "cookie":
-                again = await made.commit(b"smsd:k", grown, view)
-                assert again.stored == grown
+async def test_store_saves_only_with_the_latest_token(
+    kind: str, nodes: list[processes.Memcached]
+) -> None:
+    async with store(kind, [node.node for node in nodes]) as made:
+        view = await made.load(b"smsd:k")
+        opened = counting.opened(
+            view.stored,
+            (record("from the cookie"),),
+            now_ms=now_ms(),
+            ttl_ms=TTL_S * 1000,
+            random_bits=9,
+        ).record
+        grown = counting.added(opened, message_digest("2"), b"", now_ms=now_ms(), data=b"")
+        assert await made.save(b"smsd:k", grown, view.token)
+        assert made.pending == 0
+        assert made.data_limit == (400 if kind == "cookie" else 100_000)
+        assert made.keeps_records == (kind != "cookie")
+        if made.keeps_records:
+            assert await made.save(b"smsd:k", grown, view.token) is None
+            assert (await made.load(b"smsd:k", view)).stored == grown
 
-    asyncio.run(test())
 
-
-def test_memory_sweeps_expired_records(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_sweeps_expired_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smsd.store.memory._SWEEP_EVERY", 10)
     clock_s = 1000.0
-
-    async def test() -> None:
-        nonlocal clock_s
-        remote = Memory(TTL_S, now_ms, lambda: clock_s)
-        for i in range(9):
-            await remote.save(b"%d" % i, record("old"), None)
-        clock_s += TTL_S + 5
-        fresh = Record(now_ms())
-        await remote.save(b"new", fresh, None)
-        assert len(remote) == 1
-        assert (await remote.load(b"new"))[0] == fresh
-
-    asyncio.run(test())
+    remote = Memory(TTL_S, now_ms, lambda: clock_s)
+    for i in range(9):
+        await remote.save(b"%d" % i, record("old"), None)
+    clock_s += TTL_S + 5
+    fresh = Record(now_ms())
+    await remote.save(b"new", fresh, None)
+    assert len(remote) == 1
+    assert (await remote.load(b"new"))[0] == fresh
 
 
-def test_memcached_keeps_a_record_two_seconds_longer(nodes: list[processes.Memcached]) -> None:
-    async def test(remote: Any) -> None:
+async def test_memcached_keeps_a_record_two_seconds_longer(
+    nodes: list[processes.Memcached],
+) -> None:
+    async with emptied(memcached, nodes[:1]) as remote:
         _, token = await remote.load(b"smsd:k")
         await remote.save(b"smsd:k", record("1"), token)
-
-    run(test, memcached, nodes[:1])
     meta = nodes[0].client()
     line = meta.raw_command("mg smsd:k t").decode()
     meta.close()
@@ -244,23 +237,16 @@ def test_memcached_keeps_a_record_two_seconds_longer(nodes: list[processes.Memca
     assert TTL_S < left_s <= TTL_S + 2
 
 
-def test_new_node_takes_over_only_its_share_of_keys() -> None:
-    async def test() -> None:
-        names = [f"127.0.0.1:{port}" for port in (1, 2, 3)]
-        three, again = memcached(names), memcached(names[::-1])
-        four = memcached([*names, "127.0.0.1:4"])
-        keys = [b"smsd:%d" % i for i in range(3000)]
-        assert [three.node_of(key).name for key in keys] == [
-            again.node_of(key).name for key in keys
-        ]
-        moved = [
-            four.node_of(key).name
-            for key in keys
-            if three.node_of(key).name != four.node_of(key).name
-        ]
-        assert set(moved) == {"127.0.0.1:4"}
-        assert 600 < len(moved) < 900
-        for remote in (three, again, four):
-            await remote.close()
-
-    asyncio.run(test())
+async def test_new_node_takes_over_only_its_share_of_keys() -> None:
+    names = [f"127.0.0.1:{port}" for port in (1, 2, 3)]
+    three, again = memcached(names), memcached(names[::-1])
+    four = memcached([*names, "127.0.0.1:4"])
+    keys = [b"smsd:%d" % i for i in range(3000)]
+    assert [three.node_of(key).name for key in keys] == [again.node_of(key).name for key in keys]
+    moved = [
+        four.node_of(key).name for key in keys if three.node_of(key).name != four.node_of(key).name
+    ]
+    assert set(moved) == {"127.0.0.1:4"}
+    assert 600 < len(moved) < 900
+    for remote in (three, again, four):
+        await remote.close()

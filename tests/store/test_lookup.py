@@ -7,18 +7,20 @@ its like are other addresses of this machine.
 import asyncio
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
 from smsd.errors import StoreUnavailable
 from smsd.store import lookup
 from smsd.store.lookup import AddressInfo, LookupFailed, NameLookup, split_name
-from smsd.store.node import Node, Read
+from smsd.store.node import Loaded, Node
 from tests.observer import Told
 from tests.processes import Memcached, free_port
 from tests.store.test_node import KEY, fails, until
+
+pytestmark = pytest.mark.asyncio
 
 Addresses = tuple[AddressInfo, ...]
 
@@ -57,30 +59,23 @@ class Resolver:
         return addresses(*self.hosts, port=port)
 
 
-def run(
-    resolver: Resolver,
-    test: Callable[[Node, Told], Awaitable[None]],
-    *,
-    port: int,
-    timeout_s: float = 0.25,
-    lookup_every_s: float = 30.0,
-) -> None:
-    async def whole() -> None:
-        told = Told()
-        node = Node(
-            f"memcached-0.test:{port}",
-            timeout_s,
-            told,
-            resolver=resolver,
-            lookup_every_s=lookup_every_s,
-        )
-        try:
-            await test(node, told)
-        finally:
-            resolver.release()
-            await node.close()
-
-    asyncio.run(whole())
+@asynccontextmanager
+async def connected(
+    resolver: Resolver, *, port: int, timeout_s: float = 0.25, lookup_every_s: float = 30.0
+) -> AsyncIterator[tuple[Node, Told]]:
+    told = Told()
+    node = Node(
+        f"memcached-0.test:{port}",
+        timeout_s,
+        told,
+        resolver=resolver,
+        lookup_every_s=lookup_every_s,
+    )
+    try:
+        yield node, told
+    finally:
+        resolver.release()
+        await node.close()
 
 
 async def is_connected(node: Node) -> None:
@@ -88,90 +83,81 @@ async def is_connected(node: Node) -> None:
     async with asyncio.timeout(20):
         while True:
             try:
-                await node.read(KEY)
+                await node.load(KEY)
             except StoreUnavailable:
                 await asyncio.sleep(0.01)
             else:
                 return
 
 
-def test_node_connects_after_a_slow_lookup() -> None:
+async def test_node_connects_after_a_slow_lookup() -> None:
     resolver = Resolver("127.0.0.1")
     resolver.hang()
 
-    async def test(node: Node, told: Told) -> None:
-        assert await fails(node.read(KEY)) == "lookup"
-        assert await fails(node.read(KEY)) == "down"
-        resolver.release()
-        await is_connected(node)
-        assert resolver.calls == 1  # its answer was good, though late
-        ((_, kind, _), (_, _, down_s)) = told.outages
-        assert (kind, down_s is not None) == ("lookup", True)
-
     with Memcached() as memcached:
-        run(resolver, test, port=memcached.port)
+        async with connected(resolver, port=memcached.port) as (node, told):
+            assert await fails(node.load(KEY)) == "lookup"
+            assert await fails(node.load(KEY)) == "down"
+            resolver.release()
+            await is_connected(node)
+            assert resolver.calls == 1  # its answer was good, though late
+            ((_, kind, _), (_, _, down_s)) = told.outages
+            assert (kind, down_s is not None) == ("lookup", True)
 
 
-def test_late_lookup_is_used_by_the_next_attempt() -> None:
+async def test_late_lookup_is_used_by_the_next_attempt() -> None:
     resolver = Resolver("127.0.0.1")
     resolver.hang()
 
-    async def test(node: Node, told: Told) -> None:
-        node._lookup._budget_s = 0.05
-        await until(lambda: told.errors[node.name, "lookup"] >= 3)
-        assert resolver.calls == 1
-        resolver.release()
-        await is_connected(node)
-        assert resolver.most_under_way == 1
-
     with Memcached() as memcached:
-        run(resolver, test, port=memcached.port)
+        async with connected(resolver, port=memcached.port) as (node, told):
+            node._lookup._budget_s = 0.05
+            await until(lambda: told.errors[node.name, "lookup"] >= 3)
+            assert resolver.calls == 1
+            resolver.release()
+            await is_connected(node)
+            assert resolver.most_under_way == 1
 
 
-def test_hanging_lookup_does_not_delay_other_nodes() -> None:
+async def test_hanging_lookup_does_not_delay_other_nodes() -> None:
     hanging, quick = Resolver("127.0.0.1"), Resolver("127.0.0.1")
     hanging.hang()
-
-    async def whole(port: int) -> None:
+    with Memcached() as memcached:
+        port = memcached.port
         hung = [Node(f"hung-{i}.test:{port}", 0.25, Told(), resolver=hanging) for i in range(8)]
         node = Node(f"quick.test:{port}", 5, Told(), resolver=quick)
-        await node.read(KEY)
+        await node.load(KEY)
         hanging.release()
         for each in [*hung, node]:
             await each.close()
 
-    with Memcached() as memcached:
-        asyncio.run(whole(memcached.port))
 
-
-def test_name_without_address_is_retried_until_it_has_one() -> None:
+async def test_name_without_address_is_retried_until_it_has_one() -> None:
     resolver = Resolver()
 
-    async def test(node: Node, told: Told) -> None:
-        assert await fails(node.read(KEY)) == "lookup"
-        resolver.hosts = ("127.0.0.1",)
-        await is_connected(node)
-
     with Memcached() as memcached:
-        run(resolver, test, port=memcached.port)
+        async with connected(resolver, port=memcached.port) as (node, _told):
+            assert await fails(node.load(KEY)) == "lookup"
+            resolver.hosts = ("127.0.0.1",)
+            await is_connected(node)
 
 
-def test_addresses_that_refuse_are_skipped() -> None:
-    async def test(node: Node, told: Told) -> None:
-        await node.read(KEY)
-        assert not told.errors
-
+async def test_addresses_that_refuse_are_skipped() -> None:
     with Memcached() as memcached:
-        run(Resolver("127.0.0.2", "127.0.0.3", "127.0.0.1"), test, port=memcached.port, timeout_s=5)
+        async with connected(
+            Resolver("127.0.0.2", "127.0.0.3", "127.0.0.1"), port=memcached.port, timeout_s=5
+        ) as (node, told):
+            await node.load(KEY)
+            assert not told.errors
 
 
-def test_next_address_is_tried_while_one_hangs() -> None:
-    async def test(node: Node, told: Told) -> None:
-        await node.read(KEY)
-        assert not told.errors
-
+async def test_next_address_is_tried_while_one_hangs() -> None:
     with Memcached() as memcached, black_hole("127.0.0.2", memcached.port):
-        run(Resolver("127.0.0.2", "127.0.0.1"), test, port=memcached.port, timeout_s=3)
+        async with connected(
+            Resolver("127.0.0.2", "127.0.0.1"), port=memcached.port, timeout_s=3
+        ) as (node, told):
+            await node.load(KEY)
+            assert not told.errors
 
 
 @contextmanager
@@ -191,80 +177,82 @@ def black_hole(host: str, port: int) -> Iterator[None]:
                 sock.close()
 
 
-def test_refused_at_every_address_is_an_outage() -> None:
-    async def test(node: Node, told: Told) -> None:
-        assert await fails(node.read(KEY)) == "refused"
+async def test_refused_at_every_address_is_an_outage() -> None:
+    async with connected(Resolver("127.0.0.1", "127.0.0.2"), port=free_port(), timeout_s=5) as (
+        node,
+        _told,
+    ):
+        assert await fails(node.load(KEY)) == "refused"
 
-    run(Resolver("127.0.0.1", "127.0.0.2"), test, port=free_port(), timeout_s=5)
 
-
-def test_node_follows_its_name_while_the_old_address_answers() -> None:
+async def test_node_follows_its_name_while_the_old_address_answers() -> None:
     resolver = Resolver("127.0.0.1")
-
-    async def test(node: Node, told: Told) -> None:
-        assert await node.write(KEY, b"old", None, 60)
-        token = (await node.read(KEY)).token
-        resolver.hosts = ("127.0.0.2",)
-        await until(lambda: connections(new) > 1)
-        assert not await node.write(KEY, b"stale", token, 60)
-        assert await node.write(KEY, b"new", None, 60)
-        assert (value(old), value(new)) == (b"old", b"new")
-        assert not told.errors
 
     with Memcached() as old, Memcached(host="127.0.0.2", port=old.port) as new:
-        run(resolver, test, port=old.port, timeout_s=5, lookup_every_s=0.05)
+        async with connected(resolver, port=old.port, timeout_s=5, lookup_every_s=0.05) as (
+            node,
+            told,
+        ):
+            assert await node.save(KEY, b"old", None, 60)
+            token = (await node.load(KEY)).token
+            resolver.hosts = ("127.0.0.2",)
+            await until(lambda: connections(new) > 1)
+            assert not await node.save(KEY, b"stale", token, 60)
+            assert await node.save(KEY, b"new", None, 60)
+            assert (value(old), value(new)) == (b"old", b"new")
+            assert not told.errors
 
 
-def test_reordered_addresses_keep_the_connection() -> None:
+async def test_reordered_addresses_keep_the_connection() -> None:
     resolver = Resolver("127.0.0.1", "127.0.0.2")
 
-    async def test(node: Node, told: Told) -> None:
-        token = (await first_token(node)).token
-        resolver.hosts = resolver.hosts[::-1]
-        calls = resolver.calls
-        await until(lambda: resolver.calls > calls + 1)
-        assert await node.write(KEY, b"two", token, 60)
-
     with Memcached() as memcached:
-        run(resolver, test, port=memcached.port, timeout_s=5, lookup_every_s=0.05)
+        async with connected(resolver, port=memcached.port, timeout_s=5, lookup_every_s=0.05) as (
+            node,
+            _told,
+        ):
+            token = (await first_token(node)).token
+            resolver.hosts = resolver.hosts[::-1]
+            calls = resolver.calls
+            await until(lambda: resolver.calls > calls + 1)
+            assert await node.save(KEY, b"two", token, 60)
 
 
-def test_failing_lookup_keeps_a_working_connection() -> None:
+async def test_failing_lookup_keeps_a_working_connection() -> None:
     resolver = Resolver("127.0.0.1")
-
-    async def test(node: Node, told: Told) -> None:
-        token = (await first_token(node)).token
-        resolver.hosts = ()
-        calls = resolver.calls
-        await until(lambda: resolver.calls > calls + 1)
-        assert await node.write(KEY, b"two", token, 60)
-        assert not told.errors
-        resolver.hosts = ("127.0.0.2",)
-        await until(lambda: connections(new) > 1)
 
     with Memcached() as memcached, Memcached(host="127.0.0.2", port=memcached.port) as new:
-        run(resolver, test, port=memcached.port, timeout_s=5, lookup_every_s=0.05)
+        async with connected(resolver, port=memcached.port, timeout_s=5, lookup_every_s=0.05) as (
+            node,
+            told,
+        ):
+            token = (await first_token(node)).token
+            resolver.hosts = ()
+            calls = resolver.calls
+            await until(lambda: resolver.calls > calls + 1)
+            assert await node.save(KEY, b"two", token, 60)
+            assert not told.errors
+            resolver.hosts = ("127.0.0.2",)
+            await until(lambda: connections(new) > 1)
 
 
-def test_last_known_address_is_used_while_lookups_hang() -> None:
+async def test_last_known_address_is_used_while_lookups_hang() -> None:
     resolver = Resolver("127.0.0.1")
 
-    async def test(node: Node, told: Told) -> None:
-        await node.read(KEY)
-        await asyncio.sleep(lookup.FRESH_S)
-        resolver.hang()
-        memcached.kill()
-        memcached.start()
-        await is_connected(node)
-        assert resolver.under_way
-
     with Memcached() as memcached:
-        run(resolver, test, port=memcached.port, timeout_s=5)
+        async with connected(resolver, port=memcached.port, timeout_s=5) as (node, _told):
+            await node.load(KEY)
+            await asyncio.sleep(lookup.FRESH_S)
+            resolver.hang()
+            memcached.kill()
+            memcached.start()
+            await is_connected(node)
+            assert resolver.under_way
 
 
-async def first_token(node: Node) -> Read:
-    assert await node.write(KEY, b"one", None, 60)
-    return await node.read(KEY)
+async def first_token(node: Node) -> Loaded:
+    assert await node.save(KEY, b"one", None, 60)
+    return await node.load(KEY)
 
 
 def connections(memcached: Memcached) -> int:
@@ -285,90 +273,74 @@ def value(memcached: Memcached) -> object:
 # --- the lookup alone
 
 
-def look_up(test: Callable[[NameLookup], Awaitable[None]], resolver: lookup.Resolver) -> None:
-    async def whole() -> None:
-        await test(NameLookup("name.test", 1, resolver=resolver, budget_s=0.05))
-
-    asyncio.run(whole())
+def name_lookup(resolver: lookup.Resolver) -> NameLookup:
+    return NameLookup("name.test", 1, resolver=resolver, budget_s=0.05)
 
 
 @pytest.mark.parametrize(
     "name", ["127.0.0.1:11211", "[::1]:11211", "[0000::1]:11211"], ids=["IPv4", "IPv6", "long"]
 )
-def test_ip_addresses_are_not_looked_up(name: str) -> None:
-    async def whole() -> None:
-        made = NameLookup(*split_name(name), resolver=Resolver())
-        ((_, _, _, _, address),) = await made.addresses()
-        assert address[:2] == split_name(name)
-        assert await made.addresses_or_known() == await made.addresses()
-
-    asyncio.run(whole())
+async def test_ip_addresses_are_not_looked_up(name: str) -> None:
+    made = NameLookup(*split_name(name), resolver=Resolver())
+    ((_, _, _, _, address),) = await made.addresses()
+    assert address[:2] == split_name(name)
+    assert await made.addresses_or_known() == await made.addresses()
 
 
-def test_system_resolver_finds_localhost() -> None:
+async def test_system_resolver_finds_localhost() -> None:
     found = {address[4][0] for address in lookup.resolve("localhost", 11211)}
     assert found & {"127.0.0.1", "::1"}
 
 
-def test_fresh_answers_are_reused() -> None:
+async def test_fresh_answers_are_reused() -> None:
     resolver = Resolver()
-
-    async def test(made: NameLookup) -> None:
-        for _ in range(5):
-            with pytest.raises(LookupFailed):
-                await made.addresses()
-        assert resolver.calls == 1
-
-    look_up(test, resolver)
-
-
-def test_lookup_fails_for_a_name_that_cannot_be_encoded() -> None:
-    async def test(made: NameLookup) -> None:
+    made = name_lookup(resolver)
+    for _ in range(5):
         with pytest.raises(LookupFailed):
             await made.addresses()
+    assert resolver.calls == 1
 
-    look_up(test, lambda host, port: lookup.resolve("x" * 70 + ".test", port))
+
+async def test_lookup_fails_for_a_name_that_cannot_be_encoded() -> None:
+    made = name_lookup(lambda host, port: lookup.resolve("x" * 70 + ".test", port))
+    with pytest.raises(LookupFailed):
+        await made.addresses()
 
 
-def test_lookup_fails_if_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lookup_fails_if_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    async def test(made: NameLookup) -> None:
-        monkeypatch.setattr(threading.Thread, "start", start)
-        with pytest.raises(LookupFailed):
-            await made.addresses()
-        monkeypatch.undo()
-
-    look_up(test, Resolver("127.0.0.1"))
+    made = name_lookup(Resolver("127.0.0.1"))
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(LookupFailed):
+        await made.addresses()
+    monkeypatch.undo()
 
 
-def test_hung_lookups_are_replaced_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hung_lookups_are_replaced_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookup, "HUNG_AFTER_S", 0.0)
     resolver = Resolver("127.0.0.1")
     resolver.hang()
-
-    async def test(made: NameLookup) -> None:
-        for _ in range(10):
-            with pytest.raises(LookupFailed):
-                await made.addresses()
-        assert resolver.calls == lookup.MAX_HUNG + 1
-        resolver.release()
-        await until(lambda: not resolver.under_way)
-        assert await made.addresses()
-
-    look_up(test, resolver)
+    made = name_lookup(resolver)
+    for _ in range(10):
+        with pytest.raises(LookupFailed):
+            await made.addresses()
+    assert resolver.calls == lookup.MAX_HUNG + 1
+    resolver.release()
+    await until(lambda: not resolver.under_way)
+    assert await made.addresses()
 
 
-def test_answer_after_the_loop_closed_is_ignored() -> None:
+async def test_answer_after_the_loop_closed_is_ignored() -> None:
     resolver = Resolver("127.0.0.1")
     resolver.hang()
 
-    async def test(made: NameLookup) -> None:
+    async def give_up() -> None:
         with pytest.raises(LookupFailed):
-            await made.addresses()
+            await name_lookup(resolver).addresses()
 
-    look_up(test, resolver)
+    await asyncio.to_thread(asyncio.run, give_up())
     resolver.release()
     for thread in threading.enumerate():
         if thread.name == "smsd-lookup":

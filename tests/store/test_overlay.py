@@ -4,7 +4,7 @@ The store is a dict with a switch.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +19,8 @@ from smsd.store.memory import Memory
 from smsd.store.overlay import OverlayStore
 from tests.conversation.test_merging import START_MS
 from tests.observer import Told
+
+pytestmark = pytest.mark.asyncio
 
 TTL_S = 14_400
 KEY = b"smsd:key"
@@ -70,11 +72,11 @@ class Bench:
         self.sent += 1
         store = store or self.store
         digest = message_digest(sid or f"SM{self.sent}")
-        view: View | None = await store.load(key, copy)
-        while view is not None:
+        view = await store.load(key)
+        while True:
             record = counting.opened(
                 view.stored,
-                view.copies,
+                (copy, *view.versions) if copy else view.versions,
                 now_ms=self.now_ms,
                 ttl_ms=TTL_S * 1000,
                 random_bits=self._random_bits(),
@@ -83,208 +85,179 @@ class Bench:
             if known:
                 return known.number
             self.last = counting.added(record, digest, b"reply", now_ms=self.now_ms, data=b"")
-            view = await store.commit(key, self.last, view)
-        return self.last.count
+            if await store.save(key, self.last, view.token):
+                return self.last.count
+            view = await store.load(key, view)
 
 
-def run(test: Callable[[Bench], Awaitable[None]], **settings: Any) -> None:
-    async def whole() -> None:
-        await test(Bench(**settings))
-
-    asyncio.run(whole())
-
-
-def test_counts_made_during_an_outage_are_merged() -> None:
-    async def test(bench: Bench) -> None:
-        assert await bench.text() == 1
-        cookie = bench.last
-        bench.remote.up = False
-        assert await bench.text(copy=cookie) == 2
-        assert await bench.text(copy=cookie) == 3
-        assert (bench.store.pending, bench.told.pending) == (1, 1)
-        bench.remote.up = True
-        await bench.store.reconcile()
-        assert (bench.store.pending, bench.told.pending, bench.told.merged) == (0, 0, 1)
-        assert await bench.text(store=bench.another()) == 4  # another replica, no cookie
-
-    run(test)
+async def test_counts_made_during_an_outage_are_merged() -> None:
+    bench = Bench()
+    assert await bench.text() == 1
+    cookie = bench.last
+    bench.remote.up = False
+    assert await bench.text(copy=cookie) == 2
+    assert await bench.text(copy=cookie) == 3
+    assert (bench.store.pending, bench.told.pending) == (1, 1)
+    bench.remote.up = True
+    await bench.store.reconcile()
+    assert (bench.store.pending, bench.told.pending, bench.told.merged) == (0, 0, 1)
+    assert await bench.text(store=bench.another()) == 4  # another replica, no cookie
 
 
-def test_next_message_merges_the_overlay() -> None:
-    async def test(bench: Bench) -> None:
-        await bench.text()
-        bench.remote.up = False
-        await bench.text(copy=bench.last)
-        bench.remote.up = True
-        assert await bench.text() == 3
-        assert bench.store.pending == 0
-
-    run(test)
+async def test_next_message_merges_the_overlay() -> None:
+    bench = Bench()
+    await bench.text()
+    bench.remote.up = False
+    await bench.text(copy=bench.last)
+    bench.remote.up = True
+    assert await bench.text() == 3
+    assert bench.store.pending == 0
 
 
-def test_message_on_two_overlays_counts_once() -> None:
-    async def test(bench: Bench) -> None:
-        other = bench.another()
-        await bench.text()
-        cookie = bench.last
-        bench.remote.up = False
-        assert await bench.text(copy=cookie, sid="SMx") == 2
-        assert await bench.text(copy=cookie, sid="SMx", store=other) == 2
-        bench.remote.up = True
-        await bench.store.reconcile()
-        await other.reconcile()
-        assert await bench.text() == 3
-
-    run(test)
+async def test_message_on_two_overlays_counts_once() -> None:
+    bench = Bench()
+    other = bench.another()
+    await bench.text()
+    cookie = bench.last
+    bench.remote.up = False
+    assert await bench.text(copy=cookie, sid="SMx") == 2
+    assert await bench.text(copy=cookie, sid="SMx", store=other) == 2
+    bench.remote.up = True
+    await bench.store.reconcile()
+    await other.reconcile()
+    assert await bench.text() == 3
 
 
-def test_failed_write_continues_on_the_overlay() -> None:
-    async def test(bench: Bench) -> None:
-        await bench.text()
-        view = await bench.store.load(KEY, None)
-        record = counting.opened(
+async def test_failed_write_continues_on_the_overlay() -> None:
+    bench = Bench()
+    await bench.text()
+    view = await bench.store.load(KEY)
+    record = counting.opened(
+        view.stored, (), now_ms=bench.now_ms, ttl_ms=TTL_S * 1000, random_bits=5
+    ).record
+    bench.remote.up = False
+    assert await bench.store.save(KEY, record, view.token) is None
+    again = await bench.store.load(KEY, view)
+    assert again.is_degraded
+    assert again.versions == (view.stored,)
+
+
+async def test_save_fails_if_the_overlay_was_merged_meanwhile() -> None:
+    bench = Bench()
+    bench.remote.up = False
+    await bench.text()
+    view = await bench.store.load(KEY)
+    bench.remote.up = True
+    await bench.store.reconcile()
+    bench.remote.up = False
+    record = counting.added(
+        counting.opened(
             view.stored, (), now_ms=bench.now_ms, ttl_ms=TTL_S * 1000, random_bits=5
-        ).record
-        bench.remote.up = False
-        again = await bench.store.commit(KEY, record, view)
-        assert again
-        assert again.degraded
-        assert again.copies == (view.stored,)
-
-    run(test)
-
-
-def test_commit_fails_if_the_overlay_was_merged_meanwhile() -> None:
-    async def test(bench: Bench) -> None:
-        bench.remote.up = False
-        await bench.text()
-        view = await bench.store.load(KEY, None)
-        bench.remote.up = True
-        await bench.store.reconcile()
-        bench.remote.up = False
-        record = counting.added(
-            counting.opened(
-                view.stored, (), now_ms=bench.now_ms, ttl_ms=TTL_S * 1000, random_bits=5
-            ).record,
-            b"digest",
-            b"",
-            now_ms=bench.now_ms,
-            data=b"",
-        )
-        again = await bench.store.commit(KEY, record, view)
-        assert again
-        assert again.stored is None
-
-    run(test)
+        ).record,
+        b"digest",
+        b"",
+        now_ms=bench.now_ms,
+        data=b"",
+    )
+    assert await bench.store.save(KEY, record, view.token) is None
+    again = await bench.store.load(KEY, view)
+    assert again.is_degraded
+    assert again.stored is None
+    assert again.versions == (view.stored,)
 
 
-def test_failed_merge_is_retried() -> None:
-    async def test(bench: Bench) -> None:
-        bench.remote.up = False
-        await bench.text()
-        save = bench.remote.save
+async def test_failed_merge_is_retried() -> None:
+    bench = Bench()
+    bench.remote.up = False
+    await bench.text()
+    save = bench.remote.save
 
-        async def fail(key: bytes, record: Record, token: Any) -> bool:
-            await save(key, record, token)  # applied, and nobody hears of it
-            raise StoreUnavailable("node", "timeout")
+    async def fail(key: bytes, record: Record, token: Any, *, again: bool = False) -> Any:
+        await save(key, record, token)  # applied, and nobody hears of it
+        raise StoreUnavailable("node", "timeout")
 
-        bench.remote.up = True
-        bench.remote.save = fail  # type: ignore[method-assign]
-        await bench.store.reconcile()
-        assert bench.store.pending == 1
-        bench.remote.save = save  # type: ignore[method-assign]
-        await bench.store.reconcile()
-        assert bench.store.pending == 0
-        assert await bench.text() == 2
-
-    run(test)
+    bench.remote.up = True
+    bench.remote.save = fail  # type: ignore[method-assign]
+    await bench.store.reconcile()
+    assert bench.store.pending == 1
+    bench.remote.save = save  # type: ignore[method-assign]
+    await bench.store.reconcile()
+    assert bench.store.pending == 0
+    assert await bench.text() == 2
 
 
-def test_ended_conversations_are_not_merged() -> None:
-    async def test(bench: Bench) -> None:
-        bench.remote.up = False
-        await bench.text()
-        bench.remote.up = True
-        bench.elapse(TTL_S)
-        await bench.store.reconcile()
-        assert (bench.store.pending, bench.told.merged) == (0, 0)
-        assert await bench.text() == 1
-
-    run(test)
+async def test_ended_conversations_are_not_merged() -> None:
+    bench = Bench()
+    bench.remote.up = False
+    await bench.text()
+    bench.remote.up = True
+    bench.elapse(TTL_S)
+    await bench.store.reconcile()
+    assert (bench.store.pending, bench.told.merged) == (0, 0)
+    assert await bench.text() == 1
 
 
-def test_oldest_records_are_dropped_at_the_memory_limit() -> None:
-    async def test(bench: Bench) -> None:
-        bench.remote.up = False
-        cookies = {}
-        for i in range(100):
-            key = b"smsd:%d" % i
-            assert await bench.text(key) == 1
-            cookies[key] = bench.last
-        assert 0 < bench.store.pending < 100
-        assert bench.told.dropped == 100 - bench.store.pending
-        assert await bench.text(b"smsd:0", copy=cookies[b"smsd:0"]) == 2
-
-    run(test, max_pending_bytes=4000)
+async def test_oldest_records_are_dropped_at_the_memory_limit() -> None:
+    bench = Bench(max_pending_bytes=4000)
+    bench.remote.up = False
+    cookies = {}
+    for i in range(100):
+        key = b"smsd:%d" % i
+        assert await bench.text(key) == 1
+        cookies[key] = bench.last
+    assert 0 < bench.store.pending < 100
+    assert bench.told.dropped == 100 - bench.store.pending
+    assert await bench.text(b"smsd:0", copy=cookies[b"smsd:0"]) == 2
 
 
-def test_overlay_counts_after_too_many_conflicts() -> None:
-    async def test(bench: Bench) -> None:
-        await bench.text()
-        save = bench.remote.save
+async def test_overlay_counts_after_too_many_conflicts() -> None:
+    bench = Bench(timeout_s=0.05)
+    await bench.text()
+    save = bench.remote.save
 
-        async def conflict(key: bytes, record: Record, token: Any) -> bool:
-            await asyncio.sleep(0.001)
-            return False
+    async def conflict(key: bytes, record: Record, token: Any, *, again: bool = False) -> Any:
+        await asyncio.sleep(0.001)
 
-        bench.remote.save = conflict  # type: ignore[method-assign]
-        assert await bench.text() == 2
-        assert bench.store.pending == 1
-        assert bench.told.conflicts > 1
-        bench.remote.save = save  # type: ignore[method-assign]
-        await bench.store.reconcile()
-        assert await bench.text() == 3
-
-    run(test, timeout_s=0.05)
+    bench.remote.save = conflict  # type: ignore[method-assign]
+    assert await bench.text() == 2
+    assert bench.store.pending == 1
+    assert bench.told.conflicts > 1
+    bench.remote.save = save  # type: ignore[method-assign]
+    await bench.store.reconcile()
+    assert await bench.text() == 3
 
 
-def test_close_merges_pending_records() -> None:
-    async def test(bench: Bench) -> None:
-        bench.remote.up = False
-        await bench.text()
-        bench.remote.up = True
-        await bench.store.close(within_s=5)
-        assert (bench.store.pending, bench.told.lost) == (0, 0)
-        assert await bench.text(store=bench.another()) == 2
-
-    run(test)
+async def test_close_merges_pending_records() -> None:
+    bench = Bench()
+    bench.remote.up = False
+    await bench.text()
+    bench.remote.up = True
+    await bench.store.close(within_s=5)
+    assert (bench.store.pending, bench.told.lost) == (0, 0)
+    assert await bench.text(store=bench.another()) == 2
 
 
-def test_close_ends_at_its_deadline() -> None:
-    async def test(bench: Bench) -> None:
-        bench.remote.up = False
-        await bench.text()
-        await bench.store.close(within_s=0.05)
-        assert (bench.store.pending, bench.told.lost) == (1, 1)
-
-    run(test)
+async def test_close_ends_at_its_deadline() -> None:
+    bench = Bench()
+    bench.remote.up = False
+    await bench.text()
+    await bench.store.close(within_s=0.05)
+    assert (bench.store.pending, bench.told.lost) == (1, 1)
 
 
 @pytest.mark.parametrize("jump_s", [-5 * 3600, 5 * 3600])
-def test_clock_jump_ends_no_pending_conversation(jump_s: int) -> None:
-    async def test(bench: Bench) -> None:
-        bench.remote.up = False
-        await bench.text()
-        await bench.text()
-        bench.remote.up = True
-        bench.now_ms += jump_s * 1000
-        await bench.store.reconcile()
-        bench.now_ms -= jump_s * 1000
-        await bench.store.reconcile()
-        assert (bench.store.pending, bench.told.merged) == (0, 1)
-        assert await bench.text(store=bench.another()) == 3
-
-    run(test)
+async def test_clock_jump_ends_no_pending_conversation(jump_s: int) -> None:
+    bench = Bench()
+    bench.remote.up = False
+    await bench.text()
+    await bench.text()
+    bench.remote.up = True
+    bench.now_ms += jump_s * 1000
+    await bench.store.reconcile()
+    bench.now_ms -= jump_s * 1000
+    await bench.store.reconcile()
+    assert (bench.store.pending, bench.told.merged) == (0, 1)
+    assert await bench.text(store=bench.another()) == 3
 
 
 def refuse(bench: Bench, refused: Callable[[bytes], bool]) -> list[bytes]:
@@ -292,7 +265,7 @@ def refuse(bench: Bench, refused: Callable[[bytes], bool]) -> list[bytes]:
     tried: list[bytes] = []
     save = bench.remote.remote.save
 
-    async def saving(key: bytes, record: Record, token: Any) -> bool:
+    async def saving(key: bytes, record: Record, token: Any, *, again: bool = False) -> Any:
         tried.append(key)
         if refused(key):
             raise StoreUnavailable("node", "server")
@@ -302,86 +275,89 @@ def refuse(bench: Bench, refused: Callable[[bytes], bool]) -> list[bytes]:
     return tried
 
 
-def test_refused_record_is_retried_with_back_off() -> None:
-    async def test(bench: Bench) -> None:
-        tried = refuse(bench, lambda key: key == KEY)
-        await bench.text()
-        tried.clear()
-        for _ in range(4 * 3600):  # an hour of rounds
-            bench.clock_s += 0.25
-            await bench.store.reconcile()
-        assert 100 < len(tried) < 140  # every 30 s
-        assert bench.store.pending == 1
-
-    run(test)
-
-
-def test_refused_record_does_not_delay_others() -> None:
-    async def test(bench: Bench) -> None:
-        bench.remote.up = False
-        keys = [b"smsd:%d" % i for i in range(300)]
-        for key in keys:
-            await bench.text(key)
-        bench.remote.up = True
-        refuse(bench, lambda key: key == keys[0])
+async def test_refused_record_is_retried_with_back_off() -> None:
+    bench = Bench()
+    tried = refuse(bench, lambda key: key == KEY)
+    await bench.text()
+    tried.clear()
+    for _ in range(4 * 3600):  # an hour of rounds
+        bench.clock_s += 0.25
         await bench.store.reconcile()
-        assert bench.store.pending == 1
-
-    run(test)
-
-
-def test_next_message_retries_a_refused_record_at_once() -> None:
-    async def test(bench: Bench) -> None:
-        refusing = True
-        refuse(bench, lambda key: refusing)
-        await bench.text()
-        for _ in range(100):
-            bench.clock_s += 0.25
-            await bench.store.reconcile()
-        refusing = False
-        assert await bench.text() == 2
-        assert bench.store.pending == 0
-
-    run(test)
+    assert 100 < len(tried) < 140  # every 30 s
+    assert bench.store.pending == 1
 
 
-def test_checkpoint_returns_a_view_to_commit_from() -> None:
-    async def test(bench: Bench) -> None:
-        loads = 0
-        load = bench.remote.remote.load
-
-        async def loading(key: bytes) -> tuple[Record | None, Any]:
-            nonlocal loads
-            loads += 1
-            return await load(key)
-
-        bench.remote.remote.load = loading  # type: ignore[method-assign]
-        view = await bench.store.load(KEY, None)
-        is_written, view = await bench.store.checkpoint(KEY, Record(1), view)
-        assert is_written
-        assert view.stored == Record(1)
-        is_written, view = await bench.store.checkpoint(KEY, Record(2), view)
-        assert is_written
-        stale = view
-        assert await bench.store.commit(KEY, Record(3), view) is None
-        assert loads == 1
-        is_written, view = await bench.store.checkpoint(KEY, Record(4), stale)
-        assert not is_written
-        assert view.stored == Record(3)
-
-    run(test)
+async def test_refused_record_does_not_delay_others() -> None:
+    bench = Bench()
+    bench.remote.up = False
+    keys = [b"smsd:%d" % i for i in range(300)]
+    for key in keys:
+        await bench.text(key)
+    bench.remote.up = True
+    refuse(bench, lambda key: key == keys[0])
+    await bench.store.reconcile()
+    assert bench.store.pending == 1
 
 
-def test_checkpoint_works_on_the_overlay() -> None:
-    async def test(bench: Bench) -> None:
-        bench.remote.up = False
-        view = await bench.store.load(KEY, None)
-        is_written, view = await bench.store.checkpoint(KEY, Record(1), view)
-        assert is_written
-        assert view.degraded
-        assert await bench.store.commit(KEY, Record(2), view) is None
-        is_written, view = await bench.store.checkpoint(KEY, Record(3), view)
-        assert not is_written
-        assert view.stored == Record(2)
+async def test_next_message_retries_a_refused_record_at_once() -> None:
+    bench = Bench()
+    refusing = True
+    refuse(bench, lambda key: refusing)
+    await bench.text()
+    for _ in range(100):
+        bench.clock_s += 0.25
+        await bench.store.reconcile()
+    refusing = False
+    assert await bench.text() == 2
+    assert bench.store.pending == 0
 
-    run(test)
+
+async def test_save_again_returns_the_token_of_the_next_save() -> None:
+    bench = Bench()
+    loads = 0
+    load = bench.remote.remote.load
+
+    async def loading(key: bytes) -> tuple[Record | None, Any]:
+        nonlocal loads
+        loads += 1
+        return await load(key)
+
+    bench.remote.remote.load = loading  # type: ignore[method-assign]
+    first = (await bench.store.load(KEY)).token
+    second = await bench.store.save(KEY, Record(1), first, again=True)
+    assert second
+    third = await bench.store.save(KEY, Record(2), second, again=True)
+    assert third
+    assert await bench.store.save(KEY, Record(3), third)
+    assert loads == 1
+    assert await bench.store.save(KEY, Record(4), third, again=True) is None
+    assert (await bench.store.load(KEY)).stored == Record(3)
+
+
+async def test_save_on_the_overlay_is_good_for_one_save() -> None:
+    bench = Bench()
+    bench.remote.up = False
+    view = await bench.store.load(KEY)
+    token = await bench.store.save(KEY, Record(1), view.token, again=True)
+    assert token
+    assert await bench.store.save(KEY, Record(2), token) is None  # memcached may be back
+    assert await bench.store.save(KEY, Record(2), view.token) is None
+    view = await bench.store.load(KEY, view)
+    assert view.is_degraded
+    assert view.stored == Record(1)
+    assert await bench.store.save(KEY, Record(2), view.token)
+    bench.remote.up = True
+    view = await bench.store.load(KEY, View(Record(2), token=token))
+    assert not view.is_degraded
+    assert view.versions == (Record(2),)
+
+
+async def test_refused_write_is_not_tried_again_for_the_same_message() -> None:
+    bench = Bench()
+    tried = refuse(bench, lambda key: True)
+    view = await bench.store.load(KEY)
+    assert await bench.store.save(KEY, Record(1), view.token) is None
+    view = await bench.store.load(KEY, view)
+    assert view.is_degraded
+    assert await bench.store.save(KEY, Record(1), view.token)
+    assert tried == [KEY]

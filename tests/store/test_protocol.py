@@ -4,6 +4,7 @@ both directions.
 
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -35,10 +36,10 @@ def all_pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 def test_answers_may_arrive_in_any_pieces(cuts: list[int]) -> None:
     readers: list[Callable[[Answers], object]] = [
         Answers.read_value,
-        Answers.read_written,
+        Answers.read_saved,
         Answers.read_value,
-        Answers.read_written,
-        Answers.read_written,
+        Answers.read_saved,
+        Answers.read_saved,
     ]
     data = GETS + b"STORED\r\n" + b"END\r\n" + b"HD c42\r\n" + b"SERVER_ERROR out of memory\r\n"
     answers, found = Answers(), []
@@ -79,7 +80,7 @@ def test_answers_may_arrive_in_any_pieces(cuts: list[int]) -> None:
 def test_answers_to_writes(line: bytes, expected: object) -> None:
     answers = Answers()
     answers.feed(line + b"\r\n")
-    assert answers.read_written() == expected
+    assert answers.read_saved() == expected
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_malformed_answer_to_a_write_is_an_error(data: bytes) -> None:
     answers = Answers()
     answers.feed(data)
     with pytest.raises(ProtocolError):
-        answers.read_written()
+        answers.read_saved()
 
 
 class Talk:
@@ -154,18 +155,19 @@ class Talk:
 def test_pymemcache_agrees_in_both_directions(memcached: Memcached, value: bytes) -> None:
     client, talk = memcached.client(), Talk(memcached)
     with talk.sock:
-        for command in (protocol.write, protocol.write_again):
+        for again in (False, True):
+            command = partial(protocol.save, again=again)
             client.delete("k")
             assert talk.ask(protocol.gets(b"k"), Answers.read_value) is None
-            assert talk.ask(command(b"k", value, 60, STALE), Answers.read_written) is None
-            assert talk.ask(command(b"k", value, 60, None), Answers.read_written) is not None
+            assert talk.ask(command(b"k", value, 60, STALE), Answers.read_saved) is None
+            assert talk.ask(command(b"k", value, 60, None), Answers.read_saved) is not None
             assert client.get("k") == value
-            assert talk.ask(command(b"k", b"other", 60, None), Answers.read_written) is None
-            assert talk.ask(command(b"k", b"other", 60, STALE), Answers.read_written) is None
+            assert talk.ask(command(b"k", b"other", 60, None), Answers.read_saved) is None
+            assert talk.ask(command(b"k", b"other", 60, STALE), Answers.read_saved) is None
             client.set("k", value)
             _, cas = client.gets("k")
             assert talk.ask(protocol.gets(b"k"), Answers.read_value) == Value(value, cas)
-            assert talk.ask(command(b"k", b"other", 60, cas), Answers.read_written) is not None
+            assert talk.ask(command(b"k", b"other", 60, cas), Answers.read_saved) is not None
             assert client.get("k") == b"other"
     client.close()
 
@@ -177,7 +179,7 @@ def test_meta_write_returns_the_token_of_the_next_write(memcached: Memcached) ->
         token: object = None
         for value in (b"one", b"two", b"three"):
             assert token is None or isinstance(token, bytes)
-            token = talk.ask(protocol.write_again(b"k", value, 60, token), Answers.read_written)
+            token = talk.ask(protocol.save(b"k", value, 60, token, again=True), Answers.read_saved)
             assert talk.ask(protocol.gets(b"k"), Answers.read_value) == Value(value, token)  # type: ignore[arg-type]
     client.close()
 
@@ -185,8 +187,9 @@ def test_meta_write_returns_the_token_of_the_next_write(memcached: Memcached) ->
 def test_both_writes_expire(memcached: Memcached) -> None:
     client, talk = memcached.client(), Talk(memcached)
     with talk.sock:
-        for command in (protocol.write, protocol.write_again):
-            assert talk.ask(command(b"soon", b"v", 1, None), Answers.read_written) is not None
+        for again in (False, True):
+            command = partial(protocol.save, again=again)
+            assert talk.ask(command(b"soon", b"v", 1, None), Answers.read_saved) is not None
             assert client.get("soon") == b"v"
             wait_for(lambda: client.get("soon") is None, "the value expired")
     client.close()

@@ -2,11 +2,10 @@
 the tests' own authority.
 """
 
-import asyncio
 import datetime as dt
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,8 @@ from tests.observer import Told
 from tests.processes import Memcached, Smsd, wait_for
 from tests.store.test_lookup import addresses
 from tests.store.test_node import KEY, fails, until
+
+pytestmark = pytest.mark.asyncio
 
 AUTHORITY = trustme.CA()
 PEM = AUTHORITY.cert_pem.bytes().decode()
@@ -48,66 +49,56 @@ def memcached(
         yield made
 
 
-def run(
-    node: Memcached,
-    test: Callable[[Node, Told], Awaitable[None]],
-    *,
-    host: str = "127.0.0.1",
-    tls: ssl.SSLContext | None = None,
-) -> None:
-    async def whole() -> None:
-        told = Told()
-        made = Node(f"{host}:{node.port}", 5, told, tls=tls or client_context(PEM))
-        try:
-            await test(made, told)
-        finally:
-            await made.close()
-
-    asyncio.run(whole())
-
-
-def test_node_is_read_and_written_over_tls(tmp_path: Path) -> None:
-    async def test(node: Node, told: Told) -> None:
-        assert await node.write(KEY, b"x" * 300_000, None, 60)
-        read = await node.read(KEY)
-        assert read.value == b"x" * 300_000
-        assert await node.write(KEY, b"two", read.token, 60)
-        await node.flush()
-        assert (await node.read(KEY)).value is None
-        assert not told.errors
-
-    with memcached(tmp_path, "127.0.0.1") as node:
-        run(node, test)
-
-
-def test_name_may_end_in_a_dot(tmp_path: Path) -> None:
-    async def test(name: str) -> None:
-        here = addresses("127.0.0.1", port=made.port)
-        node = Node(name, 5, Told(), tls=client_context(PEM), resolver=lambda *_: here)
-        assert (await node.read(KEY)).value is None
+@asynccontextmanager
+async def connected(
+    memcached: Memcached, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[Node, Told]]:
+    told = Told()
+    node = Node(f"{host}:{memcached.port}", 5, told, tls=tls or client_context(PEM))
+    try:
+        yield node, told
+    finally:
         await node.close()
 
-    with memcached(tmp_path, "memcached.test") as made:
-        asyncio.run(test(f"memcached.test.:{made.port}"))
 
-
-def test_restarted_node_is_reached_again_over_tls(tmp_path: Path) -> None:
-    async def test(node: Node, told: Told) -> None:
-        assert await node.write(KEY, b"one", None, 60)
-        made.kill()
-        made.start()
-        assert (await node.read(KEY)).value is None
-        assert not told.errors
-
+async def test_node_is_read_and_written_over_tls(tmp_path: Path) -> None:
     with memcached(tmp_path, "127.0.0.1") as made:
-        run(made, test)
+        async with connected(made) as (node, told):
+            assert await node.save(KEY, b"x" * 300_000, None, 60)
+            read = await node.load(KEY)
+            assert read.value == b"x" * 300_000
+            assert await node.save(KEY, b"two", read.token, 60)
+            await node.flush()
+            assert (await node.load(KEY)).value is None
+            assert not told.errors
 
 
-async def is_refused(node: Node, told: Told) -> None:
+async def test_name_may_end_in_a_dot(tmp_path: Path) -> None:
+    with memcached(tmp_path, "memcached.test") as made:
+        here, name = addresses("127.0.0.1", port=made.port), f"memcached.test.:{made.port}"
+        node = Node(name, 5, Told(), tls=client_context(PEM), resolver=lambda *_: here)
+        assert (await node.load(KEY)).value is None
+        await node.close()
+
+
+async def test_restarted_node_is_reached_again_over_tls(tmp_path: Path) -> None:
+    with memcached(tmp_path, "127.0.0.1") as made:
+        async with connected(made) as (node, told):
+            assert await node.save(KEY, b"one", None, 60)
+            made.kill()
+            made.start()
+            assert (await node.load(KEY)).value is None
+            assert not told.errors
+
+
+async def is_refused(
+    memcached: Memcached, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> None:
     """The node goes down for a fault of TLS, and stays so."""
-    await fails(node.read(KEY))
-    await until(lambda: told.errors[node.name, "tls"] >= 2)
-    assert told.outages == [(node.name, "tls", None)]
+    async with connected(memcached, host=host, tls=tls) as (node, told):
+        await fails(node.load(KEY))
+        await until(lambda: told.errors[node.name, "tls"] >= 2)
+        assert told.outages == [(node.name, "tls", None)]
 
 
 def problem(node: Memcached, tls: ssl.SSLContext, host: str = "127.0.0.1") -> str | None:
@@ -116,55 +107,49 @@ def problem(node: Memcached, tls: ssl.SSLContext, host: str = "127.0.0.1") -> st
     return tls_problem(caught.value)
 
 
-def test_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
+async def test_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
     with memcached(tmp_path, "memcached.example.com") as node:
-        run(node, is_refused, host="localhost")
+        await is_refused(node, host="localhost")
         assert "another name" in str(problem(node, client_context(PEM), "localhost"))
-        run(node, is_refused)
+        await is_refused(node)
         assert "not for this address" in str(problem(node, client_context(PEM)))
 
 
-def test_certificate_of_an_unknown_authority_is_refused(tmp_path: Path) -> None:
+async def test_certificate_of_an_unknown_authority_is_refused(tmp_path: Path) -> None:
     with memcached(tmp_path, "127.0.0.1", authority=trustme.CA()) as node:
-        run(node, is_refused)
+        await is_refused(node)
         assert "SMSD_STORE_CA" in str(problem(node, client_context(PEM)))
 
 
-def test_system_authorities_are_trusted_by_default(tmp_path: Path) -> None:
+async def test_system_authorities_are_trusted_by_default(tmp_path: Path) -> None:
     with memcached(tmp_path, "127.0.0.1") as node:
-        run(node, is_refused, tls=client_context(None))
+        await is_refused(node, tls=client_context(None))
         assert "SMSD_STORE_CA" in str(problem(node, client_context(None)))
 
 
-def test_expired_certificate_is_refused(tmp_path: Path) -> None:
+async def test_expired_certificate_is_refused(tmp_path: Path) -> None:
     with memcached(tmp_path, "127.0.0.1", expired=True) as node:
-        run(node, is_refused)
+        await is_refused(node)
         assert problem(node, client_context(PEM)) == "its certificate has expired"
 
 
-def test_plain_node_is_an_outage_when_tls_is_required() -> None:
-    async def test(node: Node, told: Told) -> None:
-        assert await fails(node.read(KEY)) in {"tls", "closed"}
-        assert not node.is_up
-
-    with Memcached() as node:
-        run(node, test)
-        assert "TLS handshake failed" in str(problem(node, client_context(PEM)))
+async def test_plain_node_is_an_outage_when_tls_is_required() -> None:
+    with Memcached() as made:
+        async with connected(made) as (node, _told):
+            assert await fails(node.load(KEY)) in {"tls", "closed"}
+            assert not node.is_up
+        assert "TLS handshake failed" in str(problem(made, client_context(PEM)))
 
 
-def test_tls_node_is_an_outage_without_tls(tmp_path: Path) -> None:
-    async def whole(name: str) -> None:
-        told = Told()
-        node = Node(name, 5, told)
-        assert await fails(node.read(KEY)) in KINDS
+async def test_tls_node_is_an_outage_without_tls(tmp_path: Path) -> None:
+    with memcached(tmp_path, "127.0.0.1") as made:
+        node = Node(made.node, 5, Told())
+        assert await fails(node.load(KEY)) in KINDS
         assert not node.is_up
         await node.close()
 
-    with memcached(tmp_path, "127.0.0.1") as made:
-        asyncio.run(whole(made.node))
 
-
-def test_tls_problem_ignores_other_errors() -> None:
+async def test_tls_problem_ignores_other_errors() -> None:
     assert tls_problem(ConnectionRefusedError()) is None
     assert tls_problem(TimeoutError()) is None
     unheard_of = ssl.SSLCertVerificationError()
@@ -175,19 +160,10 @@ def test_tls_problem_ignores_other_errors() -> None:
     assert "handshake failed" in str(tls_problem(nameless))
 
 
-def test_smsd_counts_over_tls_or_degrades_without_trust(tmp_path: Path) -> None:
+async def test_smsd_counts_over_tls_or_degrades_without_trust(tmp_path: Path) -> None:
     """One replica with the right SMSD_STORE_CA, one that trusts the system's
     authorities.
     """
-
-    async def run() -> None:
-        async with Recorder([trusting, doubting]) as twilio:
-            from_ = number()
-            for _ in range(3):
-                await twilio.text(from_, trusting, LOST)
-            await twilio.text(from_, doubting)
-            await twilio.text(from_, trusting)
-            assert twilio.violations() == []
 
     authorities = tmp_path / "authorities.pem"
     authorities.write_text(PEM)
@@ -198,7 +174,13 @@ def test_smsd_counts_over_tls_or_degrades_without_trust(tmp_path: Path) -> None:
             Smsd(env) as doubting,
         ):
             wait_for(lambda: not settled(doubting), "the certificate is refused")
-            asyncio.run(run())
+            async with Recorder([trusting, doubting]) as twilio:
+                from_ = number()
+                for _ in range(3):
+                    await twilio.text(from_, trusting, LOST)
+                await twilio.text(from_, doubting)
+                await twilio.text(from_, trusting)
+                assert twilio.violations() == []
             assert trusting.metric('smsd_messages_total{outcome="counted"}') == 4
             assert doubting.metric('smsd_messages_total{outcome="degraded"}') == 1
             assert '"kind":"tls"' in doubting.log()
