@@ -17,7 +17,6 @@ from typing import Protocol
 import aiohappyeyeballs
 
 from smsd.store.lookup import AddressInfo, LookupFailed, NameLookup
-from smsd.store.protocol import Answers
 
 CONNECT_BUDGET_S = 5.0
 """For the TCP connection and the TLS handshake, over all addresses."""
@@ -29,7 +28,7 @@ NEXT_ADDRESS_S = 0.1
 class Owner(Protocol):
     """What a connection reports to: the node."""
 
-    def received(self, connection: "Connection") -> None:
+    def received(self, connection: "Connection", data: bytes) -> None:
         """More of the answers has arrived."""
         ...
 
@@ -54,7 +53,6 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner, peer: str) -> None:
         self.peer = peer
         """The address at the other end."""
-        self.answers = Answers()
         self.has_answered = False
         """At least one command was answered."""
         self.closed = asyncio.Event()
@@ -67,8 +65,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(commands)
 
     def data_received(self, data: bytes) -> None:
-        self.answers.feed(data)
-        self._owner.received(self)
+        self._owner.received(self, data)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed.set()

@@ -25,7 +25,8 @@ from smsd.conversation.record import Record, decode, encode
 from smsd.errors import RecordError, StoreUnavailable
 from smsd.store import Observer
 from smsd.store.expiry import expires_in_s
-from smsd.store.node import Node, Token
+from smsd.store.node import Node
+from smsd.store.pipeline import Token
 
 MAX_REMEMBERED_KEYS = 4096
 """Keys whose node is remembered: hashing takes a microsecond for each node, twice a

@@ -11,17 +11,27 @@ of any message, one task looks up the name, connects, and connects again.
 import asyncio
 import contextlib
 import ssl
-from typing import NamedTuple
+from typing import Any
 
-import msgspec
 from pymemcache.client.base import Client
 
 from smsd.errors import StoreUnavailable
-from smsd.store import Observer, protocol
+from smsd.store import Observer
 from smsd.store.backoff import Backoff
 from smsd.store.connection import ConnectFailed, Connection, Connector, error_kind
 from smsd.store.lookup import LookupFailed, NameLookup, Resolver, resolve, split_name
-from smsd.store.pipeline import Pipeline
+from smsd.store.pipeline import (
+    META_SINCE,
+    VERSION,
+    Answers,
+    Loaded,
+    Pipeline,
+    ReadAnswer,
+    Refused,
+    Token,
+    load_command,
+    save_command,
+)
 
 RETRY_EVERY_S = 0.5
 """Between two attempts to connect to a node that is down, and between two probes."""
@@ -41,23 +51,6 @@ MAX_REFUSAL_DELAY_S = 30.0
 """A node without memory is left alone by the reconciliation for at most this long."""
 
 _PROBE_KEY = b"smsd:probe"
-
-
-class Token(msgspec.Struct, frozen=True):
-    """A compare-and-swap token. It is good only for the connection that it came over: a
-    restarted memcached counts its tokens from 1 again, so an old one could fit by
-    chance.
-    """
-
-    connection: int
-    cas: bytes
-
-
-class Loaded(NamedTuple):
-    """A value and its token; both None if there is no value."""
-
-    value: bytes | None
-    token: Token | None
 
 
 class Node:
@@ -110,13 +103,7 @@ class Node:
 
     async def load(self, key: bytes) -> Loaded:
         """Read a value and the token to replace it with."""
-        if not self.is_up:
-            raise StoreUnavailable(self.name, "down")
-        loaded: Loaded | protocol.Refused = await self._pipeline.submit(
-            protocol.gets(key), self._read_value
-        )
-        if isinstance(loaded, protocol.Refused):
-            raise self._refused()
+        loaded: Loaded = await self._ask(load_command(key), Answers.read_value)
         return loaded
 
     async def save(
@@ -128,23 +115,27 @@ class Node:
         With `again`, the token returned is good for the next write. An old memcached
         does not tell it, so that the next write must load first.
         """
-        if not self.is_up:
-            raise StoreUnavailable(self.name, "down")
-        if token is not None and token.connection != self._pipeline.generation:
+        if token is not None and self.is_up and token.generation != self._pipeline.generation:
             return None
         cas = token.cas if token else None
-        saved: Token | protocol.Refused | None = await self._pipeline.submit(
-            protocol.save(key, value, expire_s, cas, again=again and self._speaks_meta),
-            self._read_saved,
-            is_bound=token is not None,
+        command = save_command(key, value, expire_s, cas, again=again and self._speaks_meta)
+        saved: Token | None = await self._ask(
+            command, Answers.read_saved, is_bound=token is not None
         )
-        if isinstance(saved, protocol.Refused):
-            if saved.is_full and not self.is_refusing:  # refused together, counted once
-                self._refusals.failed(self._loop.time())
-            raise self._refused()
         if saved is not None:
             self._refusals.succeeded()
         return saved
+
+    async def _ask(self, command: bytes, read_answer: ReadAnswer, *, is_bound: bool = False) -> Any:
+        if not self.is_up:
+            raise StoreUnavailable(self.name, "down")
+        answer = await self._pipeline.submit(command, read_answer, is_bound=is_bound)
+        if isinstance(answer, Refused):
+            if answer.is_full and not self.is_refusing:  # refused together, counted once
+                self._refusals.failed(self._loop.time())
+            self._observer.store_error(self.name, "server")
+            raise StoreUnavailable(self.name, "server")
+        return answer
 
     async def flush(self) -> None:
         """Empty the node, over a short connection of its own: no message waits for it."""
@@ -156,22 +147,6 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pipeline.close()
-
-    def _read_value(self, answers: protocol.Answers) -> Loaded | protocol.Refused:
-        found = answers.read_value()
-        if isinstance(found, protocol.Value):
-            return Loaded(found.value, Token(self._pipeline.generation, found.cas))
-        return found or Loaded(None, None)
-
-    def _read_saved(self, answers: protocol.Answers) -> Token | protocol.Refused | None:
-        saved = answers.read_saved()
-        if isinstance(saved, bytes):
-            return Token(self._pipeline.generation, saved)
-        return saved
-
-    def _refused(self) -> StoreUnavailable:
-        self._observer.store_error(self.name, "server")
-        return StoreUnavailable(self.name, "server")
 
     # --- the breaker
 
@@ -190,10 +165,10 @@ class Node:
 
     async def _probe(self, connection: Connection) -> bool:
         """Close the breaker if the node answers, so that no message has to find out."""
-        command = protocol.gets(_PROBE_KEY)
+        command = load_command(_PROBE_KEY)
         try:
             # bound to the connection: nobody opens the next one before this has an answer
-            loaded = await self._pipeline.submit(command, self._read_value, is_bound=True)
+            loaded = await self._pipeline.submit(command, Answers.read_value, is_bound=True)
         except StoreUnavailable:
             return False
         if not isinstance(loaded, Loaded):
@@ -205,11 +180,9 @@ class Node:
         return True
 
     async def _ask_version(self) -> None:
-        version = self._pipeline.submit(
-            protocol.VERSION, protocol.Answers.read_version, is_bound=True
-        )
+        version = self._pipeline.submit(VERSION, Answers.read_version, is_bound=True)
         with contextlib.suppress(StoreUnavailable):
-            self._speaks_meta = (await version or ()) >= protocol.META_SINCE
+            self._speaks_meta = (await version or ()) >= META_SINCE
 
     # --- the connection
 
@@ -244,10 +217,10 @@ class Node:
             delay_s = reconnects.failed(worked_until_s)
             await asyncio.sleep(delay_s if self.is_up else RETRY_EVERY_S)
 
-    def received(self, connection: Connection) -> None:
+    def received(self, connection: Connection, data: bytes) -> None:
         """See `connection.Owner`."""
         if connection is self._pipeline.connection:  # and not one that was given up
-            self._pipeline.received(connection)
+            self._pipeline.received(connection, data)
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """See `connection.Owner`. If the connection worked, what waits is sent over the

@@ -15,7 +15,8 @@ import pytest
 from smsd.errors import StoreUnavailable
 from smsd.store import lookup
 from smsd.store.lookup import AddressInfo, LookupFailed, NameLookup, split_name
-from smsd.store.node import Loaded, Node
+from smsd.store.node import Node
+from smsd.store.pipeline import Loaded
 from tests.observer import Told
 from tests.processes import Memcached, free_port
 from tests.store.test_node import KEY, fails, until

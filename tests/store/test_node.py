@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager, contextmanager
 import pytest
 
 from smsd.errors import StoreUnavailable
-from smsd.store import protocol
-from smsd.store.node import Loaded, Node, Token
+from smsd.store.node import Node
+from smsd.store.pipeline import Loaded, Token
 from tests.observer import Told
 from tests.processes import Memcached, free_port, wait_for
 
@@ -107,7 +107,7 @@ async def test_save_again_returns_the_next_token() -> None:
 async def test_old_memcached_is_written_without_meta_commands(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocol, "META_SINCE", (99,))
+    monkeypatch.setattr("smsd.store.node.META_SINCE", (99,))
 
     with Memcached() as memcached:
         async with connected(memcached.node, timeout_s=5) as (node, told):
@@ -296,7 +296,7 @@ async def test_token_of_another_connection_is_never_sent() -> None:
             read = await node.load(KEY)
             assert read.token
             assert not await node.save(
-                KEY, b"two", Token(read.token.connection + 1, read.token.cas), 60
+                KEY, b"two", Token(read.token.generation + 1, read.token.cas), 60
             )
             assert (await node.load(KEY)).value == b"one"
 

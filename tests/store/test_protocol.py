@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smsd.store import protocol
-from smsd.store.protocol import Answers, Incomplete, ProtocolError, Refused, Value
+from smsd.store import pipeline
+from smsd.store.pipeline import Answers, Incomplete, Loaded, ProtocolError, Refused, Token
 from tests.processes import Memcached, wait_for
 
 STALE = b"999999"
 """A token that this memcached has not reached."""
+
+UNKNOWN = Token(7, pipeline.UNKNOWN_CAS)
 
 GETS = b"VALUE smsd:k 0 12 7\r\nEND\r\nSTORED\r\r\nEND\r\n"
 
@@ -42,7 +44,7 @@ def test_answers_may_arrive_in_any_pieces(cuts: list[int]) -> None:
         Answers.read_saved,
     ]
     data = GETS + b"STORED\r\n" + b"END\r\n" + b"HD c42\r\n" + b"SERVER_ERROR out of memory\r\n"
-    answers, found = Answers(), []
+    answers, found = Answers(7), []
     for piece in all_pieces(data, cuts):
         answers.feed(piece)
         try:
@@ -52,10 +54,10 @@ def test_answers_may_arrive_in_any_pieces(cuts: list[int]) -> None:
         except Incomplete:
             continue
     assert found == [
-        Value(b"END\r\nSTORED\r", b"7"),
-        protocol.UNKNOWN_CAS,
-        None,
-        b"42",
+        Loaded(b"END\r\nSTORED\r", Token(7, b"7")),
+        UNKNOWN,
+        Loaded(None, None),
+        Token(7, b"42"),
         Refused(is_full=True),
     ]
 
@@ -63,9 +65,9 @@ def test_answers_may_arrive_in_any_pieces(cuts: list[int]) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (b"STORED", protocol.UNKNOWN_CAS),
-        (b"HD", protocol.UNKNOWN_CAS),
-        (b"HD c12", b"12"),
+        (b"STORED", UNKNOWN),
+        (b"HD", UNKNOWN),
+        (b"HD c12", Token(7, b"12")),
         (b"EXISTS", None),
         (b"NOT_FOUND", None),
         (b"NOT_STORED", None),
@@ -78,7 +80,7 @@ def test_answers_may_arrive_in_any_pieces(cuts: list[int]) -> None:
     ],
 )
 def test_answers_to_writes(line: bytes, expected: object) -> None:
-    answers = Answers()
+    answers = Answers(7)
     answers.feed(line + b"\r\n")
     assert answers.read_saved() == expected
 
@@ -94,16 +96,16 @@ def test_answers_to_writes(line: bytes, expected: object) -> None:
     ],
 )
 def test_version_is_read(line: bytes, expected: tuple[int, ...]) -> None:
-    answers = Answers()
+    answers = Answers(7)
     answers.feed(line + b"\r\n")
     assert answers.read_version() == expected
 
 
 def test_refused_read_keeps_the_connection_usable() -> None:
-    answers = Answers()
+    answers = Answers(7)
     answers.feed(b"SERVER_ERROR out of memory writing get response\r\nEND\r\n")
     assert answers.read_value() == Refused(is_full=False)
-    assert answers.read_value() is None
+    assert answers.read_value() == Loaded(None, None)
 
 
 @pytest.mark.parametrize(
@@ -115,11 +117,11 @@ def test_refused_read_keeps_the_connection_usable() -> None:
         b"NONSENSE\r\n",
         b"\r\n",
         b"VALUE k 0 2 1\r\nabc\r\nEND\r\n",
-        b"x" * (protocol.MAX_LINE_BYTES + 1),
+        b"x" * (pipeline.MAX_LINE_BYTES + 1),
     ],
 )
 def test_malformed_answer_to_a_read_is_an_error(data: bytes) -> None:
-    answers = Answers()
+    answers = Answers(7)
     answers.feed(data)
     with pytest.raises(ProtocolError):
         answers.read_value()
@@ -129,7 +131,7 @@ def test_malformed_answer_to_a_read_is_an_error(data: bytes) -> None:
     "data", [b"OK\r\n", b"ERROR\r\n", b"\r\n", b"END\r\n", b"VALUE k 0 1 1\r\n"]
 )
 def test_malformed_answer_to_a_write_is_an_error(data: bytes) -> None:
-    answers = Answers()
+    answers = Answers(7)
     answers.feed(data)
     with pytest.raises(ProtocolError):
         answers.read_saved()
@@ -140,7 +142,7 @@ class Talk:
 
     def __init__(self, memcached: Memcached) -> None:
         self.sock = socket.create_connection((memcached.host, memcached.port), timeout=10)
-        self.answers = Answers()
+        self.answers = Answers(7)
 
     def ask(self, command: bytes, read: Callable[[Answers], object]) -> object:
         self.sock.sendall(command)
@@ -156,9 +158,9 @@ def test_pymemcache_agrees_in_both_directions(memcached: Memcached, value: bytes
     client, talk = memcached.client(), Talk(memcached)
     with talk.sock:
         for again in (False, True):
-            command = partial(protocol.save, again=again)
+            command = partial(pipeline.save_command, again=again)
             client.delete("k")
-            assert talk.ask(protocol.gets(b"k"), Answers.read_value) is None
+            assert talk.ask(pipeline.load_command(b"k"), Answers.read_value) == Loaded(None, None)
             assert talk.ask(command(b"k", value, 60, STALE), Answers.read_saved) is None
             assert talk.ask(command(b"k", value, 60, None), Answers.read_saved) is not None
             assert client.get("k") == value
@@ -166,7 +168,9 @@ def test_pymemcache_agrees_in_both_directions(memcached: Memcached, value: bytes
             assert talk.ask(command(b"k", b"other", 60, STALE), Answers.read_saved) is None
             client.set("k", value)
             _, cas = client.gets("k")
-            assert talk.ask(protocol.gets(b"k"), Answers.read_value) == Value(value, cas)
+            assert talk.ask(pipeline.load_command(b"k"), Answers.read_value) == Loaded(
+                value, Token(7, cas)
+            )
             assert talk.ask(command(b"k", b"other", 60, cas), Answers.read_saved) is not None
             assert client.get("k") == b"other"
     client.close()
@@ -176,11 +180,14 @@ def test_meta_write_returns_the_token_of_the_next_write(memcached: Memcached) ->
     client, talk = memcached.client(), Talk(memcached)
     with talk.sock:
         client.delete("k")
-        token: object = None
+        cas = None
         for value in (b"one", b"two", b"three"):
-            assert token is None or isinstance(token, bytes)
-            token = talk.ask(protocol.save(b"k", value, 60, token, again=True), Answers.read_saved)
-            assert talk.ask(protocol.gets(b"k"), Answers.read_value) == Value(value, token)  # type: ignore[arg-type]
+            token = talk.ask(
+                pipeline.save_command(b"k", value, 60, cas, again=True), Answers.read_saved
+            )
+            assert isinstance(token, Token)
+            assert talk.ask(pipeline.load_command(b"k"), Answers.read_value) == Loaded(value, token)
+            cas = token.cas
     client.close()
 
 
@@ -188,7 +195,7 @@ def test_both_writes_expire(memcached: Memcached) -> None:
     client, talk = memcached.client(), Talk(memcached)
     with talk.sock:
         for again in (False, True):
-            command = partial(protocol.save, again=again)
+            command = partial(pipeline.save_command, again=again)
             assert talk.ask(command(b"soon", b"v", 1, None), Answers.read_saved) is not None
             assert client.get("soon") == b"v"
             wait_for(lambda: client.get("soon") is None, "the value expired")
