@@ -17,10 +17,10 @@ from smsd.exchange.exchange import Exchange
 from smsd.exchange.planning import Policy
 from smsd.settings.table import Settings
 from smsd.store import Remote, Store
+from smsd.store.connection import client_context
 from smsd.store.memcached import Memcached
 from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore
-from smsd.store.tls import client_context
 from smsd.telemetry.messages import MessageReporter
 from smsd.telemetry.metrics import Metrics
 from smsd.twilio.message import FetchMedia

@@ -17,7 +17,7 @@ from smsd.commands.nodes import check_node
 from smsd.dialogues import loading
 from smsd.errors import SettingsError
 from smsd.settings.table import Settings, load
-from smsd.store.tls import client_context
+from smsd.store.connection import client_context
 from smsd.twilio.signature import Key, sign
 
 RETRIES = "#rc=2&rp=ct,5xx&ct=2000"

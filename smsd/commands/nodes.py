@@ -19,7 +19,16 @@ from pymemcache.exceptions import MemcacheError, MemcacheServerError, MemcacheUn
 
 from smsd.commands.findings import Finding, ok, warning, wrong
 from smsd.store.lookup import LOOKUP_BUDGET_S, split_name
-from smsd.store.tls import tls_problem
+
+_PROBLEMS = {
+    9: "its certificate is not valid yet",  # the numbers are OpenSSL's X509_V_ERR_…
+    10: "its certificate has expired",
+    18: "its certificate is self-signed: SMSD_STORE_CA must name it",
+    19: "its certificate was issued by an unknown authority: SMSD_STORE_CA must name that",
+    20: "its certificate was issued by an unknown authority: SMSD_STORE_CA must name that",
+    62: "its certificate is for another name than SMSD_STORE gives",
+    64: "its certificate is not for this address: SMSD_STORE must give its name",
+}
 
 Resolver = Callable[..., Sequence[tuple[Any, ...]]]
 """Called as `socket.getaddrinfo` is."""
@@ -134,3 +143,15 @@ def _explained(error: Exception, timeout_s: float) -> str:
     if isinstance(error, MemcacheError):
         return "something answers there that is not memcached. Is the port right?"
     return f"cannot be reached: {getattr(error, 'strerror', None) or type(error).__name__}"
+
+
+def tls_problem(error: BaseException) -> str | None:
+    """Why a TLS connection failed; None if it was not TLS's fault."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _PROBLEMS.get(
+            error.verify_code, f"its certificate is refused: {error.verify_message}"
+        )
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or "handshake failed").lower().replace("_", " ")
+        return f"the TLS handshake failed ({reason})"
+    return None

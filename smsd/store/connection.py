@@ -1,9 +1,10 @@
-"""Opens connections to one memcached node.
+"""Opens connections to one memcached node, over TCP or TLS.
 
-It must not decide whether a node is up, or what is sent: that is `node`'s. It waits for
-the name lookup and for the connection, each within a budget of its own, which is larger
-than that of an operation: a node whose name takes a while to look up, or which is far
-away, is connected late but not never.
+With TLS it must always verify the certificate and the host's name: that is what TLS to
+a store is for. It must not decide whether a node is up, or what is sent: that is
+`node`'s. It waits for the name lookup and for the connection, each within a budget of
+its own, which is larger than that of an operation: a node whose name takes a while to
+look up, or which is far away, is connected late but not never.
 
 If the name has several addresses they are tried in turn, the next one early, as RFC
 8305 ("Happy Eyeballs") describes.
@@ -35,6 +36,14 @@ class Owner(Protocol):
     def lost(self, connection: "Connection", error: Exception | None) -> None:
         """The connection is closed; `error` is None if the other side closed it."""
         ...
+
+
+def client_context(authorities: str | None) -> ssl.SSLContext:
+    """Make the context for TLS to nodes. It verifies certificates and names.
+
+    authorities   PEM text of the certificates to trust; None for the system's
+    """
+    return ssl.create_default_context(cadata=authorities)
 
 
 class ConnectFailed(Exception):

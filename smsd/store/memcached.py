@@ -24,7 +24,7 @@ from smsd.conversation.merging import covers, join
 from smsd.conversation.record import Record, decode, encode
 from smsd.errors import RecordError, StoreUnavailable
 from smsd.store import Observer
-from smsd.store.expiry import expires_in_s
+from smsd.store.memory import expires_in_s
 from smsd.store.node import Node
 from smsd.store.pipeline import Token
 

@@ -1,4 +1,5 @@
-"""`memory://` and `cookie://`: stores without any IO.
+"""`memory://` and `cookie://`: stores without any IO. And how long any store keeps a
+record.
 
 With `memory://` one process keeps the records in a dict. With `cookie://` nobody keeps
 them but Twilio.
@@ -11,11 +12,18 @@ from typing import ClassVar
 from smsd.conversation.cookie import MAX_DATA_BYTES as COOKIE_DATA_BYTES
 from smsd.conversation.record import Record
 from smsd.store import View
-from smsd.store.expiry import expires_in_s
 
 _SWEEP_EVERY = 1024
 """Writes between two searches for expired records: the cost is spread, memory is
 bounded."""
+
+MARGIN_S = 2
+"""memcached expires in whole seconds, and must not be earlier than the record's own
+time."""
+
+OPEN_S = 180
+"""A record in which a message waits for its answer is kept at least this long: its
+lease or place (up to 30 s from now), and `trimming.OPEN_GRACE_MS` after that."""
 
 
 class Memory:
@@ -106,3 +114,16 @@ class CookieOnly:
 
     async def close(self, *, within_s: float) -> None:
         """Nothing to close."""
+
+
+def expires_in_s(record: Record, *, ttl_s: int, now_ms: int) -> int:
+    """Seconds from `now_ms` (milliseconds since 1970) until a store may forget
+    `record`. It must not do so before the conversation is over (`counting.is_alive`).
+
+    At most the session's lifetime, however far this clock and the one that dated the
+    record are apart. memcached would take more than 30 days for a date.
+    """
+    left_s = -(-(record.last_ms + ttl_s * 1000 - now_ms) // 1000)
+    if left_s < OPEN_S and record.open_until_ms:
+        return OPEN_S + MARGIN_S
+    return min(max(1, left_s), ttl_s) + MARGIN_S

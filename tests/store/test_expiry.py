@@ -3,7 +3,7 @@
 import pytest
 
 from smsd.conversation.record import Entry, Lineage, Record, Turn
-from smsd.store.expiry import MARGIN_S, OPEN_S, expires_in_s
+from smsd.store.memory import MARGIN_S, OPEN_S, expires_in_s
 
 NOW_MS = 1_790_000_000_000
 HOUR_MS = 3_600_000

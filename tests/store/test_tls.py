@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import trustme
 
+from smsd.commands.nodes import tls_problem
 from smsd.simulator import LOST
 from smsd.store import KINDS
+from smsd.store.connection import client_context
 from smsd.store.node import Node, flush
-from smsd.store.tls import client_context, tls_problem
 from tests.faults.history import Recorder
 from tests.faults.world import number, settled
 from tests.observer import Told
