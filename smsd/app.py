@@ -14,7 +14,7 @@ from smsd.conversation.cookie import CookieCodec
 from smsd.dialogues.loading import LoadedDialogue
 from smsd.exchange.events import Observer, Observers
 from smsd.exchange.exchange import Exchange
-from smsd.exchange.planning import Policy
+from smsd.exchange.runner import Policy
 from smsd.settings.table import Settings
 from smsd.store import Remote, Store
 from smsd.store.connection import client_context

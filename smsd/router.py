@@ -257,22 +257,36 @@ class Router:
 
     async def __call__(self, message: Message, session: Session) -> Any:
         """What the handler of this message returns, or None if no route takes it."""
+        handler, groups, form = self._route(message, session)
+        if handler is None:
+            return None
+        if form:
+            return await self._hear(form, handler, message, session)
+        returned = await self._handlers.call(handler, message, session, groups)
+        self._note_form(handler, session)
+        return returned
+
+    def handler_of(self, message: Message, session: Session) -> object:
+        """What will reply to this message. For smsd itself."""
+        handler, _, _ = self._route(message, session)
+        return self._handlers.dialogue(handler).handler_of(message, session) if handler else self
+
+    def _route(
+        self, message: Message, session: Session
+    ) -> tuple[Handler | None, Groups, Form | None]:
+        """The handler of this message, what its pattern found, and the form that hears
+        the message first.
+        """
         if number := self._for_number(message.to):
-            return await self._handlers.call(number, message, session)
+            return number, NO_GROUPS, None
         found = self._texts.find(message.body, anywhere=True)
         if found is None:
             for form, done in self._forms:
                 if form.is_open(session):
-                    return await self._hear(form, done, message, session)
+                    return done, NO_GROUPS, form
             found = self._asking(session) or self._texts.find(message.body, anywhere=False)
-        if found is None and self._otherwise:
-            found = self._otherwise, NO_GROUPS
-        if found is None:
-            return None
-        handler, groups = found
-        returned = await self._handlers.call(handler, message, session, groups)
-        self._note_form(handler, session)
-        return returned
+        handler, groups = found or (self._otherwise, NO_GROUPS)
+        return handler, groups, None
 
     def _asking(self, session: Session) -> tuple[Handler, Groups] | None:
         """The handler that asked a form's question last time, if it waits for the

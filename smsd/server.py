@@ -18,7 +18,7 @@ from tornado.httputil import ParseBodyConfig, ParseUrlEncodedConfig, set_parse_b
 
 from smsd.app import Routes, Service
 from smsd.errors import SettingsError
-from smsd.exchange.containment import task_factory
+from smsd.exchange.runner import task_factory
 from smsd.settings.reload import Reloader
 from smsd.telemetry import logs
 from smsd.web import descriptors

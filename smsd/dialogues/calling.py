@@ -17,6 +17,8 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread, current_thread, main_thread
 from typing import Any
@@ -40,17 +42,11 @@ def is_async(function: Any) -> bool:
 
 
 async def call_in_thread(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
-    """The result of a plain function. An awaitable result is awaited on the event loop.
-
-    Waits once before the thread starts: smsd holds a dialogue at its first wait until
-    its turn is certain (`smsd.exchange.running`), and a thread could not be stopped any
-    more.
+    """The result of a plain function, which sees a copy of the caller's context
+    variables. An awaitable result is awaited on the event loop.
     """
-    loop = asyncio.get_running_loop()
-    first_wait = loop.create_future()
-    loop.call_soon(first_wait.set_result, None)
-    await asyncio.shield(first_wait)
-    result = await asyncio.wrap_future(_threads.run(lambda: function(*args, **named)))
+    call = partial(copy_context().run, partial(function, *args, **named))
+    result = await asyncio.wrap_future(_threads.run(call))
     return await result if inspect.isawaitable(result) else result
 
 

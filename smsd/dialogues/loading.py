@@ -63,6 +63,7 @@ class LoadedDialogue:
 
     def __init__(self, dialogue: Callable[..., Any]) -> None:
         self._dialogue = dialogue
+        self._part_of = getattr(type(dialogue), "handler_of", None)
         self._has_key_hook = inspect.getattr_static(dialogue, "conversation_key", None) is not None
         self.is_async = is_async(dialogue)
         """Whether it runs on the event loop. A plain function runs in a thread, and
@@ -110,6 +111,15 @@ class LoadedDialogue:
             log.exception("conversation_key() failed", exc_info=as_exception(error))
             return None
         return key
+
+    def handler_of(self, message: Message, session: Session) -> object:
+        """What will reply to a message: a router's handler, or else the dialogue."""
+        if self._part_of is None:
+            return self
+        try:
+            return self._part_of(self._dialogue, message, session)
+        except BaseException:  # noqa: BLE001 - user code: what is wrong shows when it runs
+            return self
 
     async def open(self) -> None:
         """Let the dialogue open what it needs. Raises SettingsError if it cannot."""

@@ -1,17 +1,22 @@
-"""What the exchange tells: an `Answer` to each request, an event for each message.
-
-Values only: no network, no store, no clock.
+"""What goes in and out of the exchange as values: a request, its answer, and an event
+for whatever happens in between.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
+from smsd.conversation.record import Copy
 from smsd.twilio.message import Message
 
-OUTCOMES = ("counted", "duplicate", "degraded", "opted_out", "looped", "failed")
+Outcome = Literal["counted", "duplicate", "degraded", "opted_out", "looped", "failed"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 """Every `outcome` of smsd_messages_total."""
+
+CookieState = Literal["absent", "valid", "expired", "foreign", "forged"]
+COOKIE_STATES: tuple[CookieState, ...] = get_args(CookieState)
+"""Every `state` of smsd_cookies_total."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -19,17 +24,12 @@ class Answer(msgspec.Struct, frozen=True):
 
     twiml: bytes
     """Empty if `come_again`."""
-    set_cookie: str
-    number: int
-    """The message's number in the conversation."""
-    conversation: bytes
-    """18 bytes that stand for AccountSid, To and From."""
+    copy: bytes
+    """The conversation for the cookie, to be signed."""
     come_again: bool = False
     """There is no reply yet: ask Twilio to send the same message again."""
     say: str = ""
     """With `come_again`: a text that is sent before (SMSD_ONE_MOMENT)."""
-    error: BaseException | None = None
-    """Why the dialogue failed, if it ran for this request."""
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -37,23 +37,64 @@ class Counted(msgspec.Struct, frozen=True):
 
     message: Message
     conversation: bytes
-    outcome: str
-    """One of OUTCOMES."""
+    """18 bytes that stand for AccountSid, To and From."""
+    outcome: Outcome
     number: int
-    cookie_state: str
-    """absent, valid, expired, foreign or forged."""
+    """The message's number in the conversation."""
+    cookie_state: CookieState
     took_s: float
-    """Seconds from the arrival of the request that led to the reply."""
-    is_first: bool = False
-    """It begins a conversation."""
+    """From the arrival of the request that led to the reply."""
     is_restored: bool = False
-    """The store had lost the conversation, and the cookie alone brought it back."""
+    """As in `Arrival`."""
     error: BaseException | None = None
     """Why the dialogue failed."""
     dialogue_s: float | None = None
     """How long the dialogue took, if it ran."""
     texts: tuple[str, ...] = ()
     """What is sent as SMS, for the first time."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the message begins a conversation."""
+        return self.number == 1 and self.outcome != "duplicate"
+
+
+class Arrival(msgspec.Struct):
+    """A request with a message, from its arrival to its answer.
+
+    digest        the message's short id in the record
+    conversation  as in `Counted`
+    hop           how often Twilio was asked to come again for this message
+    copy          what the cookie tells of the conversation, if it is valid
+    started_s     when it arrived, on the event loop's clock
+    is_duplicate  the message was known, and Twilio was not asked to send it again
+    is_restored   when it was counted, the store had lost the conversation, and the cookie
+                  alone brought it back
+    """
+
+    message: Message
+    digest: bytes
+    conversation: bytes
+    hop: int
+    cookie_state: CookieState
+    copy: Copy | None
+    started_s: float
+    is_duplicate: bool = False
+    is_restored: bool = False
+
+    def event(self, outcome: Outcome, number: int, now_s: float, **more: Any) -> Counted:
+        """What became of the message; `more` as in `Counted`."""
+        took_s = now_s - self.started_s
+        return Counted(
+            self.message,
+            self.conversation,
+            outcome,
+            number,
+            self.cookie_state,
+            took_s,
+            is_restored=self.is_restored,
+            **more,
+        )
 
 
 class Observer:

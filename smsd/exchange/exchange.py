@@ -1,64 +1,57 @@
-"""One webhook from message to answer: find the conversation, count once, run the
-dialogue in its turn, write by compare-and-swap.
+"""One webhook from message to answer: find the conversation, count the message once,
+run the dialogue in its turn, write by compare-and-swap.
 
-No sockets, no metrics, no logs, no HTTP: it awaits the store and the dialogue and
-nothing else. What happened is told to the `Observer`.
+It awaits the store and the dialogue and nothing else, and knows neither HTTP nor
+metrics nor logs: what happened is told to the `Observer`.
 
 What happens to a message:
 
-1. `Exchange.answer` opens the cookie, and lets messages of one conversation in one by one.
-2. `_arrive` reads the record. A message that it knows (`_known`) gets the reply that it got
-   before; if it has none yet, the request waits.
-3. For a new message `planning.Planner` says what to write. Opt-out words and loops are
-   answered at once. If an earlier message is still open, the new one is written as waiting.
-4. Otherwise its dialogue starts. If it answers before its first wait, message and reply
-   are written together: two operations of memcached, no turn. If it waits, the message is
-   written as running, and `keeper.Keeper` stays with it.
-5. `_wait` holds the request until there is a reply, or until SMSD_ANSWER_WITHIN: then
-   Twilio is asked to come again, and the next request, a *hop*, waits in the same way.
+1. `Exchange.answer` finds the conversation and its cookie. Messages of one conversation
+   are counted one by one.
+2. `_counted` reads the record. If the message is there it was counted before: a
+   duplicate, or a hop. Otherwise `_count` writes it:
+   - with its reply, if the dialogue is not asked, or is known to answer at once: two
+     operations of memcached;
+   - as running, and then the dialogue starts: three operations;
+   - as waiting, if an earlier message has no reply yet.
+3. `_reply` delivers the reply that the message has in the record. If it has none,
+   `keeper.Keeper` waits for it, at most SMSD_ANSWER_WITHIN. Then Twilio is asked to come
+   again, and the next request, a *hop*, waits in the same way.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import msgspec
-
-from smsd.conversation import counting, turns
-from smsd.conversation.cookie import CookieCodec
+from smsd.conversation import copy, counting, turns
 from smsd.conversation.counting import Found
-from smsd.conversation.identity import (
-    conversation_id,
-    hashing_key,
-    message_digest,
-    storage_key,
-)
-from smsd.conversation.record import Record
-from smsd.errors import CookieError, DialogueKilledProcess, TooManyHops
-from smsd.exchange.arrival import Arrival
-from smsd.exchange.conversations import Conversation, Conversations
-from smsd.exchange.events import Answer, Observer
-from smsd.exchange.keeper import Keeper
-from smsd.exchange.ledger import Ledger, Page
-from smsd.exchange.planning import Planner, Policy
-from smsd.exchange.queue import LocalQueue
-from smsd.exchange.running import Result, Run
-from smsd.exchange.waiting import WaitingRoom
-from smsd.store import Store
+from smsd.conversation.identity import conversation_id, hashing_key, message_digest
+from smsd.conversation.record import Copy, Record
+from smsd.errors import CookieForged, TooManyHops, TooManyWaiting
+from smsd.exchange.events import Answer, Arrival, CookieState, Observer, Outcome
+from smsd.exchange.keeper import Keeper, answered_event
+from smsd.exchange.ledger import Conversation, Ledger, Page
+from smsd.exchange.runner import NOT_ASKED, Policy, Result, Run, Runner
+from smsd.store import Store, View
 from smsd.twilio.limits import MAX_REDIRECTS
 from smsd.twilio.markup import document
 from smsd.twilio.message import Message
 
-LOOP_WINDOW_S = 30
-
 
 class Exchange:
-    """`cookies` and what `policy` holds may be replaced at any time."""
+    """Answers the messages of one process. What `policy` holds may be replaced at any
+    time.
+
+    hash_key         keys the ids of conversations
+    ttl_s            a conversation is over so long after its last message
+    answer_within_s  how long a request waits before Twilio is asked to come again
+    now_ms           the time in milliseconds since 1970
+    random_bits      draws the ids of lineages and of this process
+    """
 
     def __init__(
         self,
         *,
         store: Store,
-        cookies: CookieCodec,
         policy: Policy,
         hash_key: bytes,
         ttl_s: int,
@@ -67,38 +60,23 @@ class Exchange:
         random_bits: Callable[[], int],
         observer: Observer,
     ) -> None:
-        self.cookies = cookies
         self.policy = policy
         self._hash_key = hashing_key(hash_key)
+        self._ttl_ms = ttl_s * 1000
         self._answer_within_s = answer_within_s
         self._observer = observer
+        self._clock_s = asyncio.get_running_loop().time
         self._ledger = Ledger(
             store, ttl_s=ttl_s, now_ms=now_ms, random_bits=random_bits, history=policy.history
         )
-        self._clock_s = asyncio.get_running_loop().time
-        self._queue = LocalQueue()
-        self._conversations = Conversations()
-        self._keeper = Keeper(self._ledger, self._conversations, observer, random_bits())
-        self._planner = Planner(
-            policy, self._ledger, self._conversations, self._keeper, observer, self._counted
+        self._runner = Runner(policy, store.data_limit, observer)
+        self._keeper = Keeper(
+            self._ledger,
+            self._runner,
+            observer,
+            holder=random_bits(),
+            answer_within_s=answer_within_s,
         )
-        self._room = WaitingRoom(
-            self._ledger, self._conversations, self._keeper, observer, answer_within_s
-        )
-
-    def conversation_of(self, account_sid: str, to: str, from_: str) -> bytes:
-        """The id of the conversation between two numbers."""
-        return conversation_id(self._hash_key, account_sid, to, from_)
-
-    def identify(self, message: Message) -> bytes:
-        """The id of the message's conversation: that of its two numbers, unless the
-        dialogue names conversations itself (`LoadedDialogue.conversation_key`).
-        """
-        name_of = getattr(self.policy.dialogue, "conversation_key", None)
-        name = name_of(message) if name_of else None
-        if name:
-            return conversation_id(self._hash_key, message.account_sid, "key", name)
-        return self.conversation_of(message.account_sid, message.to, message.from_)
 
     @property
     def is_busy(self) -> bool:
@@ -109,134 +87,192 @@ class Exchange:
         """The process is about to stop: requests that wait for another message's turn
         are asked to come again, and no turn is claimed any more.
         """
-        self._keeper.is_claiming = False
-        for conversation in self._conversations:
-            conversation.notify()
+        self._keeper.stop_claiming()
 
     async def give_back(self) -> None:
         """Let other replicas run the dialogues that have not finished here."""
         await self._keeper.give_back()
 
+    # --- which conversation
+
+    def conversation_of(self, account_sid: str, to: str, from_: str) -> bytes:
+        """The id of the conversation between two numbers."""
+        return conversation_id(self._hash_key, account_sid, to, from_)
+
+    def identify(self, message: Message) -> bytes:
+        """The id of the message's conversation: that of its two numbers, unless the
+        dialogue names conversations itself (`Dialogue.conversation_key`).
+        """
+        name = self.policy.dialogue.conversation_key(message)
+        if name:
+            return conversation_id(self._hash_key, message.account_sid, "key", name)
+        return self.conversation_of(message.account_sid, message.to, message.from_)
+
+    def _choose(
+        self, copies: Sequence[bytes], state: CookieState, conversation: bytes
+    ) -> tuple[CookieState, Copy | None]:
+        """The latest copy of this conversation. If there is none, what is wrong with
+        the one that came closest.
+        """
+        latest: Copy | None = None
+        for packed in copies:
+            try:
+                found = copy.unpack(packed)
+            except CookieForged:
+                continue
+            if found.conversation != conversation:
+                state = "expired" if state == "expired" else "foreign"
+            elif self._ledger.now_ms() - found.last_ms >= self._ttl_ms:
+                state = "expired"
+            elif latest is None or found.last_ms > latest.last_ms:
+                latest = found
+        return ("valid", latest) if latest else (state, None)
+
+    # --- one request
+
     async def answer(
-        self,
-        message: Message,
-        cookie: str | None,
-        hop: int = 0,
-        conversation: bytes | None = None,
+        self, message: Message, copies: Sequence[bytes], cookie_state: CookieState, hop: int = 0
     ) -> Answer:
         """The answer to a message whose signature was checked.
 
-        cookie        the value received, if any
+        copies        what the cookies hold whose signature is good
+        cookie_state  what to report if none of them is of use: "absent" or "forged"
         hop           how often Twilio was asked to come again for this message
-        conversation  what `identify` says, if it was asked already
         """
+        id_ = self.identify(message)
+        state, best = self._choose(copies, cookie_state, id_) if copies else (cookie_state, None)
         self._observer.arrived(message)
+        digest = message_digest(message.sid)
+        arrival = Arrival(message, digest, id_, hop, state, best, self._clock_s())
+        conversation = self._ledger.enter(id_, digest)
         try:
-            return await self._answer_to(message, cookie, hop, conversation)
+            async with conversation.arriving:
+                found = await self._counted(arrival, conversation)
+            return await self._reply(arrival, conversation, found)
         finally:
+            self._ledger.leave(conversation, digest)
             self._observer.answered(message)
 
-    async def _answer_to(
-        self, message: Message, cookie: str | None, hop: int, conversation: bytes | None
-    ) -> Answer:
-        arrival = self._arrival(message, hop, cookie, conversation or self.identify(message))
-        key, queue = arrival.conversation, self._queue
-        must_leave = queue.enter_at_once(key) or await queue.enter(key)
-        try:
-            reached = await self._arrive(arrival)
-        finally:
-            if must_leave:
-                queue.leave(key)
-        if isinstance(reached, Answer):
-            return reached
-        return await self._wait(arrival, reached)
+    # --- counting
 
-    def _arrival(self, message: Message, hop: int, cookie: str | None, whose: bytes) -> Arrival:
-        state, copy = "absent", None
-        if cookie is not None:
-            try:
-                state, copy = "valid", self.cookies.open(cookie, whose, self._ledger.now_ms())
-            except CookieError as error:
-                state = error.state
-        return Arrival(
-            message,
-            message_digest(message.sid),
-            whose,
-            storage_key(whose),
-            hop,
-            state,
-            copy,
-            self._clock_s(),
-        )
-
-    # --- arrival
-
-    async def _arrive(self, arrival: Arrival) -> Answer | Conversation:
-        """Count the message. Its answer, or the conversation in which it has to wait.
+    async def _counted(self, arrival: Arrival, conversation: Conversation) -> Found | None:
+        """Where the message stands in the record, once it does.
 
         The loop ends: it goes around when another writer was faster, and the store
         gives up after a while and counts on the overlay, where nobody else writes.
         """
-        conversation = self._conversations.get(arrival.key)
-        page = await self._ledger.read(arrival.key, arrival.copy, conversation)
+        attempt = _Attempt()
+        view: View | None = None
         while True:
+            page = await self._ledger.read(conversation, arrival.copy, view)
             found = counting.find(page.record, arrival.digest)
             if found is not None:
-                return await self._known(arrival, page, found)
-            plan = await self._planner.plan(arrival, page, conversation)
-            if plan.is_open:  # the message's next write is spared the read
-                conversation = self._conversations.of(arrival.key, arrival.conversation)
-            again = await self._ledger.write(arrival.key, plan.record, page, conversation)
-            if again is None:
-                return plan.then()
-            if plan.is_open and conversation is not None:
-                self._conversations.forget_if_idle(conversation)
-                conversation = self._conversations.get(arrival.key)
-            if plan.run is not None:
-                plan.run.stop()
-                arrival.begun_in_vain = True
-            page = again
+                arrival.is_duplicate = not arrival.hop
+                conversation.saw(page.record, is_degraded=page.is_degraded)
+                return found
+            arrival.is_restored = page.is_restored and page.by_cookie_alone
+            if await self._count(arrival, conversation, page, attempt):
+                return conversation.find(arrival.digest)
+            view = page.view
 
-    # --- a message that is known
+    async def _count(
+        self, arrival: Arrival, conversation: Conversation, page: Page, attempt: "_Attempt"
+    ) -> bool:
+        """Write a message that is new. False if another write came first."""
+        outcome = self._runner.outcome_without_dialogue(arrival.message, page)
+        if outcome:
+            return await self._write_reply(arrival, conversation, page, NOT_ASKED, outcome)
+        only = conversation.messages_here if page.is_degraded else None
+        if turns.is_held_up(page.record, None, now_ms=page.now_ms, only=only):
+            if turns.waiting(page.record) < turns.MOST_WAITING:
+                waits = turns.registered(page.record, arrival.digest, now_ms=page.now_ms)
+                return await self._ledger.write(conversation, waits, page, again=True)
+            too_many = self._runner.apologize(TooManyWaiting("too many messages wait"))
+            return await self._write_reply(arrival, conversation, page, too_many)
+        if attempt.result and attempt.asked_for == (page.number, page.record.data):
+            return await self._write_reply(arrival, conversation, page, attempt.result)
+        run = self._runner.run_for(arrival.message, page, page.number)
+        if attempt.is_in_vain or not self._runner.answers_at_once(run):
+            return await self._announce(arrival, conversation, page, run)
+        self._runner.start(run)
+        attempt.is_in_vain = True  # if what follows is not written
+        attempt.result = await self._runner.first_step(run)
+        attempt.asked_for = page.number, page.record.data
+        if attempt.result:
+            return await self._write_reply(arrival, conversation, page, attempt.result)
+        if await self._announce(arrival, conversation, page, run):
+            return True
+        run.stop()
+        return False
 
-    async def _known(self, arrival: Arrival, page: Page, found: Found) -> Answer | Conversation:
-        """A message that was counted before: a duplicate, or a hop."""
-        arrival.is_duplicate = not arrival.hop
-        if found.reply is not None:
-            return self._deliver(arrival, page.record, found)
-        if found.entry.is_open or (arrival.hop and not turns.is_answered(found.entry)):
-            return self._planner.enter(arrival, page.record, page)
-        return await self._ask_again(arrival, page, found)
+    async def _write_reply(
+        self,
+        arrival: Arrival,
+        conversation: Conversation,
+        page: Page,
+        result: Result,
+        outcome: Outcome | None = None,
+    ) -> bool:
+        """Write the message with its reply. `outcome` as in `answered_event`."""
+        record = self._ledger.added(page, arrival.digest, result)
+        if not await self._ledger.write(conversation, record, page, again=False):
+            return False
+        now_s = self._clock_s()
+        event = answered_event(arrival, page, page.number, result, now_s, outcome)
+        self._observer.counted(event)
+        return True
 
-    async def _ask_again(self, arrival: Arrival, page: Page, found: Found) -> Answer:
-        """The message is counted and its reply is not known any more: run the dialogue
-        again for this request, and change nothing.
-        """
-        run = self._planner.run(arrival, page, found.number, is_announced=True)
-        await asyncio.wait(
-            [run.task], timeout=min(self.policy.dialogue_timeout_s, self._answer_within_s)
-        )
-        result = run.task.result() if run.task.done() else run.late()
-        self._tell_duplicate(arrival, found)
-        return self._answer(arrival, page.record, found.number, result.reply.twiml, result.error)
+    async def _announce(
+        self, arrival: Arrival, conversation: Conversation, page: Page, run: Run
+    ) -> bool:
+        """Write that the message's dialogue runs here, then start it unless it has
+        been."""
+        holder = self._keeper.holder
+        running = turns.announced(page.record, arrival.digest, holder, now_ms=page.now_ms)
+        if not await self._ledger.write(conversation, running, page, again=True):
+            return False
+        if run.has_waited is None:
+            self._runner.start(run)
+        self._keeper.keep(arrival, conversation, run, epoch=1)
+        return True
 
-    async def _wait(self, arrival: Arrival, conversation: Conversation) -> Answer:
-        """The reply, once it is there, or the request to come again."""
-        if arrival.hop >= MAX_REDIRECTS:
-            too_late = self._planner.apologize(TooManyHops("no reply after the last hop"))
-            await self._keeper.answer(conversation, arrival, too_late)
+    # --- replying
 
-        def start(page: Page, found: Found) -> Run:
-            return self._planner.run(arrival, page, found.number, is_announced=True)
-
-        poison = self._planner.apologize(DialogueKilledProcess("its process died in each run"))
-        found = await self._room.wait(arrival, conversation, start, poison)
+    async def _reply(
+        self, arrival: Arrival, conversation: Conversation, found: Found | None
+    ) -> Answer:
+        """The reply that the message has, once it has one, or the request to come
+        again."""
+        if found and (found.entry.is_open or (arrival.hop and not turns.is_answered(found.entry))):
+            found = await self._wait(arrival, conversation)
         if found is None:
             return await self._come_again(arrival, conversation)
         if found.reply is None:
-            page = await self._ledger.read(arrival.key, arrival.copy, conversation)
-            return await self._ask_again(arrival, page, found)
-        return self._deliver(arrival, conversation.record or Record(0), found)
+            return await self._ask_again(arrival, conversation, found)
+        self._tell_duplicate(arrival, found)
+        return self._answer(conversation, document(found.reply))
+
+    async def _wait(self, arrival: Arrival, conversation: Conversation) -> Found | None:
+        if arrival.hop >= MAX_REDIRECTS:
+            error = TooManyHops("no reply after the last hop")
+            await self._keeper.apologize(arrival, conversation, error)
+        return await self._keeper.wait(arrival, conversation)
+
+    async def _ask_again(
+        self, arrival: Arrival, conversation: Conversation, found: Found
+    ) -> Answer:
+        """The message is counted and its reply is not known any more: run the dialogue
+        again for this request, and change nothing.
+        """
+        page = await self._ledger.read(conversation, arrival.copy)
+        run = self._runner.run_for(
+            arrival.message, page, found.number, at_most_s=self._answer_within_s
+        )
+        self._runner.start(run)
+        await asyncio.wait([run.task], timeout=run.deadline_s - self._clock_s())
+        result = run.result() if run.task.done() else run.late()
+        self._tell_duplicate(arrival, found, result.error)
+        return self._answer(conversation, result.reply.twiml)
 
     async def _come_again(self, arrival: Arrival, conversation: Conversation) -> Answer:
         """Ask Twilio to send the message again; the first time with SMSD_ONE_MOMENT."""
@@ -244,46 +280,37 @@ class Exchange:
         if self.policy.one_moment and not (arrival.hop or arrival.is_duplicate):
             say = self.policy.one_moment
             await self._ledger.change(conversation, lambda page: _with_one_moment(page, arrival))
-        record = conversation.record or Record(0)
-        found = counting.find(record, arrival.digest)
-        if found is not None and found.reply is not None:
-            return self._deliver(arrival, record, found)
+        found = conversation.find(arrival.digest)
         if found is not None:
             self._tell_duplicate(arrival, found)
-        number = found.number if found else 0
-        return msgspec.structs.replace(
-            self._answer(arrival, record, number, b""), come_again=True, say=say
-        )
+            if found.reply is not None:
+                return self._answer(conversation, document(found.reply))
+        return self._answer(conversation, b"", come_again=True, say=say)
 
-    # --- answers
-
-    def _counted(
-        self, arrival: Arrival, record: Record, page: Page, result: Result, outcome: str
-    ) -> Answer:
-        """The message was written with its reply: tell it, and answer."""
-        event = arrival.counted(page, page.number, outcome, result, now_s=self._clock_s())
-        self._observer.counted(event)
-        return self._answer(arrival, record, page.number, result.reply.twiml, result.error)
-
-    def _deliver(self, arrival: Arrival, record: Record, found: Found) -> Answer:
-        """The reply that the message got."""
-        self._tell_duplicate(arrival, found)
-        return self._answer(arrival, record, found.number, document(found.reply or b""))
-
-    def _tell_duplicate(self, arrival: Arrival, found: Found) -> None:
+    def _tell_duplicate(
+        self, arrival: Arrival, found: Found, error: BaseException | None = None
+    ) -> None:
         if arrival.is_duplicate:
-            self._observer.counted(arrival.duplicate(found.number, now_s=self._clock_s()))
+            now_s = self._clock_s()
+            self._observer.counted(arrival.event("duplicate", found.number, now_s, error=error))
 
     def _answer(
-        self,
-        arrival: Arrival,
-        record: Record,
-        number: int,
-        twiml: bytes,
-        error: BaseException | None = None,
+        self, conversation: Conversation, twiml: bytes, *, come_again: bool = False, say: str = ""
     ) -> Answer:
-        set_cookie = self.cookies.set_cookie(record, arrival.conversation, self._ledger.now_ms())
-        return Answer(twiml, set_cookie, number, arrival.conversation, error=error)
+        record = conversation.record or Record(0)
+        return Answer(twiml, copy.pack(record, conversation.id), come_again, say)
+
+
+class _Attempt:
+    """What was tried for a message before another write came first.
+
+    is_in_vain  its dialogue was started unannounced: not once more
+    result      what it answered, and the number and data that it was asked for
+    """
+
+    is_in_vain = False
+    result: Result | None = None
+    asked_for: tuple[int, bytes] | None = None
 
 
 def _with_one_moment(page: Page, arrival: Arrival) -> Record | None:

@@ -1,15 +1,19 @@
-"""Keeps the turns of the dialogues that run in this process: claims them, renews their
-leases, ends them when their time is up, and writes what they led to.
+"""The turns of this process: requests that wait here for theirs, and dialogues that run
+here in theirs. What a turn is stands in `smsd.conversation.turns`.
 
-No HTTP, no logs, no network of its own. A task stays with each dialogue that did not
-answer at once, whether or not a request still waits for it: the reply goes into the
-record, and any replica may deliver it. A result is written only while the record still
-shows this process as the holder of the turn in the same epoch; otherwise another
-replica has taken over, and the result is dropped.
+A request waits until its message has a reply (`Keeper.wait`). What happens in this
+process wakes it at once. What other replicas write is seen by polling, one task for each
+conversation. When it is the message's turn, the request claims it and starts the
+dialogue.
+
+A task stays with each dialogue that did not answer at once (`Keeper.keep`), whether or
+not a request still waits for it: it renews the lease, ends the dialogue when its time is
+up, and writes what it led to, which any replica may deliver. A result is written only
+while the record still shows this process as the holder of the turn in the same epoch;
+otherwise another replica has taken over, and the result is dropped.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,11 +21,10 @@ import msgspec
 from smsd.conversation import counting, turns
 from smsd.conversation.counting import Found
 from smsd.conversation.record import Record
-from smsd.exchange.arrival import Arrival
-from smsd.exchange.conversations import Conversation, Conversations
-from smsd.exchange.events import Observer
-from smsd.exchange.ledger import Ledger, Page, Written
-from smsd.exchange.running import Result, Run
+from smsd.errors import DialogueKilledProcess
+from smsd.exchange.events import Arrival, Counted, Observer, Outcome
+from smsd.exchange.ledger import Conversation, Ledger, Page
+from smsd.exchange.runner import Result, Run, Runner
 
 RENEW_EVERY_S = 1.0
 GIVE_BACK_S = 2.0
@@ -29,6 +32,18 @@ GIVE_BACK_S = 2.0
 
 ABANDONED_AFTER_S = 0.1
 """A dialogue has this long to end when its time is up. Then it counts as abandoned."""
+
+POLL_FIRST_S = 0.05
+POLL_MOST_S = 1.0
+"""The pause between two looks grows from the first to this, and is short again after a
+change."""
+
+LOOK_EVERY_S = 1.0
+"""A request looks at the clock at least this often, since leases run out in silence."""
+
+RETRY_CLAIM_S = 0.05
+FRESH_MS = 2_000
+"""A place is not renewed while it is newer than this."""
 
 
 class HeldTurn(msgspec.Struct, frozen=True):
@@ -43,11 +58,10 @@ class HeldTurn(msgspec.Struct, frozen=True):
     def find(self, page: Page) -> Found | None:
         """The message, if it is still this process that holds its turn."""
         found = counting.find(page.record, self.arrival.digest)
-        if found is None or found.entry.turn is None:
+        if found is None or found.entry.turn is None or not found.entry.is_open:
             return None
         turn = found.entry.turn
-        is_ours = (turn.epoch, turn.holder) == (self.epoch, self.holder)
-        return found if is_ours and found.entry.is_open else None
+        return found if (turn.epoch, turn.holder) == (self.epoch, self.holder) else None
 
     def renewed(self, page: Page) -> Record | None:
         """The record with a new lease; None if the turn was lost."""
@@ -61,61 +75,136 @@ class HeldTurn(msgspec.Struct, frozen=True):
 
 
 class Keeper:
-    """`holder` is the random number by which records know this process."""
+    """The turns that this process waits for or holds.
+
+    holder           the random number by which records know this process
+    answer_within_s  how long a request waits before Twilio is asked to come again
+    """
 
     def __init__(
-        self, ledger: Ledger, conversations: Conversations, observer: Observer, holder: int
+        self,
+        ledger: Ledger,
+        runner: Runner,
+        observer: Observer,
+        *,
+        holder: int,
+        answer_within_s: float,
     ) -> None:
         self.holder = holder
-        self.is_claiming = True
-        """False once the process is about to stop: no turn is claimed any more."""
         self._ledger = ledger
-        self._conversations = conversations
+        self._runner = runner
         self._observer = observer
+        self._answer_within_s = answer_within_s
+        self._loop = asyncio.get_running_loop()
+        self._is_claiming = True
+        self._requests_waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned: set[asyncio.Task[Result]] = set()
-        self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stop: asyncio.Future[None] = self._loop.create_future()
 
     @property
     def is_busy(self) -> bool:
         """Whether a dialogue runs here."""
         return bool(self._tasks)
 
-    def keep(self, conversation: Conversation, arrival: Arrival, run: Run, epoch: int) -> None:
-        """The message is announced or claimed in this epoch: let its dialogue go on,
-        and stay with it.
+    def stop_claiming(self) -> None:
+        """The process is about to stop: no turn is claimed any more, and requests whose
+        dialogue does not run here wait no longer.
         """
-        conversation.runs[arrival.digest] = run
-        run.go_on()
-        turn = HeldTurn(conversation, arrival, run, epoch, self.holder)
-        task = asyncio.get_running_loop().create_task(self._stay(turn))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._is_claiming = False
+        for conversation in self._ledger:
+            conversation.notify()
 
-    async def claim(
-        self,
-        conversation: Conversation,
-        arrival: Arrival,
-        start: Callable[[Page, Found], Run],
-        apology: Result,
-    ) -> None:
-        """Claim the turn of a message if it may run now, and `start` its dialogue. A
+    async def give_back(self) -> None:
+        """End all dialogues that still run, and let other replicas run them again."""
+        if not self._stop.done():
+            self._stop.set_result(None)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GIVE_BACK_S)
+
+    # --- waiting
+
+    async def wait(self, arrival: Arrival, conversation: Conversation) -> Found | None:
+        """The message when it is answered; None if Twilio should be asked to come
+        again.
+        """
+        self._count_waiting(+1)
+        if conversation.poller is None:
+            conversation.poller = self._loop.create_task(self._poll(conversation))
+        try:
+            return await self._until_answered(arrival, conversation)
+        finally:
+            self._count_waiting(-1)
+
+    def _count_waiting(self, more: int) -> None:
+        self._requests_waiting += more
+        self._observer.turns_waiting(self._requests_waiting)
+
+    async def _until_answered(self, arrival: Arrival, conversation: Conversation) -> Found | None:
+        deadline_s = arrival.started_s + self._answer_within_s
+        if arrival.digest not in conversation.runs:
+            await self._ledger.change(conversation, lambda page: _with_fresh_place(page, arrival))
+        while True:
+            found = conversation.find(arrival.digest)
+            if found is None or turns.is_answered(found.entry):
+                return found
+            runs_here = arrival.digest in conversation.runs
+            left_s = deadline_s - self._loop.time()
+            if left_s <= 0 or not (runs_here or self._is_claiming):
+                return None
+            if not runs_here and self._may_run(conversation, found):
+                await self._claim(arrival, conversation)
+                if arrival.digest in conversation.runs:
+                    continue
+                left_s = min(left_s, RETRY_CLAIM_S)
+            await conversation.changed(min(left_s, LOOK_EVERY_S))
+
+    def _may_run(self, conversation: Conversation, found: Found) -> bool:
+        record = conversation.record
+        only = conversation.messages_here if conversation.is_degraded else None
+        return record is not None and turns.may_run(
+            record, found, self.holder, now_ms=self._ledger.now_ms(), only=only
+        )
+
+    async def _poll(self, conversation: Conversation) -> None:
+        """Look at the record until nobody waits. While a dialogue runs here, its keeper
+        looks. The renewal of a lease is no reason to look again soon: otherwise 1,000
+        conversations that wait for another replica read 5,000 times a second.
+        """
+        pause_s = POLL_FIRST_S
+        stages: tuple[int, ...] = ()
+        while True:
+            if conversation.runs:
+                await conversation.changed(POLL_MOST_S)
+                pause_s = POLL_FIRST_S
+                continue
+            await asyncio.sleep(pause_s)
+            page = await self._ledger.read(conversation)
+            conversation.saw(page.record, is_degraded=page.is_degraded)
+            before, stages = stages, turns.stages(page.record)
+            pause_s = POLL_FIRST_S if stages != before else min(POLL_MOST_S, pause_s * 1.5)
+
+    # --- claiming
+
+    async def _claim(self, arrival: Arrival, conversation: Conversation) -> None:
+        """Claim the turn of a message if it may run now, and start its dialogue. A
         message that took its process down too often gets the apology.
         """
+        poison = self._runner.apologize(DialogueKilledProcess("its process died in each run"))
 
         def change(page: Page) -> Record | None:
             found = counting.find(page.record, arrival.digest)
-            only = conversation.local if page.is_degraded else None
+            only = conversation.messages_here if page.is_degraded else None
             if found is None:
                 return None
             if not turns.may_run(page.record, found, self.holder, now_ms=page.now_ms, only=only):
                 return None
             if turns.is_poison(found, self.holder):
-                return self._ledger.answered(page, found, apology)
+                return self._ledger.answered(page, found, poison)
             return turns.claimed(page.record, found, self.holder, now_ms=page.now_ms)
 
         async with conversation.claiming:
-            if arrival.digest in conversation.runs or not self.is_claiming:
+            if arrival.digest in conversation.runs or not self._is_claiming:
                 return
             written = await self._ledger.change(conversation, change)
             if written is None:
@@ -124,14 +213,21 @@ class Keeper:
             after = counting.find(written.record, arrival.digest)
             assert before is not None and after is not None  # noqa: PT018, S101 - just changed
             if turns.is_answered(after.entry) or after.entry.turn is None:
-                self._tell(arrival, written, apology)
+                self._tell(arrival, written.page, poison)
                 return
             if turns.is_takeover(before, self.holder):
                 self._observer.taken_over()
-            self.keep(conversation, arrival, start(written.page, before), after.entry.turn.epoch)
+            run = self._runner.run_for(arrival.message, written.page, before.number)
+            self._runner.start(run)
+            self.keep(arrival, conversation, run, after.entry.turn.epoch)
 
-    async def answer(self, conversation: Conversation, arrival: Arrival, result: Result) -> None:
-        """Answer a message that is still open, whoever runs its dialogue."""
+    async def apologize(
+        self, arrival: Arrival, conversation: Conversation, error: Exception
+    ) -> None:
+        """Answer a message that is still open with the apology, whoever runs its
+        dialogue.
+        """
+        result = self._runner.apologize(error)
 
         def change(page: Page) -> Record | None:
             found = counting.find(page.record, arrival.digest)
@@ -144,70 +240,68 @@ class Keeper:
             return
         if run := conversation.runs.get(arrival.digest):
             run.stop()
-        self._tell(arrival, written, result)
+        self._tell(arrival, written.page, result)
 
-    async def give_back(self) -> None:
-        """End all dialogues that still run, and let other replicas run them again."""
-        if not self._stop.done():
-            self._stop.set_result(None)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=GIVE_BACK_S)
+    # --- holding
 
-    # --- one turn
+    def keep(self, arrival: Arrival, conversation: Conversation, run: Run, epoch: int) -> None:
+        """Stay with a run whose message is announced or claimed in this epoch."""
+        conversation.runs[arrival.digest] = run
+        turn = HeldTurn(conversation, arrival, run, epoch, self.holder)
+        task = self._loop.create_task(self._stay(turn))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _stay(self, turn: HeldTurn) -> None:
-        conversation = turn.conversation
+        conversation, arrival = turn.conversation, turn.arrival
         try:
             result = await self._result(turn)
             self._leave_behind(turn.run)
             if result is None:
                 await self._ledger.change(conversation, turn.given_back)
-            else:
-                written = await self._ledger.change(
-                    conversation, lambda page: self._written(turn, page, result)
-                )
-                if written is not None:
-                    self._tell(turn.arrival, written, result)
+                return
+
+            def change(page: Page) -> Record | None:
+                found = turn.find(page)
+                return self._ledger.answered(page, found, result) if found else None
+
+            written = await self._ledger.change(conversation, change)
+            if written is not None:
+                self._tell(arrival, written.page, result)
         finally:
-            del conversation.runs[turn.arrival.digest]
+            del conversation.runs[arrival.digest]
             conversation.notify()
-            self._conversations.forget_if_idle(conversation)
+            self._ledger.forget_if_idle(conversation)
 
     async def _result(self, turn: HeldTurn) -> Result | None:
         """What the run leads to. None if it must be given up: another replica has taken
         over, or this process stops.
         """
-        loop, run = asyncio.get_running_loop(), turn.run
-        renew_s = loop.time() + RENEW_EVERY_S
+        run = turn.run
+        at_once = await self._runner.first_step(run)
+        if at_once:
+            return at_once
+        renew_s = self._loop.time() + RENEW_EVERY_S
         while True:
-            left_s = min(renew_s, run.deadline_s) - loop.time()
+            left_s = min(renew_s, run.deadline_s) - self._loop.time()
             awaited: list[asyncio.Future[Any]] = [run.task, self._stop]
-            await asyncio.wait(
-                awaited,
-                timeout=max(0, left_s),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait(awaited, timeout=max(0, left_s), return_when=asyncio.FIRST_COMPLETED)
             if run.task.done():
-                return run.task.result()
+                return run.result()
             if self._stop.done():
                 return None
-            if loop.time() >= run.deadline_s:
+            if self._loop.time() >= run.deadline_s:
                 return run.late()
-            if loop.time() >= renew_s:
-                renew_s = loop.time() + RENEW_EVERY_S
+            if self._loop.time() >= renew_s:
+                renew_s = self._loop.time() + RENEW_EVERY_S
                 if await self._ledger.change(turn.conversation, turn.renewed) is None:
                     return None
 
-    def _written(self, turn: HeldTurn, page: Page, result: Result) -> Record | None:
-        found = turn.find(page)
-        return self._ledger.answered(page, found, result) if found else None
-
-    def _tell(self, arrival: Arrival, written: Written, result: Result) -> None:
-        found = counting.find(written.page.record, arrival.digest)
+    def _tell(self, arrival: Arrival, page: Page, result: Result) -> None:
+        """A message that was open has its answer."""
+        found = counting.find(page.record, arrival.digest)
         number = found.number if found else 0
-        outcome = "failed" if result.error else "counted"
-        now_s = asyncio.get_running_loop().time()
-        self._observer.counted(arrival.counted(written.page, number, outcome, result, now_s=now_s))
+        self._observer.counted(answered_event(arrival, page, number, result, self._loop.time()))
 
     def _leave_behind(self, run: Run) -> None:
         """Whatever the dialogue still does, nobody waits for it. One that swallows its
@@ -218,7 +312,7 @@ class Keeper:
         run.stop()
         self._abandoned.add(run.task)
         run.task.add_done_callback(self._ended)
-        asyncio.get_running_loop().call_later(ABANDONED_AFTER_S, self._count_abandoned)
+        self._loop.call_later(ABANDONED_AFTER_S, self._count_abandoned)
 
     def _ended(self, task: asyncio.Task[Result]) -> None:
         self._abandoned.discard(task)
@@ -226,3 +320,38 @@ class Keeper:
 
     def _count_abandoned(self) -> None:
         self._observer.dialogues_abandoned(len(self._abandoned))
+
+
+def answered_event(
+    arrival: Arrival,
+    page: Page,
+    number: int,
+    result: Result,
+    now_s: float,
+    outcome: Outcome | None = None,
+) -> Counted:
+    """A message has its reply in the record.
+
+    page     the conversation before it was written
+    outcome  that of `result`, unless the dialogue was not asked
+    """
+    outcome = outcome or result.outcome
+    return arrival.event(
+        "degraded" if page.is_degraded and outcome == "counted" else outcome,
+        number,
+        now_s,
+        error=result.error,
+        dialogue_s=result.took_s,
+        texts=result.reply.texts,
+    )
+
+
+def _with_fresh_place(page: Page, arrival: Arrival) -> Record | None:
+    """The record with a sign of life of a message that waits."""
+    found = counting.find(page.record, arrival.digest)
+    if found is None or turns.is_answered(found.entry) or turns.shows_running(found.entry):
+        return None
+    turn = found.entry.turn
+    if turn is not None and page.now_ms < turn.until_ms - turns.PLACE_MS + FRESH_MS:
+        return None
+    return turns.renewed(page.record, found, now_ms=page.now_ms)

@@ -1,42 +1,48 @@
-"""Reads and changes a conversation's record: read, merge, change, compare-and-swap, and
+"""Reads and changes conversations' records: read, merge, change, compare-and-swap, and
 again from the start if another write came first.
 
-No HTTP, no logs, no network of its own: the store is an argument.
+What the store holds is not all that is known. A cookie brings a copy, and while this
+process is busy with a conversation it remembers every version that it has seen
+(`Conversation.record`). All of them are joined into every read. So the loss of the
+stored record loses neither counts nor turns.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import reduce
 
 import msgspec
 
 from smsd.conversation import counting, ending, merging, turns
-from smsd.conversation.counting import Found, Opened
+from smsd.conversation.counting import Found
 from smsd.conversation.history import MAX_TEXT, trimmed_history
+from smsd.conversation.identity import storage_key
 from smsd.conversation.record import Copy, Record
-from smsd.exchange.conversations import Conversation
-from smsd.exchange.running import Result
+from smsd.exchange.runner import Result, Run
 from smsd.store import Store, View
 from smsd.twilio.markup import verbs
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A conversation as it was read, and the record opened for one more message."""
+    """A conversation as it was read, merged, and opened for one more message."""
 
     view: View
-    opened: Opened
     record: Record
+    is_restored: bool
+    """The stored record was gone, and a copy brought the count back."""
+    by_cookie_alone: bool
+    """memcached answered, and the only copy that was merged is the cookie's."""
     now_ms: int
     number: int
     """Of the next message."""
-    copy: Copy | None = None
-    """The version that the cookie or this process held before."""
 
     @property
     def is_degraded(self) -> bool:
         return self.view.is_degraded
 
 
-class Written(NamedTuple):
+class Written(msgspec.Struct, frozen=True):
     """A change that was written: the page before it, and the record after it."""
 
     page: Page
@@ -47,10 +53,73 @@ Change = Callable[[Page], Record | None]
 """From what was read to what is to be written; None to leave it as it is."""
 
 
-class Ledger:
-    """`now_ms` and `random_bits` are the caller's clock and source of lineage ids.
+class Conversation:
+    """What one replica knows of a conversation while it is busy with it.
 
-    `history` is how many messages of a conversation keep their text (SMSD_HISTORY).
+    record       the join of all versions that this process has seen
+    is_degraded  memcached could not be reached when the record was read last
+    next_view    what this process wrote last, with a token that spares the next write its
+                 read; None if another replica may well have written since
+    requests     how many requests are being answered here, by message
+    runs         the dialogues that run here, by message
+    arriving     held by a message while it is counted: of two that write at the same time
+                 one would lose the compare-and-swap and start over
+    claiming     held while a turn is claimed
+    poller       looks at the store while requests wait for another replica
+    """
+
+    def __init__(self, id_: bytes) -> None:
+        self.id = id_
+        self.key = storage_key(id_)
+        self.record: Record | None = None
+        self.is_degraded = False
+        self.next_view: View | None = None
+        self.requests: Counter[bytes] = Counter()
+        self.runs: dict[bytes, Run] = {}
+        self.arriving = asyncio.Lock()
+        self.claiming = asyncio.Lock()
+        self.poller: asyncio.Task[None] | None = None
+        self._changed: asyncio.Future[None] | None = None
+
+    @property
+    def messages_here(self) -> set[bytes]:
+        """Messages that run or wait in this process."""
+        return {*self.runs, *self.requests}
+
+    def find(self, digest: bytes) -> Found | None:
+        """Where a message stands, as far as this process knows."""
+        return counting.find(self.record, digest) if self.record else None
+
+    def saw(self, record: Record, *, is_degraded: bool) -> None:
+        """Take in a version that was read or written, and wake who waits for news."""
+        self.is_degraded = is_degraded
+        before = self.record
+        if before is None or merging.covers(record, before):
+            self.record = record
+        else:
+            self.record = merging.join(before, record)
+        if self._changed and not (before and merging.covers(before, self.record)):
+            self.notify()
+
+    def notify(self) -> None:
+        """Wake every request that waits."""
+        changed, self._changed = self._changed, None
+        if changed:
+            changed.set_result(None)
+
+    async def changed(self, timeout_s: float) -> None:
+        """Wait for `notify`, at most so many seconds."""
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._changed], timeout=timeout_s)
+
+
+class Ledger:
+    """The only way to the store for the rest of the exchange.
+
+    now_ms       the time in milliseconds since 1970
+    random_bits  draws the ids of lineages
+    history      how many messages of a conversation keep their text (SMSD_HISTORY)
     """
 
     def __init__(
@@ -67,112 +136,134 @@ class Ledger:
         self.random_bits = random_bits
         self._ttl_ms = ttl_s * 1000
         self._history = history
+        self._conversations: dict[bytes, Conversation] = {}
+
+    # --- the conversations that this process is busy with
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return iter(list(self._conversations.values()))
+
+    def enter(self, id_: bytes, digest: bytes) -> Conversation:
+        """The conversation, for a request with this message. `leave` must follow."""
+        conversation = self._conversations.get(id_)
+        if conversation is None:
+            conversation = self._conversations[id_] = Conversation(id_)
+        conversation.requests[digest] += 1
+        return conversation
+
+    def leave(self, conversation: Conversation, digest: bytes) -> None:
+        """The request is answered."""
+        conversation.requests[digest] -= 1
+        if not conversation.requests[digest]:
+            del conversation.requests[digest]
+        self.forget_if_idle(conversation)
+
+    def forget_if_idle(self, conversation: Conversation) -> None:
+        """Remember nothing of it once no request and no dialogue is left."""
+        if conversation.requests or conversation.runs:
+            return
+        self._conversations.pop(conversation.id, None)
+        if conversation.poller:
+            conversation.poller.cancel()
+
+    # --- reading and writing
 
     async def read(
-        self, key: bytes, copy: Copy | None, conversation: Conversation | None = None
+        self, conversation: Conversation, copy: Copy | None = None, before: View | None = None
     ) -> Page:
         """The conversation as store, cookie and this process know it. Never raises: if
         the store cannot be reached in time, this is the overlay.
-        """
-        if conversation is not None and conversation.record is not None:
-            if copy is not None and not merging.covers(conversation.record, copy):
-                conversation.saw(
-                    merging.join(conversation.record, copy.record()),
-                    is_degraded=conversation.is_degraded,
-                )
-            copy = conversation.record
-        return self.page(await self.store.load(key), copy, conversation)
 
-    def page(
-        self, view: View, copy: Copy | None = None, conversation: Conversation | None = None
-    ) -> Page:
-        """A view, merged with the copy and with whatever this process has seen
-        meanwhile."""
+        copy    the cookie's, if there is one
+        before  the view whose write failed, when this is another try
+        """
+        view = await self.store.load(conversation.key, before)
+        return self._page(view, conversation, copy)
+
+    def _page(self, view: View, conversation: Conversation, copy: Copy | None = None) -> Page:
+        """A view, merged with whatever else is known."""
         stored = view.stored
-        copies: list[Copy] = [*view.versions]
-        if copy is not None and self.store.keeps_records:
-            copies.insert(0, copy)
-        elif copy is not None:
-            stored = counting.resumed(copy.record())
-        if conversation is not None and conversation.record is not None:
+        copies: list[Copy] = [copy] if copy else []
+        copies += view.versions
+        if conversation.record is not None:
             copies.append(conversation.record)
+        if copies and not self.store.keeps_records:
+            known = reduce(merging.join, [each.record() for each in copies])
+            stored, copies = counting.resumed(known), []
         now_ms = self.now_ms()
-        opened = counting.opened(
-            stored,
-            copies,
-            now_ms=now_ms,
-            ttl_ms=self._ttl_ms,
-            random_bits=self.random_bits(),
+        record, is_restored = counting.opened(
+            stored, copies, now_ms=now_ms, ttl_ms=self._ttl_ms, random_bits=self.random_bits()
         )
-        record = opened.record
-        return Page(view, opened, record, now_ms, record.count + 1, copy)
+        by_cookie_alone = copy is not None and len(copies) == 1 and not view.is_degraded
+        return Page(view, record, is_restored, by_cookie_alone, now_ms, record.count + 1)
 
     async def write(
-        self, key: bytes, record: Record, page: Page, conversation: Conversation | None = None
-    ) -> Page | None:
-        """Write `record` unless somebody wrote since `page`: None when done, else what
-        is there now.
+        self, conversation: Conversation, record: Record, page: Page, *, again: bool
+    ) -> bool:
+        """Write `record` unless somebody wrote since `page`. False if somebody did, or
+        perhaps did: read again.
+
+        again  the conversation will soon be written again
         """
-        token = await self.store.save(key, record, page.view.token, again=conversation is not None)
+        token = await self.store.save(conversation.key, record, page.view.token, again=again)
         if token is None:
-            view = await self.store.load(key, page.view)
-            return self.page(view, page.copy, conversation)
-        if conversation is not None:
-            conversation.saw(record, is_degraded=page.is_degraded)
-            conversation.written = View(record, token=token)
-        return None
+            return False
+        conversation.next_view = View(record, token=token) if again else None
+        conversation.saw(record, is_degraded=page.is_degraded)
+        return True
 
     async def change(self, conversation: Conversation, change: Change) -> Written | None:
         """Apply `change` to the latest record until it is written, or until it gives
         None: then the record is left as it is, and so is the answer.
         """
-        written, conversation.written = conversation.written, None
-        if written is None:
-            page = await self.read(conversation.key, None, conversation)
-        else:
-            page = self.page(written, None, conversation)
+        guess, conversation.next_view = conversation.next_view, None
+        page = self._page(guess, conversation) if guess else await self.read(conversation)
         while True:
             record = change(page)
-            if record is None and page.view is written:  # there may be news to decide by
-                page = await self.read(conversation.key, None, conversation)
-                continue
-            if record is None:
+            if record is None and page.view is not guess:
                 conversation.saw(page.record, is_degraded=page.is_degraded)
                 return None
-            again = await self.write(conversation.key, record, page, conversation)
-            if again is None:
+            if record is not None and await self.write(conversation, record, page, again=True):
                 return Written(page, record)
-            page = again
+            # a guess that finds nothing to do: there may be news to decide by
+            page = await self.read(conversation, before=page.view)
 
     # --- records to write
 
     def added(self, page: Page, digest: bytes, result: Result) -> Record:
         """The record with one more message, answered at once."""
         record, now_ms = page.record, page.now_ms
-        twiml = verbs(result.reply.twiml)
         data = record.data if result.data is None else result.data
         grown = counting.added(
-            record, digest, twiml, now_ms=now_ms, data=data, text=self._kept_text(result)
+            record,
+            digest,
+            verbs(result.reply.twiml),
+            now_ms=now_ms,
+            data=data,
+            text=self._kept_text(result),
         )
-        if self._history:
-            grown = trimmed_history(grown, self._history)
-        return self._ended(grown, now_ms) if result.has_ended else grown
+        return self._finished(grown, result, now_ms)
 
     def answered(self, page: Page, found: Found, result: Result) -> Record:
         """The record with the answer of a message that it has already."""
-        twiml = verbs(result.reply.twiml)
-        text = self._kept_text(result)
         written = turns.answered(
-            page.record, found, twiml, now_ms=page.now_ms, data=result.data, text=text
+            page.record,
+            found,
+            verbs(result.reply.twiml),
+            now_ms=page.now_ms,
+            data=result.data,
+            text=self._kept_text(result),
         )
-        if self._history:
-            written = trimmed_history(written, self._history)
-        return self._ended(written, page.now_ms) if result.has_ended else written
+        return self._finished(written, result, page.now_ms)
 
     def _kept_text(self, result: Result) -> str | None:
         """What `session.history` remembers: only messages that a dialogue was asked
         about."""
         return None if result.text is None or not self._history else result.text[:MAX_TEXT]
 
-    def _ended(self, record: Record, now_ms: int) -> Record:
-        return ending.ended(record, now_ms=now_ms, random_bits=self.random_bits())
+    def _finished(self, record: Record, result: Result, now_ms: int) -> Record:
+        if self._history:
+            record = trimmed_history(record, self._history)
+        if result.has_ended:
+            return ending.ended(record, now_ms=now_ms, random_bits=self.random_bits())
+        return record

@@ -8,21 +8,23 @@ from typing import Any, NamedTuple
 import pytest
 
 from smsd import Message, Reply, Session
-from smsd.conversation.cookie import CookieCodec
 from smsd.conversation.record import Record
+from smsd.dialogues.loading import LoadedDialogue
 from smsd.errors import DataError, DialogueTimeout, ReplyError, StoreUnavailable
 from smsd.exchange.events import Answer, Counted, Observer
 from smsd.exchange.exchange import Exchange
-from smsd.exchange.planning import Policy
-from smsd.exchange.queue import LocalQueue
+from smsd.exchange.runner import Policy
 from smsd.store import View
 from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore
 from tests.conversation.test_merging import START_MS
 from tests.observer import Told
 
+pytestmark = pytest.mark.asyncio
+
 ACCOUNT = "AC" + "1" * 32
 TTL_S = 14_400
+KEPT = b"kept"
 
 
 async def counting(message: Message, session: Session) -> str:
@@ -63,7 +65,7 @@ class Texted(NamedTuple):
 
     @property
     def number(self) -> int:
-        return self.answer.number
+        return self.event.number
 
     @property
     def outcome(self) -> str:
@@ -113,8 +115,7 @@ class Desk:
         }
         self.exchange = Exchange(
             store=self.store,
-            cookies=CookieCodec({1: b"k" * 40}, TTL_S),
-            policy=Policy(dialogue, **policy),
+            policy=Policy(LoadedDialogue(dialogue), **policy),
             hash_key=b"h" * 40,
             ttl_s=TTL_S,
             answer_within_s=12.0,
@@ -122,7 +123,7 @@ class Desk:
             random_bits=self._random_bits,
             observer=self.events,
         )
-        self.cookie: str | None = None
+        self.cookie: bytes | None = None
         self.sent = 0
 
     def _random_bits(self) -> int:
@@ -143,27 +144,24 @@ class Desk:
         }
         return Message.from_params({name: [value.encode()] for name, value in form.items()})
 
+    async def answer(self, message: Message, cookie: bytes | None = None) -> Answer:
+        copies = [] if cookie is None else [cookie]
+        return await self.exchange.answer(message, copies, "forged" if copies else "absent")
+
     async def text(
         self,
         body: str = "hi",
         *,
-        cookie: str | None = "kept",
+        cookie: bytes | None = KEPT,
         sid: int | None = None,
         **params: str,
     ) -> Texted:
-        """Deliver; `cookie`: "kept" for the one Twilio holds."""
+        """Deliver; `cookie`: KEPT for the one that Twilio holds."""
         self.now_ms += 1000
-        sent = self.cookie if cookie == "kept" else cookie
-        answer = await self.exchange.answer(self.message(body, sid, **params), sent)
-        self.cookie = answer.set_cookie.partition(";")[0].partition("=")[2]
+        sent = self.cookie if cookie is KEPT else cookie
+        answer = await self.answer(self.message(body, sid, **params), sent)
+        self.cookie = answer.copy
         return Texted(answer, self.events.counted_events[-1])
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    async def with_store() -> None:
-        await test()
-
-    asyncio.run(with_store())
 
 
 def said(answer: Answer | Texted) -> str:
@@ -171,37 +169,31 @@ def said(answer: Answer | Texted) -> str:
     return text.partition("<Message>")[2].partition("</Message>")[0]
 
 
-def test_each_message_is_counted_and_answered() -> None:
-    async def test() -> None:
-        desk = Desk()
-        first, second = await desk.text("one"), await desk.text("two")
-        assert (said(first), said(second)) == ("one is number 1", "two is number 2")
-        assert [first.outcome, second.outcome] == ["counted"] * 2
-        assert (first.cookie_state, second.cookie_state) == ("absent", "valid")
-        assert (first.started, second.started) == (True, False)
-
-    run(test)
+async def test_each_message_is_counted_and_answered() -> None:
+    desk = Desk()
+    first, second = await desk.text("one"), await desk.text("two")
+    assert (said(first), said(second)) == ("one is number 1", "two is number 2")
+    assert [first.outcome, second.outcome] == ["counted"] * 2
+    assert (first.cookie_state, second.cookie_state) == ("absent", "valid")
+    assert (first.started, second.started) == (True, False)
 
 
-def test_a_repeated_message_gets_the_same_bytes_and_the_dialogue_is_not_asked() -> None:
+async def test_a_repeated_message_gets_the_same_bytes_and_the_dialogue_is_not_asked() -> None:
     asked = []
 
     async def dialogue(message: Message, session: Session) -> str:
         asked.append(message.sid)
         return f"{session.count} & <{len(asked)}>"
 
-    async def test() -> None:
-        desk = Desk(dialogue)
-        first = await desk.text(sid=1)
-        await desk.text(sid=2)
-        again = await desk.text(sid=1, cookie=None)
-        assert (again.twiml, again.outcome, again.number) == (first.twiml, "duplicate", 1)
-        assert len(asked) == 2
-
-    run(test)
+    desk = Desk(dialogue)
+    first = await desk.text(sid=1)
+    await desk.text(sid=2)
+    again = await desk.text(sid=1, cookie=None)
+    assert (again.twiml, again.outcome, again.number) == (first.twiml, "duplicate", 1)
+    assert len(asked) == 2
 
 
-def test_the_same_message_twice_at_the_same_time_asks_the_dialogue_once() -> None:
+async def test_the_same_message_twice_at_the_same_time_asks_the_dialogue_once() -> None:
     asked = []
 
     async def slow(message: Message, session: Session) -> str:
@@ -209,104 +201,86 @@ def test_the_same_message_twice_at_the_same_time_asks_the_dialogue_once() -> Non
         await asyncio.sleep(0)
         return str(session.count)
 
-    async def test() -> None:
-        desk = Desk(slow)
-        message = desk.message()
-        answers = await asyncio.gather(*(desk.exchange.answer(message, None) for _ in range(5)))
-        assert {answer.twiml for answer in answers} == {answers[0].twiml}
-        outcomes = [event.outcome for event in desk.events.counted_events]
-        assert sorted(outcomes) == ["counted", *["duplicate"] * 4]
-        assert asked == [1]
-
-    run(test)
+    desk = Desk(slow)
+    message = desk.message()
+    answers = await asyncio.gather(*(desk.answer(message) for _ in range(5)))
+    assert {answer.twiml for answer in answers} == {answers[0].twiml}
+    outcomes = [event.outcome for event in desk.events.counted_events]
+    assert sorted(outcomes) == ["counted", *["duplicate"] * 4]
+    assert asked == [1]
 
 
-def test_a_duplicate_that_only_the_cookie_knows_asks_again_and_changes_nothing() -> None:
+async def test_a_duplicate_that_only_the_cookie_knows_asks_again_and_changes_nothing() -> None:
     async def dialogue(message: Message, session: Session) -> str:
         session.data["asked"] = session.data.get("asked", 0) + 1
         return f"number {session.count}"
 
-    async def test() -> None:
-        desk = Desk(dialogue)
-        first = await desk.text(sid=1)
-        await desk.text(sid=2)
-        await desk.memory.flush()
-        again = await desk.text(sid=1)
-        assert (again.twiml, again.outcome) == (first.twiml, "duplicate")
-        after = await desk.text(sid=3)
-        assert after.number == 3
-        stored, _ = await desk.memory.load(next(iter(desk.memory._records)))
-        assert stored
-        assert stored.data == b'{"asked":3}'
-
-    run(test)
+    desk = Desk(dialogue)
+    first = await desk.text(sid=1)
+    await desk.text(sid=2)
+    await desk.memory.flush()
+    again = await desk.text(sid=1)
+    assert (again.twiml, again.outcome) == (first.twiml, "duplicate")
+    after = await desk.text(sid=3)
+    assert after.number == 3
+    stored, _ = await desk.memory.load(next(iter(desk.memory._records)))
+    assert stored
+    assert stored.data == b'{"asked":3}'
 
 
-def test_data_is_kept_from_message_to_message() -> None:
+async def test_data_is_kept_from_message_to_message() -> None:
     async def dialogue(message: Message, session: Session) -> str:
         seen = session.data.setdefault("seen", [])
         seen.append(message.body)
         return ",".join(seen)
 
-    async def test() -> None:
-        desk = Desk(dialogue)
-        for word in "abc":
-            answer = await desk.text(word)
-        assert said(answer) == "a,b,c"
-
-    run(test)
+    desk = Desk(dialogue)
+    for word in "abc":
+        answer = await desk.text(word)
+    assert said(answer) == "a,b,c"
 
 
-def test_end_begins_a_new_conversation_with_the_next_message() -> None:
+async def test_end_begins_a_new_conversation_with_the_next_message() -> None:
     async def dialogue(message: Message, session: Session) -> str:
         session.data["n"] = session.count
         if message.body == "bye":
             session.end()
         return f"{session.count} {session.is_new}"
 
-    async def test() -> None:
-        desk = Desk(dialogue)
-        await desk.text("hi")
-        old = desk.cookie
-        bye = await desk.text("bye", sid=77)
-        assert said(bye) == "2 False"
-        assert said(await desk.text("bye", sid=77)) == "2 False"
-        assert said(await desk.text("hi", cookie=old)) == "1 True"
-
-    run(test)
+    desk = Desk(dialogue)
+    await desk.text("hi")
+    old = desk.cookie
+    bye = await desk.text("bye", sid=77)
+    assert said(bye) == "2 False"
+    assert said(await desk.text("bye", sid=77)) == "2 False"
+    assert said(await desk.text("hi", cookie=old)) == "1 True"
 
 
-def test_after_four_hours_a_new_conversation_begins() -> None:
-    async def test() -> None:
-        desk = Desk()
-        await desk.text()
-        desk.now_ms += TTL_S * 1000 - 1001
-        assert (await desk.text()).number == 2
-        desk.now_ms += TTL_S * 1000
-        answer = await desk.text()
-        assert (answer.number, answer.cookie_state, answer.started) == (1, "expired", True)
-
-    run(test)
+async def test_after_four_hours_a_new_conversation_begins() -> None:
+    desk = Desk()
+    await desk.text()
+    desk.now_ms += TTL_S * 1000 - 1001
+    assert (await desk.text()).number == 2
+    desk.now_ms += TTL_S * 1000
+    answer = await desk.text()
+    assert (answer.number, answer.cookie_state, answer.started) == (1, "expired", True)
 
 
-def test_the_store_loses_everything_and_the_cookie_brings_it_back() -> None:
+async def test_the_store_loses_everything_and_the_cookie_brings_it_back() -> None:
     restored = []
 
     async def dialogue(message: Message, session: Session) -> str:
         restored.append(session.restored)
         return str(session.count)
 
-    async def test() -> None:
-        desk = Desk(dialogue)
-        await desk.text()
-        await desk.text()
-        await desk.memory.flush()
-        answer = await desk.text()
-        assert (answer.number, answer.restored) == (3, True)
-        assert not (await desk.text()).restored
-        assert restored == [False, False, True, False]
-
-    run(test)
+    desk = Desk(dialogue)
+    await desk.text()
+    await desk.text()
+    await desk.memory.flush()
+    answer = await desk.text()
+    assert (answer.number, answer.restored) == (3, True)
+    assert not (await desk.text()).restored
+    assert restored == [False, False, True, False]
 
 
 class Boom(Exception):
@@ -353,23 +327,22 @@ async def times_out_itself(message: Message, session: Session) -> str:
     ],
 )
 @pytest.mark.parametrize("apology", ["Sorry", ""])
-def test_a_dialogue_that_fails_is_apologised_for_and_the_message_counts(
+async def test_a_dialogue_that_fails_is_apologised_for_and_the_message_counts(
     dialogue: Any, error: type[Exception], apology: str
 ) -> None:
-    async def test() -> None:
-        desk = Desk(dialogue, apology=apology, dialogue_timeout_s=0.01)
-        answer = await desk.text(sid=1)
-        assert (said(answer), answer.outcome, answer.number) == (apology, "failed", 1)
-        assert type(answer.error) is error
-        assert (await desk.text(sid=1)).twiml == answer.twiml
-        desk.exchange.policy.dialogue = counting
-        second = await desk.text(sid=2)
-        assert (second.number, second.outcome) == (2, "counted")
-
-    run(test)
+    desk = Desk(dialogue, apology=apology, dialogue_timeout_s=0.01)
+    answer = await desk.text(sid=1)
+    assert (said(answer), answer.outcome, answer.number) == (apology, "failed", 1)
+    assert type(answer.error) is error
+    assert (await desk.text(sid=1)).twiml == answer.twiml
+    desk.exchange.policy.dialogue = LoadedDialogue(counting)
+    second = await desk.text(sid=2)
+    assert (second.number, second.outcome) == (2, "counted")
 
 
-def test_a_dialogue_that_waits_sees_what_it_waits_for_what_fails_and_that_it_is_late() -> None:
+async def test_a_dialogue_that_waits_sees_what_it_waits_for_what_fails_and_that_it_is_late() -> (
+    None
+):
     seen: list[object] = []
 
     async def fails() -> None:
@@ -390,100 +363,76 @@ def test_a_dialogue_that_waits_sees_what_it_waits_for_what_fails_and_that_it_is_
             raise
         return "done"
 
-    async def test() -> None:
-        assert said(await Desk(waits).text()) == "done"
-        assert seen == ["slept", "failed", [1, 2]]
-        answer = await Desk(waits, dialogue_timeout_s=0.05).text("late")
-        assert type(answer.error) is DialogueTimeout
-        assert seen[-1] == "cancelled"
-
-    run(test)
+    assert said(await Desk(waits).text()) == "done"
+    assert seen == ["slept", "failed", [1, 2]]
+    answer = await Desk(waits, dialogue_timeout_s=0.05).text("late")
+    assert type(answer.error) is DialogueTimeout
+    assert seen[-1] == "cancelled"
 
 
-def test_no_reply_is_an_empty_response() -> None:
+async def test_no_reply_is_an_empty_response() -> None:
     async def nothing(message: Message, session: Session) -> None:
         return None
 
-    async def test() -> None:
-        answer = await Desk(nothing).text()
-        assert answer.twiml.endswith(b"<Response/>")
-        assert answer.outcome == "counted"
-
-    run(test)
+    answer = await Desk(nothing).text()
+    assert answer.twiml.endswith(b"<Response/>")
+    assert answer.outcome == "counted"
 
 
 @pytest.mark.parametrize("body", ["STOP", " stop\n", "Help", "unstop"])
-def test_opt_out_words_are_counted_and_left_to_twilio(body: str) -> None:
-    async def test() -> None:
-        desk = Desk()
-        answer = await desk.text(body)
-        assert (answer.outcome, answer.number, said(answer)) == ("opted_out", 1, "")
-        assert (await desk.text("hi")).number == 2
-        open_desk = Desk(opt_out=False)
-        assert (await open_desk.text(body)).outcome == "counted"
-
-    run(test)
+async def test_opt_out_words_are_counted_and_left_to_twilio(body: str) -> None:
+    desk = Desk()
+    answer = await desk.text(body)
+    assert (answer.outcome, answer.number, said(answer)) == ("opted_out", 1, "")
+    assert (await desk.text("hi")).number == 2
+    open_desk = Desk(opt_out=False)
+    assert (await open_desk.text(body)).outcome == "counted"
 
 
-def test_beyond_the_loop_limit_it_stays_silent_until_half_a_minute_has_passed() -> None:
-    async def test() -> None:
-        desk = Desk(loop_limit=3)
-        outcomes = [(await desk.text()).outcome for _ in range(5)]
-        assert outcomes == ["counted"] * 3 + ["looped"] * 2
-        desk.now_ms += 30_000
-        answer = await desk.text()
-        assert (answer.outcome, answer.number) == ("counted", 6)
-
-    run(test)
+async def test_beyond_the_loop_limit_it_stays_silent_until_half_a_minute_has_passed() -> None:
+    desk = Desk(loop_limit=3)
+    outcomes = [(await desk.text()).outcome for _ in range(5)]
+    assert outcomes == ["counted"] * 3 + ["looped"] * 2
+    desk.now_ms += 30_000
+    answer = await desk.text()
+    assert (answer.outcome, answer.number) == ("counted", 6)
 
 
-def test_loop_limit_zero_turns_it_off() -> None:
-    async def test() -> None:
-        desk = Desk(loop_limit=0)
-        assert {(await desk.text()).outcome for _ in range(40)} == {"counted"}
-
-    run(test)
+async def test_loop_limit_zero_turns_it_off() -> None:
+    desk = Desk(loop_limit=0)
+    assert {(await desk.text()).outcome for _ in range(40)} == {"counted"}
 
 
-@pytest.mark.parametrize("cookie", ["garbage", "2|1:0|10:1790000000|4:smsd|4:AAAA|00", "", "é"])
-def test_a_useless_cookie_harms_nothing(cookie: str) -> None:
-    async def test() -> None:
-        desk = Desk()
-        await desk.text()
-        answer = await desk.text(cookie=cookie)
-        assert (answer.number, answer.cookie_state) == (2, "forged")
-
-    run(test)
+@pytest.mark.parametrize("cookie", [b"garbage", b"\0\x98", b"", b"\xff" * 700])
+async def test_a_useless_cookie_harms_nothing(cookie: bytes) -> None:
+    desk = Desk()
+    await desk.text()
+    answer = await desk.text(cookie=cookie)
+    assert (answer.number, answer.cookie_state) == (2, "forged")
 
 
-def test_the_cookie_of_another_conversation_joins_nothing() -> None:
-    async def test() -> None:
-        desk = Desk()
-        await desk.text(From="+15005550006")
-        await desk.text(From="+15005550006")
-        answer = await desk.text()
-        assert (answer.number, answer.cookie_state) == (1, "foreign")
-
-    run(test)
+async def test_the_cookie_of_another_conversation_joins_nothing() -> None:
+    desk = Desk()
+    await desk.text(From="+15005550006")
+    await desk.text(From="+15005550006")
+    answer = await desk.text()
+    assert (answer.number, answer.cookie_state) == (1, "foreign")
 
 
-def test_without_a_store_the_cookie_alone_counts() -> None:
-    async def test() -> None:
-        desk = Desk(store=CookieOnly())
-        assert [(await desk.text()).number for _ in range(20)] == list(range(1, 21))
-        assert (await desk.text(sid=3)).number == 3
-        assert (await desk.text()).number == 21
-        big = Desk(store=CookieOnly())
+async def test_without_a_store_the_cookie_alone_counts() -> None:
+    desk = Desk(store=CookieOnly())
+    assert [(await desk.text()).number for _ in range(20)] == list(range(1, 21))
+    assert (await desk.text(sid=3)).number == 3
+    assert (await desk.text()).number == 21
+    big = Desk(store=CookieOnly())
 
-        async def fill(message: Message, session: Session) -> str:
-            session.data = {"a": "x" * 400}
-            return "too much"
+    async def fill(message: Message, session: Session) -> str:
+        session.data = {"a": "x" * 400}
+        return "too much"
 
-        big.exchange.policy.dialogue = fill
-        answer = await big.text()
-        assert type(answer.error) is DataError
-
-    run(test)
+    big.exchange.policy.dialogue = LoadedDialogue(fill)
+    answer = await big.text()
+    assert type(answer.error) is DataError
 
 
 class Contended:
@@ -508,90 +457,60 @@ class Contended:
         return await self._inner.save(key, record, token, again=again)
 
 
-def test_a_conflict_asks_the_dialogue_again_with_the_new_number() -> None:
-    async def test() -> None:
-        desk = Desk()
-        other = Desk(store=desk.store)
-        desk.exchange._ledger.store = Contended(desk.store, 3, other.text)  # type: ignore[assignment]
-        answer = await desk.text("mine", sid=999)
-        assert said(answer) == "mine is number 4"
-        assert desk.told.conflicts == 3
-
-    run(test)
+async def test_a_conflict_asks_the_dialogue_again_with_the_new_number() -> None:
+    desk = Desk()
+    other = Desk(store=desk.store)
+    desk.exchange._ledger.store = Contended(desk.store, 3, other.text)  # type: ignore[assignment]
+    answer = await desk.text("mine", sid=999)
+    assert said(answer) == "mine is number 4"
+    assert desk.told.conflicts == 3
 
 
-def test_a_store_that_fails_between_read_and_write_costs_no_second_question() -> None:
+async def test_a_store_that_fails_between_read_and_write_costs_no_second_question() -> None:
     asked = []
 
     async def dialogue(message: Message, session: Session) -> str:
         asked.append(session.count)
         return str(session.count)
 
-    async def test() -> None:
-        desk = Desk(dialogue)
-        await desk.text()
-        save = desk.memory.save
+    desk = Desk(dialogue)
+    await desk.text()
+    save = desk.memory.save
 
-        async def fail(key: bytes, record: Record, token: object, *, again: bool = False) -> Any:
-            raise StoreUnavailable("node", "timeout")
+    async def fail(*_: object, **__: object) -> None:
+        raise StoreUnavailable("node", "timeout")
 
-        desk.memory.save = fail  # type: ignore[method-assign]
-        answer = await desk.text(cookie=None)
-        assert (answer.outcome, answer.number) == ("degraded", 2)
-        assert asked == [1, 2]
-        desk.memory.save = save  # type: ignore[method-assign]
-        await desk.store.reconcile()
-        assert (await desk.text(cookie=None)).number == 3
-
-    run(test)
+    desk.memory.save = fail  # type: ignore[method-assign]
+    answer = await desk.text(cookie=None)
+    assert (answer.outcome, answer.number) == ("degraded", 2)
+    assert asked == [1, 2]
+    desk.memory.save = save  # type: ignore[method-assign]
+    await desk.store.reconcile()
+    assert (await desk.text(cookie=None)).number == 3
 
 
-def test_turns_are_taken_in_order_and_leave_nothing_behind() -> None:
-    async def test() -> None:
-        queue = LocalQueue()
-        order = []
-
-        async def one(number: int) -> None:
-            held = await queue.enter(b"key")
-            order.append(number)
-            await asyncio.sleep(0)
-            if held:
-                queue.leave(b"key")
-
-        await asyncio.gather(*map(one, range(10)))
-        assert order == list(range(10))
-        assert len(queue) == 0
-
-    run(test)
+async def test_messages_at_the_same_time_are_counted_in_the_order_of_their_arrival() -> None:
+    desk = Desk()
+    answers = await asyncio.gather(*(desk.answer(desk.message(str(n))) for n in range(1, 11)))
+    assert [said(answer) for answer in answers] == [f"{n} is number {n}" for n in range(1, 11)]
+    assert desk.told.conflicts == 0
+    assert not [*desk.exchange._ledger]
 
 
-def test_a_turn_that_does_not_come_is_not_waited_for_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("smsd.exchange.queue.WAIT_S", 0.01)
+async def test_a_client_that_goes_away_while_it_waits_to_be_counted_holds_nobody_up() -> None:
+    desk = Desk()
+    load = desk.memory.load
 
-    async def test() -> None:
-        queue = LocalQueue()
-        assert await queue.enter(b"key")
-        assert not await queue.enter(b"key")
-        queue.leave(b"key")
-        assert len(queue) == 0
+    async def yielding_load(key: bytes) -> tuple[Record | None, Record | None]:
+        await asyncio.sleep(0.001)
+        return await load(key)
 
-    run(test)
-
-
-def test_a_client_that_goes_away_while_waiting_leaves_the_turn_to_the_next() -> None:
-    async def test() -> None:
-        queue = LocalQueue()
-        assert await queue.enter(b"key")
-        gone = asyncio.ensure_future(queue.enter(b"key"))
-        following = asyncio.ensure_future(queue.enter(b"key"))
-        await asyncio.sleep(0)
-        gone.cancel()
-        await asyncio.sleep(0)
-        queue.leave(b"key")
-        assert await following
-        queue.leave(b"key")
-        assert len(queue) == 0
-
-    run(test)
+    desk.memory.load = yielding_load  # type: ignore[method-assign]
+    tasks = [asyncio.ensure_future(desk.answer(desk.message())) for _ in range(3)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    first, gone, last = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(gone, asyncio.CancelledError)
+    answers = [answer for answer in (first, last) if isinstance(answer, Answer)]
+    assert [*map(said, answers)] == ["hi is number 1", "hi is number 2"]
+    assert not [*desk.exchange._ledger]

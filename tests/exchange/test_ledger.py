@@ -7,17 +7,17 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from smsd.conversation.identity import storage_key
 from smsd.conversation.record import Record
 from smsd.errors import StoreUnavailable
-from smsd.exchange.conversations import Conversation
-from smsd.exchange.ledger import Ledger, Page
+from smsd.exchange.ledger import Conversation, Ledger, Page
 from smsd.store.memory import Memory
 from smsd.store.overlay import OverlayStore
 from tests.observer import Told
 
 pytestmark = pytest.mark.asyncio
 
-KEY = b"smsd:key"
+KEY = storage_key(b"id")
 NOW_MS = 1_790_000_000_000
 
 
@@ -76,7 +76,7 @@ def with_data(data: bytes) -> Callable[[Page], Record | None]:
 async def test_change_after_a_change_reads_nothing(
     remote: CountingMemory, replica: Replica
 ) -> None:
-    ledger, conversation = replica(), Conversation(KEY, b"id")
+    ledger, conversation = replica(), Conversation(b"id")
     for data in (b"1", b"2", b"3"):
         assert await ledger.change(conversation, with_data(data))
     assert remote.loads == 1
@@ -87,7 +87,7 @@ async def test_change_after_a_change_reads_nothing(
 
 async def test_change_after_another_replicas_write_sees_it(replica: Replica) -> None:
     one, other = replica(), replica()
-    mine, theirs = Conversation(KEY, b"id"), Conversation(KEY, b"id")
+    mine, theirs = Conversation(b"id"), Conversation(b"id")
     await one.change(mine, with_data(b"1"))
     await other.change(theirs, with_data(b"2"))
     written = await one.change(mine, with_data(b"3"))
@@ -99,7 +99,7 @@ async def test_change_that_finds_nothing_to_do_looks_again_first(
     remote: CountingMemory, replica: Replica
 ) -> None:
     one, other = replica(), replica()
-    mine, theirs = Conversation(KEY, b"id"), Conversation(KEY, b"id")
+    mine, theirs = Conversation(b"id"), Conversation(b"id")
     await one.change(mine, with_data(b"1"))
     await other.change(theirs, with_data(b"2"))
     assert await one.change(mine, with_data(b"1"))  # it would be none, by its own last write
@@ -109,7 +109,7 @@ async def test_change_that_finds_nothing_to_do_looks_again_first(
 async def test_change_after_a_write_to_the_overlay_reads_the_store_again(
     remote: CountingMemory, replica: Replica
 ) -> None:
-    ledger, conversation = replica(), Conversation(KEY, b"id")
+    ledger, conversation = replica(), Conversation(b"id")
     remote.is_down = True
     await ledger.change(conversation, with_data(b"1"))
     remote.is_down = False
