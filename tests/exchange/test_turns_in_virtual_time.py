@@ -128,7 +128,26 @@ def test_text_that_gives_no_sign_of_life_blocks_for_20_seconds_only(two: Cluster
     assert counts(two) == [1]
     two.finish()
     assert counts(two) == [1, 2]
-    assert two.runs[1].start_s > 20
+    assert 20 < two.runs[1].start_s < 25
+
+
+def test_text_that_comes_back_late_waits_while_a_later_one_runs() -> None:
+    with cluster(3) as made:
+        a, b, c = replicas_of(made)
+        lost = made.text("wait 1", at=a)
+        message = made.delivered[0].message
+        made.let(0.5)
+        lost.cancel()
+        made.kill(a)
+        made.text("wait 8", at=b)
+        made.until(lambda: len(made.runs) == 2)
+        made.delivered.pop(0)
+        made.deliver(message, c)
+        made.finish()
+        first, second, again = made.runs
+        assert (again.sid, again.count) == (first.sid, 1)
+        assert second.end_s is not None
+        assert again.start_s >= second.end_s
 
 
 # --- end()
@@ -172,6 +191,31 @@ def test_frozen_holder_that_comes_back_answers_nothing(two: Cluster) -> None:
     assert len(two.events) - sum(event.outcome == "duplicate" for event in two.events) == 1
     assert set(replies(two)) == {"1 times, heard 1"}
     assert two.stored().count == 1
+
+
+def test_result_of_a_holder_that_was_replaced_is_dropped(two: Cluster) -> None:
+    a, b = replicas_of(two)
+    two.text("wait 6", at=a)
+    two.let(0.5)
+    two.freeze(a, 7)
+    two.deliver(two.delivered[0].message, b)
+    two.finish()
+    assert [run.replica for run in two.runs] == ["r1", "r2"]
+    assert two.runs[0].has_finished, "it thawed while the other one ran"
+    assert [event.outcome for event in a.events if event.outcome != "duplicate"] == []
+    assert [event.outcome for event in b.events if event.outcome != "duplicate"] == ["counted"]
+
+
+def test_clock_that_is_nearly_a_second_ahead_takes_nothing_over() -> None:
+    with cluster(1) as made:
+        [a], b = replicas_of(made), made.start(skew_ms=900)
+        made.text("wait 6", at=a)
+        made.let(0.9)
+        made.freeze(a, 1.6)  # it renews late, though within its lease
+        made.deliver(made.delivered[0].message, b)
+        made.finish()
+        assert len(made.runs) == 1
+        assert b.takeovers == 0
 
 
 def test_poison_text_gets_the_apology_after_three_lost_runs() -> None:
@@ -336,6 +380,23 @@ def test_outage_with_turns_open_runs_nothing_twice(two: Cluster) -> None:
     assert len(two.runs) == 2
     assert {text for text in replies(two) if text} == {"1 times, heard 1", "2 times, heard 2"}
     assert two.stored().count == 2
+
+
+def test_outage_longer_than_a_lease_takes_nothing_over(two: Cluster) -> None:
+    a, b = replicas_of(two)
+    two.text("wait 20", at=a)
+    two.let(0.5)
+    two.deliver(two.delivered[0].message, b)
+    two.let(0.5)
+    for replica in (a, b):
+        replica.link.is_up = False
+    two.let(9)
+    assert len(two.runs) == 1
+    for replica in (b, a):
+        replica.link.is_up = True
+    two.finish()
+    assert len(two.runs) == 1, "nor when it is over, before the holder could renew its lease"
+    assert set(replies(two)) == {"1 times, heard 1"}
 
 
 def test_flushed_record_comes_back_from_the_process_that_runs(two: Cluster) -> None:
