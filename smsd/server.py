@@ -16,12 +16,12 @@ from typing import Any
 
 from tornado.httputil import ParseBodyConfig, ParseUrlEncodedConfig, set_parse_body_config
 
+from smsd import descriptors
 from smsd.app import Routes, Service
 from smsd.errors import SettingsError
 from smsd.exchange.containment import task_factory
 from smsd.settings.reload import Reloader
 from smsd.telemetry import logs
-from smsd.web import descriptors
 from smsd.web.accept import BoundedServer, bind
 from smsd.web.gate import MAX_BODY_BYTES
 from smsd.web.refusals import TornadoRefusals

@@ -21,10 +21,10 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
+from smsd.descriptors import RESERVED
 from smsd.settings.casts import ALL_ADDRESSES
 from smsd.telemetry import logs
 from smsd.web.connections import RECYCLED_AFTER_S
-from smsd.web.descriptors import RESERVED
 from smsd.web.listener import Listener
 
 MAX_HEADER_BYTES = 32 * 1024
