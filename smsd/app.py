@@ -10,7 +10,7 @@ from typing import Any
 
 from tornado.web import RequestHandler
 
-from smsd.conversation.cookie import CookieCodec
+from smsd.conversation.copy import CookieCodec
 from smsd.dialogues.loading import LoadedDialogue
 from smsd.exchange.events import Observer, Observers
 from smsd.exchange.exchange import Exchange

@@ -69,7 +69,7 @@ class TooLarge(Rejected):
 class CookieError(SmsdError):
     """A cookie cannot be used.
 
-    Raised by `conversation.cookie`. Caught by `exchange`, which answers without it.
+    Raised by `conversation.copy`. Caught by `exchange`, which answers without it.
     """
 
     state: str  # the label of smsd_cookies_total

@@ -24,7 +24,7 @@ from collections.abc import Callable
 import msgspec
 
 from smsd.conversation import counting, turns
-from smsd.conversation.cookie import CookieCodec
+from smsd.conversation.copy import CookieCodec
 from smsd.conversation.counting import Found
 from smsd.conversation.identity import (
     conversation_id,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
-from smsd.conversation.cookie import MAX_DATA_BYTES as COOKIE_DATA_BYTES
+from smsd.conversation.copy import MAX_DATA_BYTES as COOKIE_DATA_BYTES
 from smsd.conversation.counting import resumed
 from smsd.conversation.record import Copy, Record
 from smsd.store import View

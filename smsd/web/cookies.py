@@ -9,7 +9,7 @@ here.
 
 from urllib.parse import unquote
 
-from smsd.conversation.cookie import NAME, CookieCodec, unpack
+from smsd.conversation.copy import NAME, CookieCodec, unpack
 from smsd.errors import CookieForged
 
 

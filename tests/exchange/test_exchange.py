@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from smsd import Message, Reply, Session
-from smsd.conversation.cookie import CookieCodec
+from smsd.conversation.copy import CookieCodec
 from smsd.conversation.record import Record
 from smsd.errors import DataError, DialogueTimeout, ReplyError, StoreUnavailable
 from smsd.exchange.events import Answer, Counted, Observer

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smsd.conversation import counting
-from smsd.conversation.cookie import CookieCodec, pack, unpack
+from smsd.conversation.copy import CookieCodec, pack, unpack
 from smsd.conversation.identity import conversation_id, hashing_key, storage_key
 from smsd.conversation.record import Entry, Lineage, Record, decode, encode
 from smsd.errors import CookieError, CookieForged, RecordError

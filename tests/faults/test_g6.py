@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from smsd.conversation.cookie import CookieCodec
+from smsd.conversation.copy import CookieCodec
 from smsd.conversation.identity import conversation_id, hashing_key
 from smsd.conversation.record import Entry, Lineage, Record
 from smsd.simulator import Cookies

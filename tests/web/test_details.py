@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from smsd.conversation.cookie import CookieCodec
+from smsd.conversation.copy import CookieCodec
 from smsd.web import cookies
 from tests import raw_http as wire
 from tests.processes import PUBLIC_URL, Smsd, wait_for

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tornado.web import create_signed_value, decode_signed_value
 
 from smsd.conversation import counting, merging
-from smsd.conversation.cookie import (
+from smsd.conversation.copy import (
     DIGESTS,
     MAX_BYTES,
     MAX_DATA_BYTES,
