@@ -29,9 +29,9 @@ from smsd.version import VERSION
 from smsd.web import pages
 from smsd.web.download import MediaFetcher
 from smsd.web.gate import Gate
+from smsd.web.handlers import public_listener
 from smsd.web.listener import Listener
 from smsd.web.refusals import Refusals
-from smsd.web.webhooks import public_listener
 
 Routes = list[tuple[str, type[RequestHandler], dict[str, Any]]]
 
