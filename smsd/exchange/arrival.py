@@ -4,7 +4,7 @@ store."""
 import msgspec
 
 from smsd.conversation.record import Copy
-from smsd.exchange.events import Counted
+from smsd.exchange.events import CookieState, Counted, Outcome
 from smsd.exchange.ledger import Page
 from smsd.exchange.running import Result
 from smsd.twilio.message import Message
@@ -14,7 +14,7 @@ class Arrival(msgspec.Struct):
     """A request that is being answered.
 
     hop            how often Twilio was asked to come again for this message
-    cookie_state   absent, valid, expired, foreign or forged
+    cookie_state   what came of the cookies
     copy           what a valid cookie tells of the conversation
     started_s      when it arrived, on the event loop's clock
     is_duplicate   the message was known, and Twilio was not asked to send it again
@@ -27,7 +27,7 @@ class Arrival(msgspec.Struct):
     conversation: bytes
     key: bytes
     hop: int
-    cookie_state: str
+    cookie_state: CookieState
     copy: Copy | None
     started_s: float
     is_duplicate: bool = False
@@ -36,7 +36,7 @@ class Arrival(msgspec.Struct):
     asked_for: tuple[int, bytes] | None = None
 
     def counted(
-        self, page: Page, number: int, outcome: str, result: Result, *, now_s: float
+        self, page: Page, number: int, outcome: Outcome, result: Result, *, now_s: float
     ) -> Counted:
         """The event: this message has its reply."""
         by_cookie_alone = self.cookie_state == "valid" and len(page.view.copies) == 1

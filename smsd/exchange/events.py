@@ -4,14 +4,21 @@ Values only: no network, no store, no clock.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from smsd.twilio.message import Message
 
-OUTCOMES = ("counted", "duplicate", "degraded", "opted_out", "looped", "failed")
-"""Every `outcome` of smsd_messages_total."""
+Outcome = Literal["counted", "duplicate", "degraded", "opted_out", "looped", "failed"]
+"""What became of a message: the label of smsd_messages_total."""
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+CookieState = Literal["absent", "valid", "expired", "foreign", "forged"]
+"""What came of the cookies of a request: the label of smsd_cookies_total."""
+
+COOKIE_STATES: tuple[CookieState, ...] = get_args(CookieState)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -19,17 +26,12 @@ class Answer(msgspec.Struct, frozen=True):
 
     twiml: bytes
     """Empty if `come_again`."""
-    set_cookie: str
-    number: int
-    """The message's number in the conversation."""
-    conversation: bytes
-    """18 bytes that stand for AccountSid, To and From."""
+    copy: bytes
+    """The payload for the new cookie (`smsd.conversation.copy`)."""
     come_again: bool = False
     """There is no reply yet: ask Twilio to send the same message again."""
     say: str = ""
     """With `come_again`: a text that is sent before (SMSD_ONE_MOMENT)."""
-    error: BaseException | None = None
-    """Why the dialogue failed, if it ran for this request."""
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -37,11 +39,10 @@ class Counted(msgspec.Struct, frozen=True):
 
     message: Message
     conversation: bytes
-    outcome: str
-    """One of OUTCOMES."""
+    """18 bytes that stand for AccountSid, To and From."""
+    outcome: Outcome
     number: int
-    cookie_state: str
-    """absent, valid, expired, foreign or forged."""
+    cookie_state: CookieState
     took_s: float
     """Seconds from the arrival of the request that led to the reply."""
     is_first: bool = False

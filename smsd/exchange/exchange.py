@@ -6,7 +6,8 @@ nothing else. What happened is told to the `Observer`.
 
 What happens to a message:
 
-1. `Exchange.answer` opens the cookie, and lets messages of one conversation in one by one.
+1. `Exchange.answer` finds the conversation, chooses among the cookies, and lets messages
+   of one conversation in one by one.
 2. `_arrive` reads the record. A message that it knows (`_known`) gets the reply that it got
    before; if it has none yet, the request waits.
 3. For a new message `planning.Planner` says what to write. Opt-out words and loops are
@@ -19,12 +20,10 @@ What happens to a message:
 """
 
 import asyncio
-from collections.abc import Callable
-
-import msgspec
+from collections.abc import Callable, Sequence
 
 from smsd.conversation import counting, turns
-from smsd.conversation.copy import CookieCodec
+from smsd.conversation.copy import PackedCopy, open_copy, pack
 from smsd.conversation.counting import Found
 from smsd.conversation.identity import (
     conversation_id,
@@ -36,7 +35,7 @@ from smsd.conversation.record import Record
 from smsd.errors import CookieError, DialogueKilledProcess, TooManyHops
 from smsd.exchange.arrival import Arrival
 from smsd.exchange.conversations import Conversation, Conversations
-from smsd.exchange.events import Answer, Observer
+from smsd.exchange.events import Answer, CookieState, Observer, Outcome
 from smsd.exchange.keeper import Keeper
 from smsd.exchange.ledger import Ledger, Page
 from smsd.exchange.planning import Planner, Policy
@@ -50,15 +49,16 @@ from smsd.twilio.message import Message
 
 LOOP_WINDOW_S = 30
 
+_USEFULNESS: tuple[CookieState, ...] = ("absent", "forged", "foreign", "expired", "valid")
+
 
 class Exchange:
-    """`cookies` and what `policy` holds may be replaced at any time."""
+    """What `policy` holds may be replaced at any time."""
 
     def __init__(
         self,
         *,
         store: Store,
-        cookies: CookieCodec,
         policy: Policy,
         hash_key: bytes,
         ttl_s: int,
@@ -67,9 +67,9 @@ class Exchange:
         random_bits: Callable[[], int],
         observer: Observer,
     ) -> None:
-        self.cookies = cookies
         self.policy = policy
         self._hash_key = hashing_key(hash_key)
+        self._ttl_ms = ttl_s * 1000
         self._answer_within_s = answer_within_s
         self._observer = observer
         self._ledger = Ledger(
@@ -90,7 +90,7 @@ class Exchange:
         """The id of the conversation between two numbers."""
         return conversation_id(self._hash_key, account_sid, to, from_)
 
-    def identify(self, message: Message) -> bytes:
+    def _identify(self, message: Message) -> bytes:
         """The id of the message's conversation: that of its two numbers, unless the
         dialogue names conversations itself (`LoadedDialogue.conversation_key`).
         """
@@ -120,26 +120,23 @@ class Exchange:
     async def answer(
         self,
         message: Message,
-        cookie: str | None,
+        copies: Sequence[bytes],
+        cookie_state: CookieState,
         hop: int = 0,
-        conversation: bytes | None = None,
     ) -> Answer:
         """The answer to a message whose signature was checked.
 
-        cookie        the value received, if any
+        copies        the payloads of all cookies of ours whose signature is good
+        cookie_state  what is reported if none of them is a copy: absent or forged
         hop           how often Twilio was asked to come again for this message
-        conversation  what `identify` says, if it was asked already
         """
         self._observer.arrived(message)
         try:
-            return await self._answer_to(message, cookie, hop, conversation)
+            return await self._answer_to(self._arrival(message, copies, cookie_state, hop))
         finally:
             self._observer.answered(message)
 
-    async def _answer_to(
-        self, message: Message, cookie: str | None, hop: int, conversation: bytes | None
-    ) -> Answer:
-        arrival = self._arrival(message, hop, cookie, conversation or self.identify(message))
+    async def _answer_to(self, arrival: Arrival) -> Answer:
         key, queue = arrival.conversation, self._queue
         must_leave = queue.enter_at_once(key) or await queue.enter(key)
         try:
@@ -151,13 +148,19 @@ class Exchange:
             return reached
         return await self._wait(arrival, reached)
 
-    def _arrival(self, message: Message, hop: int, cookie: str | None, whose: bytes) -> Arrival:
-        state, copy = "absent", None
-        if cookie is not None:
-            try:
-                state, copy = "valid", self.cookies.open(cookie, whose, self._ledger.now_ms())
-            except CookieError as error:
-                state = error.state
+    def _arrival(
+        self, message: Message, copies: Sequence[bytes], state: CookieState, hop: int
+    ) -> Arrival:
+        """The request, with the best of the copies: the latest valid one of this
+        conversation; else the state is expired, else foreign, else what was given.
+        """
+        whose = self._identify(message)
+        copy = None
+        for payload in copies:
+            found, opened = self._open(payload, whose)
+            if opened is not None and (copy is None or _is_later(opened, copy)):
+                copy = opened
+            state = max(state, found, key=_USEFULNESS.index)
         return Arrival(
             message,
             message_digest(message.sid),
@@ -168,6 +171,13 @@ class Exchange:
             copy,
             self._clock_s(),
         )
+
+    def _open(self, payload: bytes, whose: bytes) -> tuple[CookieState, PackedCopy | None]:
+        try:
+            now_ms = self._ledger.now_ms()
+            return "valid", open_copy(payload, whose, now_ms=now_ms, ttl_ms=self._ttl_ms)
+        except CookieError as error:
+            return error.state, None
 
     # --- arrival
 
@@ -218,7 +228,7 @@ class Exchange:
         )
         result = run.task.result() if run.task.done() else run.late()
         self._tell_duplicate(arrival, found)
-        return self._answer(arrival, page.record, found.number, result.reply.twiml, result.error)
+        return self._answer(arrival, page.record, result.reply.twiml)
 
     async def _wait(self, arrival: Arrival, conversation: Conversation) -> Answer:
         """The reply, once it is there, or the request to come again."""
@@ -250,40 +260,36 @@ class Exchange:
             return self._deliver(arrival, record, found)
         if found is not None:
             self._tell_duplicate(arrival, found)
-        number = found.number if found else 0
-        return msgspec.structs.replace(
-            self._answer(arrival, record, number, b""), come_again=True, say=say
-        )
+        return Answer(b"", pack(record, arrival.conversation), come_again=True, say=say)
 
     # --- answers
 
     def _counted(
-        self, arrival: Arrival, record: Record, page: Page, result: Result, outcome: str
+        self, arrival: Arrival, record: Record, page: Page, result: Result, outcome: Outcome
     ) -> Answer:
         """The message was written with its reply: tell it, and answer."""
         event = arrival.counted(page, page.number, outcome, result, now_s=self._clock_s())
         self._observer.counted(event)
-        return self._answer(arrival, record, page.number, result.reply.twiml, result.error)
+        return self._answer(arrival, record, result.reply.twiml)
 
     def _deliver(self, arrival: Arrival, record: Record, found: Found) -> Answer:
         """The reply that the message got."""
         self._tell_duplicate(arrival, found)
-        return self._answer(arrival, record, found.number, document(found.reply or b""))
+        return self._answer(arrival, record, document(found.reply or b""))
 
     def _tell_duplicate(self, arrival: Arrival, found: Found) -> None:
         if arrival.is_duplicate:
             self._observer.counted(arrival.duplicate(found.number, now_s=self._clock_s()))
 
-    def _answer(
-        self,
-        arrival: Arrival,
-        record: Record,
-        number: int,
-        twiml: bytes,
-        error: BaseException | None = None,
-    ) -> Answer:
-        set_cookie = self.cookies.set_cookie(record, arrival.conversation, self._ledger.now_ms())
-        return Answer(twiml, set_cookie, number, arrival.conversation, error=error)
+    def _answer(self, arrival: Arrival, record: Record, twiml: bytes) -> Answer:
+        return Answer(twiml, pack(record, arrival.conversation))
+
+
+def _is_later(one: PackedCopy, other: PackedCopy) -> bool:
+    """Two messages may arrive within a millisecond; their number tells then."""
+    if one.last_ms != other.last_ms:
+        return one.last_ms > other.last_ms
+    return one.record().count > other.record().count
 
 
 def _with_one_moment(page: Page, arrival: Arrival) -> Record | None:

@@ -19,7 +19,7 @@ from smsd.conversation.counting import Found
 from smsd.conversation.record import Record
 from smsd.exchange.arrival import Arrival
 from smsd.exchange.conversations import Conversation, Conversations
-from smsd.exchange.events import Observer
+from smsd.exchange.events import Observer, Outcome
 from smsd.exchange.ledger import Ledger, Page, Written
 from smsd.exchange.running import Result, Run
 
@@ -205,7 +205,7 @@ class Keeper:
     def _tell(self, arrival: Arrival, written: Written, result: Result) -> None:
         found = counting.find(written.page.record, arrival.digest)
         number = found.number if found else 0
-        outcome = "failed" if result.error else "counted"
+        outcome: Outcome = "failed" if result.error else "counted"
         now_s = asyncio.get_running_loop().time()
         self._observer.counted(arrival.counted(written.page, number, outcome, result, now_s=now_s))
 

@@ -17,7 +17,7 @@ from smsd.conversation.session import Session
 from smsd.errors import TooManyWaiting
 from smsd.exchange.arrival import Arrival
 from smsd.exchange.conversations import Conversation, Conversations
-from smsd.exchange.events import Answer, Observer
+from smsd.exchange.events import Answer, Observer, Outcome
 from smsd.exchange.keeper import Keeper
 from smsd.exchange.ledger import Ledger, Page
 from smsd.exchange.running import NOT_ASKED, Dialogue, Result, Run
@@ -74,7 +74,7 @@ class Planner:
         conversations: Conversations,
         keeper: Keeper,
         observer: Observer,
-        answered: Callable[[Arrival, Record, Page, Result, str], Answer],
+        answered: Callable[[Arrival, Record, Page, Result, Outcome], Answer],
     ) -> None:
         self.policy = policy
         self._ledger = ledger
@@ -112,19 +112,19 @@ class Planner:
         then = partial(self._start, arrival, running, page, run)
         return Plan(running, then, run, is_open=True)
 
-    def _plan_reply(self, arrival: Arrival, page: Page, result: Result, outcome: str) -> Plan:
+    def _plan_reply(self, arrival: Arrival, page: Page, result: Result, outcome: Outcome) -> Plan:
         written = self._ledger.added(page, arrival.digest, result)
         return Plan(written, lambda: self._answered(arrival, written, page, result, outcome))
 
-    def _outcome_without_dialogue(self, message: Message, page: Page) -> str:
-        """Why the dialogue is not run for a message: opted_out or looped, else ""."""
+    def _outcome_without_dialogue(self, message: Message, page: Page) -> Outcome | None:
+        """Why the dialogue is not run for a message, if it is not."""
         if self.policy.opt_out and message.is_opt_out:
             return "opted_out"
         if self.policy.loop_limit:
             sent = counting.replies_within(page.record, page.now_ms // 1000, LOOP_WINDOW_S)
             if sent >= self.policy.loop_limit:
                 return "looped"
-        return ""
+        return None
 
     def enter(self, arrival: Arrival, record: Record, page: Page) -> Conversation:
         """The conversation, known to this process from now on."""

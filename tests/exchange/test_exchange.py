@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from smsd import Message, Reply, Session
-from smsd.conversation.copy import CookieCodec
 from smsd.conversation.record import Record
 from smsd.errors import DataError, DialogueTimeout, ReplyError, StoreUnavailable
-from smsd.exchange.events import Answer, Counted, Observer
+from smsd.exchange.events import Answer, CookieState, Counted, Observer
 from smsd.exchange.exchange import Exchange
 from smsd.exchange.planning import Policy
 from smsd.exchange.queue import LocalQueue
@@ -63,7 +62,7 @@ class Texted(NamedTuple):
 
     @property
     def number(self) -> int:
-        return self.answer.number
+        return self.event.number
 
     @property
     def outcome(self) -> str:
@@ -113,7 +112,6 @@ class Desk:
         }
         self.exchange = Exchange(
             store=self.store,
-            cookies=CookieCodec({1: b"k" * 40}, TTL_S),
             policy=Policy(dialogue, **policy),
             hash_key=b"h" * 40,
             ttl_s=TTL_S,
@@ -122,7 +120,7 @@ class Desk:
             random_bits=self._random_bits,
             observer=self.events,
         )
-        self.cookie: str | None = None
+        self.cookie: bytes | None = None
         self.sent = 0
 
     def _random_bits(self) -> int:
@@ -147,16 +145,21 @@ class Desk:
         self,
         body: str = "hi",
         *,
-        cookie: str | None = "kept",
+        cookie: bytes | None = b"kept",
         sid: int | None = None,
         **params: str,
     ) -> Texted:
-        """Deliver; `cookie`: "kept" for the one Twilio holds."""
+        """Deliver; `cookie`: b"kept" for the one Twilio holds."""
         self.now_ms += 1000
-        sent = self.cookie if cookie == "kept" else cookie
-        answer = await self.exchange.answer(self.message(body, sid, **params), sent)
-        self.cookie = answer.set_cookie.partition(";")[0].partition("=")[2]
+        sent = self.cookie if cookie == b"kept" else cookie
+        answer = await self.exchange.answer(self.message(body, sid, **params), *received(sent))
+        self.cookie = answer.copy
         return Texted(answer, self.events.counted_events[-1])
+
+
+def received(copy: bytes | None) -> tuple[list[bytes], CookieState]:
+    """What a handler makes of no cookie, or of one with this payload."""
+    return ([], "absent") if copy is None else ([copy], "forged")
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -212,7 +215,9 @@ def test_the_same_message_twice_at_the_same_time_asks_the_dialogue_once() -> Non
     async def test() -> None:
         desk = Desk(slow)
         message = desk.message()
-        answers = await asyncio.gather(*(desk.exchange.answer(message, None) for _ in range(5)))
+        answers = await asyncio.gather(
+            *(desk.exchange.answer(message, [], "absent") for _ in range(5))
+        )
         assert {answer.twiml for answer in answers} == {answers[0].twiml}
         outcomes = [event.outcome for event in desk.events.counted_events]
         assert sorted(outcomes) == ["counted", *["duplicate"] * 4]
@@ -445,13 +450,56 @@ def test_loop_limit_zero_turns_it_off() -> None:
     run(test)
 
 
-@pytest.mark.parametrize("cookie", ["garbage", "2|1:0|10:1790000000|4:smsd|4:AAAA|00", "", "é"])
-def test_a_useless_cookie_harms_nothing(cookie: str) -> None:
+@pytest.mark.parametrize("cookie", [b"garbage", b"\x00", b"", b"\x00\x90"])
+def test_a_useless_cookie_harms_nothing(cookie: bytes) -> None:
     async def test() -> None:
         desk = Desk()
         await desk.text()
         answer = await desk.text(cookie=cookie)
         assert (answer.number, answer.cookie_state) == (2, "forged")
+
+    run(test)
+
+
+def test_best_of_several_cookies_is_chosen() -> None:
+    """The latest valid one; else expired is reported, else foreign, else what was given."""
+
+    async def state_after(desk: Desk, copies: list[bytes], given: CookieState) -> tuple[int, str]:
+        await desk.exchange.answer(desk.message(), copies, given)
+        event = desk.events.counted_events[-1]
+        return event.number, event.cookie_state
+
+    async def test() -> None:
+        whose = Desk(store=CookieOnly())
+        await whose.text(From="+15005550006")
+        foreign = whose.cookie or b""
+        desk = Desk(store=CookieOnly())
+        kept: list[bytes] = []
+        for _ in range(3):
+            await desk.text()
+            kept.append(desk.cookie or b"")
+        for copies in ([kept[0], foreign, kept[2], kept[1], b"x"], [b"x", *reversed(kept)]):
+            assert await state_after(desk, copies, "forged") == (4, "valid")
+        assert await state_after(desk, [b"x", foreign], "forged") == (1, "foreign")
+        assert await state_after(desk, [b"x"], "forged") == (1, "forged")
+        assert await state_after(desk, [], "forged") == (1, "forged")
+        assert await state_after(desk, [], "absent") == (1, "absent")
+        desk.now_ms += TTL_S * 1000
+        assert await state_after(desk, [foreign, kept[2]], "forged") == (1, "expired")
+
+    run(test)
+
+
+def test_of_two_cookies_of_one_millisecond_the_higher_number_wins() -> None:
+    async def test() -> None:
+        desk = Desk(store=CookieOnly())
+        copies: list[bytes] = []
+        for sid in (1, 2):
+            answer = await desk.exchange.answer(desk.message(sid=sid), copies[-1:], "forged")
+            copies.append(answer.copy)
+        for both in (copies, copies[::-1]):
+            await desk.exchange.answer(desk.message(sid=3), both, "forged")
+            assert desk.events.counted_events[-1].number == 3
 
     run(test)
 
