@@ -8,9 +8,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tornado.web import RequestHandler
+from tornado.web import Application, RequestHandler
 
-from smsd.conversation.cookie import CookieCodec
 from smsd.dialogues.loading import LoadedDialogue
 from smsd.exchange.events import Observer, Observers
 from smsd.exchange.exchange import Exchange
@@ -26,12 +25,12 @@ from smsd.telemetry.metrics import Metrics
 from smsd.twilio.message import FetchMedia
 from smsd.twilio.signature import KeyRing
 from smsd.version import VERSION
-from smsd.web import pages
+from smsd.web import cookies, pages
+from smsd.web.admission import Admission
 from smsd.web.download import MediaFetcher
 from smsd.web.gate import Gate
-from smsd.web.listener import Listener
+from smsd.web.handlers import public_application
 from smsd.web.refusals import Refusals
-from smsd.web.webhooks import public_listener
 
 Routes = list[tuple[str, type[RequestHandler], dict[str, Any]]]
 
@@ -64,6 +63,7 @@ class Service:
         self._fetch_media = fetch_media or MediaFetcher(lambda: self.settings)
         self.metrics = Metrics(nodes=(*settings.store.nodes, *(settings.store_former or ())))
         self.refusals = Refusals(self.metrics, clock_s)
+        self.admission = Admission()
         self._now_ms = now_ms
         self._draw = random.Random().getrandbits  # noqa: S311 - names of lineages, no secrets
         self.store = self._store(wrap)
@@ -79,7 +79,6 @@ class Service:
         reporter = MessageReporter(self.metrics)
         self.exchange = Exchange(
             store=self.store,
-            cookies=_codec(settings),
             policy=policy,
             hash_key=settings.hash_key.reveal(),
             ttl_s=settings.session_ttl_s,
@@ -95,24 +94,32 @@ class Service:
             accounts=_accounts(settings),
             clock_s=clock_s,
         )
+        self._applications: list[Application] = []
 
-    def public(self, extra: Routes = []) -> Listener:  # noqa: B006 - only read
-        return public_listener(
+    def public(self, extra: Routes = []) -> Application:  # noqa: B006 - only read
+        """The application of the public listener, with `extra` pages."""
+        application = public_application(
             self.gate,
             self.exchange,
             self.metrics,
             prefix=self.settings.prefix,
+            ttl_s=self.settings.session_ttl_s,
             refused=self.refusals,
+            admission=self.admission,
             fetch_media=self._fetch_media,
             extra=[*extra],
             is_ready=lambda: not self.draining,
+            **cookies.signing_settings(self.settings),
         )
+        self._applications.append(application)
+        return application
 
-    def admin(self) -> Listener:
+    def admin(self) -> Application:
+        """The application of the admin listener."""
         shown = pages.admin_pages(
             self.metrics, is_ready=lambda: not self.draining, status=self.status
         )
-        return Listener({}, pages.application(shown, self.metrics, self.refusals))
+        return pages.application(shown, self.metrics, self.refusals, self.admission)
 
     def status(self) -> dict[str, object]:
         """What `/status` shows."""
@@ -133,7 +140,8 @@ class Service:
         """
         await self.dialogue.reload(settings)  # first: it may refuse, and then nothing has changed
         self.settings = settings
-        self.exchange.cookies = _codec(settings)
+        for application in self._applications:
+            application.settings |= cookies.signing_settings(settings)
         self.exchange.policy.apology = settings.apology
         self.exchange.policy.one_moment = settings.one_moment
         self.gate.ring = _ring(settings)
@@ -180,11 +188,6 @@ class Service:
             random_bits=self._random_bits,
             observer=self.metrics,
         )
-
-
-def _codec(settings: Settings) -> CookieCodec:
-    keys = {version: secret.reveal() for version, secret in settings.cookie_keys.items()}
-    return CookieCodec(keys, settings.session_ttl_s)
 
 
 def _ring(settings: Settings) -> KeyRing:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from smsd import descriptors
 from smsd.version import VERSION
-from smsd.web import descriptors
 
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2

@@ -4,6 +4,8 @@ No error's text contains a phone number, a message or a secret. Each docstring s
 happened, who raises the error, and who catches it.
 """
 
+from typing import Literal
+
 
 class SmsdError(Exception):
     """The root of the tree: `except SmsdError` catches whatever smsd raises on purpose."""
@@ -28,51 +30,39 @@ class SettingsError(SmsdError):
 class Rejected(SmsdError):
     """A request is refused and changes nothing.
 
-    Raised by `web.gate` and `twilio.message`. Caught by `web.webhooks`, which chooses
+    Raised by `web.gate` and `twilio.message`. Caught by `web.handlers`, which chooses
     the HTTP status.
     """
-
-    reason: str  # the label of smsd_rejected_total
 
 
 class SignatureMissing(Rejected):
     """There is no X-Twilio-Signature: Twilio did not send it, or a proxy removed the
     header."""
 
-    reason = "signature_missing"
-
 
 class SignatureMismatch(Rejected):
     """X-Twilio-Signature does not fit: Twilio did not send it, or URL or token differ."""
-
-    reason = "signature_mismatch"
 
 
 class WrongAccount(Rejected):
     """The signature is good, but the account is not served."""
 
-    reason = "account"
-
 
 class Malformed(Rejected):
     """The signature is good, but the form is not a message as Twilio documents it."""
-
-    reason = "malformed"
 
 
 class TooLarge(Rejected):
     """The body has more than 64 KiB or more than 1,000 fields."""
 
-    reason = "too_large"
-
 
 class CookieError(SmsdError):
     """A cookie cannot be used.
 
-    Raised by `conversation.cookie`. Caught by `exchange`, which answers without it.
+    Raised by `conversation.copy`. Caught by `exchange`, which answers without it.
     """
 
-    state: str  # the label of smsd_cookies_total
+    state: Literal["expired", "foreign", "forged"]  # the label of smsd_cookies_total
 
 
 class CookieExpired(CookieError):

@@ -16,12 +16,12 @@ from typing import Any
 
 from tornado.httputil import ParseBodyConfig, ParseUrlEncodedConfig, set_parse_body_config
 
+from smsd import descriptors
 from smsd.app import Routes, Service
 from smsd.errors import SettingsError
 from smsd.exchange.runner import task_factory
 from smsd.settings.reload import Reloader
 from smsd.telemetry import logs
-from smsd.web import descriptors
 from smsd.web.accept import BoundedServer, bind
 from smsd.web.gate import MAX_BODY_BYTES
 from smsd.web.refusals import TornadoRefusals
@@ -69,7 +69,6 @@ class Server:
         )
         self.service = service
         self._reloader = reloader
-        self._listener = service.public(extra)
         limit = descriptors.raise_limit()
         needed = SOCKETS + 2 * len(service.settings.store.nodes)
         budget = descriptors.budget(limit.now, descriptors.open_now() + needed)
@@ -82,7 +81,7 @@ class Server:
             connections=budget.public,
         )
         self._public = BoundedServer(
-            self._listener,
+            service.public(extra),
             name="public",
             max_body_bytes=MAX_BODY_BYTES,
             max_connections=budget.public,
@@ -155,9 +154,10 @@ class Server:
         exchange = self.service.exchange
         exchange.stop_waiting()
         await self._until(lambda: not self._public.connections, IDLE_GRACE_S)
-        await self._until(lambda: not (self._is_serving or exchange.is_busy), FINISH_S)
+        admission = self.service.admission
+        await self._until(lambda: not (admission.under_way or exchange.is_busy), FINISH_S)
         await exchange.give_back()
-        await self._until(lambda: not self._is_serving, GIVE_BACK_S)
+        await self._until(lambda: not admission.under_way, GIVE_BACK_S)
         await self._public.close_all_connections()
         await self.service.close()
         self._admin.stop()
@@ -167,10 +167,6 @@ class Server:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         logs.event(log, logging.INFO, "stopped")
-
-    @property
-    def _is_serving(self) -> bool:
-        return bool(self._listener.is_busy or self.service.metrics.under_way)
 
     async def _until(self, done: Callable[[], bool], at_most_s: float) -> None:
         give_up_s = time.monotonic() + at_most_s
@@ -206,6 +202,7 @@ class Server:
             await asyncio.sleep(WATCH_EVERY_S)
             self._public.watch()
             self._admin.watch()
+            self.service.admission.release_late()
 
     async def _watch_lag(self) -> None:
         """Measure how late a sleep ends: the worst of this window and of the one

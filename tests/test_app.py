@@ -1,23 +1,27 @@
 """The composition root: what settings become, what changes while running, and what a
 reload does to a process."""
 
-import asyncio
+import re
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from tornado.httpclient import AsyncHTTPClient
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
 
 from smsd.app import Service
 from smsd.clock import now_ms
 from smsd.conversation.session import Session
 from smsd.dialogues import loading as dialogue
 from smsd.dialogues.loading import LoadedDialogue
-from smsd.errors import SettingsError, SignatureMismatch, WrongAccount
-from smsd.exchange.events import Answer
+from smsd.errors import DataError, SettingsError, SignatureMismatch, WrongAccount
+from smsd.exchange.events import Answer, Counted, Observer
 from smsd.settings import table as settings
 from smsd.settings.table import Settings
 from smsd.store import Remote
@@ -34,36 +38,67 @@ def load(**env: str) -> Settings:
     return settings.load({**SETTINGS, **env})
 
 
-def run(
-    test: Callable[[Service], Awaitable[None]],
+class LastEvent(Observer):
+    """Remembers how the last message was counted."""
+
+    event: Counted
+
+    def counted(self, event: Counted) -> None:
+        self.event = event
+
+
+class Watched(Service):
+    """A service, and how it counted the last message."""
+
+    def __init__(
+        self, settings: Settings, dialogue: LoadedDialogue, wrap: Callable[[Remote], Remote]
+    ) -> None:
+        self.last = LastEvent()
+        super().__init__(
+            settings,
+            dialogue,
+            now_ms=now_ms,
+            clock_s=time.monotonic,
+            wrap=wrap,
+            observers=[self.last],
+        )
+
+
+@asynccontextmanager
+async def running(
     given: Settings | None = None,
     asked: LoadedDialogue | None = None,
     wrap: Callable[[Remote], Remote] = lambda remote: remote,
-) -> None:
-    """A service within an event loop, closed afterwards."""
-
-    async def main() -> None:
-        chosen = given or load()
-        loaded = asked or dialogue.load(chosen.dialogue, chosen)
-        service = Service(chosen, loaded, now_ms=now_ms, clock_s=time.monotonic, wrap=wrap)
-        try:
-            await test(service)
-        finally:
-            await service.close()
-
-    asyncio.run(main())
+) -> AsyncIterator[Watched]:
+    """A service, closed afterwards."""
+    chosen = given or load()
+    service = Watched(chosen, asked or dialogue.load(chosen.dialogue, chosen), wrap)
+    try:
+        yield service
+    finally:
+        await service.close()
 
 
 def params(form: Mapping[str, str]) -> dict[str, list[bytes]]:
     return {name: [value.encode()] for name, value in form.items()}
 
 
-async def answer(
-    service: Service, cookie: str | None = None, sender: str = REY, body: str = "hi"
-) -> Answer:
-    """A new message, as it comes through the gate."""
-    message = Message.from_params(params(wire.message(From=sender, Body=body)))
-    return await service.exchange.answer(message, cookie)
+async def answer(service: Service, *copies: bytes) -> Answer:
+    """A new message with cookies of these payloads, as it comes through the gate."""
+    message = Message.from_params(params(wire.message(From=REY)))
+    return await service.exchange.answer(message, copies, "absent")
+
+
+async def post(service: Service, port: int, cookie: str = "") -> tuple[int, str]:
+    """Post a new message; its number, and the cookie that was set."""
+    form = wire.message(From=REY)
+    headers = {"X-Twilio-Signature": wire.signature(form), "Cookie": f"smsd={cookie}"}
+    answered = await AsyncHTTPClient().fetch(
+        f"http://127.0.0.1:{port}/sms", method="POST", headers=headers, body=urlencode(form)
+    )
+    number = re.search(rb"(\d+) times", answered.body)
+    assert number
+    return int(number[1]), value(answered.headers["Set-Cookie"])
 
 
 def admitted(service: Service, token: str, account: str = ACCOUNT) -> str:
@@ -83,55 +118,54 @@ def value(line: str) -> str:
 # --- stores
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("kind", ["memory", "cookie", "memcached"])
-def test_each_kind_of_store_counts_and_is_told_by_the_status(kind: str) -> None:
+async def test_each_kind_of_store_counts_and_is_told_by_the_status(kind: str) -> None:
     with Memcached() as node:
         names = [node.node] if kind == "memcached" else []
-
-        async def test(service: Service) -> None:
+        chosen = load(SMSD_STORE=f"{kind}://{','.join(names)}", SMSD_STORE_TIMEOUT="5")
+        async with running(chosen) as service:
             first = await answer(service)
-            second = await answer(service, value(first.set_cookie))
-            assert (first.number, second.number) == (1, 2)
+            assert service.last.event.number == 1
+            await answer(service, first.copy)
+            assert service.last.event.number == 2
             told = service.status()
             assert (told["store"], told["pending"], told["draining"]) == (kind, 0, False)
             assert told["nodes"] == dict.fromkeys(names, "up")
-            without_cookie = await answer(service)
-            assert without_cookie.number == (1 if kind == "cookie" else 3)
-
-        run(test, load(SMSD_STORE=f"{kind}://{','.join(names)}", SMSD_STORE_TIMEOUT="5"))
+            await answer(service)
+            assert service.last.event.number == (1 if kind == "cookie" else 3)
 
 
-def test_what_is_wrapped_around_the_remote_store_is_asked() -> None:
+@pytest.mark.asyncio
+async def test_what_is_wrapped_around_the_remote_store_is_asked() -> None:
     wrapped: list[Remote] = []
 
     def wrap(remote: Remote) -> Remote:
         wrapped.append(remote)
         return remote
 
-    async def test(service: Service) -> None:
+    async with running(wrap=wrap) as service:
         await answer(service)
         assert len(wrapped) == 1
 
-    run(test, wrap=wrap)
 
-
-def test_a_small_store_limits_the_dialogues_data() -> None:
+@pytest.mark.asyncio
+async def test_a_small_store_limits_the_dialogues_data() -> None:
     async def hoard(message: Message, session: Session) -> str:
         session.data["hoard"] = "x" * 1000
         return "kept"
 
-    async def test(service: Service) -> None:
-        done = await answer(service)
-        assert type(done.error).__name__ == "DataError"
-
-    run(test, load(SMSD_STORE="cookie://"), LoadedDialogue(hoard))
+    async with running(load(SMSD_STORE="cookie://"), LoadedDialogue(hoard)) as service:
+        await answer(service)
+        assert isinstance(service.last.event.error, DataError)
 
 
 # --- what changes while running
 
 
-def test_new_tokens_and_accounts_count_at_once() -> None:
-    async def test(service: Service) -> None:
+@pytest.mark.asyncio
+async def test_new_tokens_and_accounts_count_at_once() -> None:
+    async with running() as service:
         assert admitted(service, TOKEN) == "primary"
         await service.apply(
             load(
@@ -148,52 +182,53 @@ def test_new_tokens_and_accounts_count_at_once() -> None:
         with pytest.raises(SignatureMismatch):
             admitted(service, TOKEN)
 
-    run(test)
 
-
-def test_sub_accounts_are_served_beside_the_account_and_others_are_not(tmp_path: Path) -> None:
+@pytest.mark.asyncio
+async def test_sub_accounts_are_served_beside_the_account_and_others_are_not(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "accounts.toml"
     file.write_text(f'[{SUB_ACCOUNT}]\ntokens = ["{NEW_TOKEN}"]\n')
 
-    async def test(service: Service) -> None:
+    async with running(load(TWILIO_ACCOUNT_SID=ACCOUNT, SMSD_ACCOUNTS=str(file))) as service:
         assert admitted(service, NEW_TOKEN, SUB_ACCOUNT) == "account"
         assert admitted(service, TOKEN, ACCOUNT) == "primary"
         with pytest.raises(WrongAccount):
             admitted(service, TOKEN, "AC" + "9" * 32)
 
-    run(test, load(TWILIO_ACCOUNT_SID=ACCOUNT, SMSD_ACCOUNTS=str(file)))
 
-
-def test_cookies_of_the_old_key_are_good_as_long_as_it_is_in_the_list() -> None:
+@pytest.mark.asyncio
+async def test_cookies_of_the_old_key_are_good_as_long_as_it_is_in_the_list() -> None:
     old, new = SETTINGS["SMSD_COOKIE_KEYS"], "2:" + "n" * 40
 
-    async def test(service: Service) -> None:
-        before = await answer(service)
+    async with running(load(SMSD_STORE="cookie://")) as service:
+        server, (sock, port) = HTTPServer(service.public()), bind_unused_port()
+        server.add_socket(sock)
+        _, before = await post(service, port)
         await service.apply(load(SMSD_COOKIE_KEYS=f"{new},{old}", SMSD_STORE="cookie://"))
-        after = await answer(service, value(before.set_cookie))
-        assert after.number == 2
-        assert value(before.set_cookie).startswith("2|1:1|")
-        assert value(after.set_cookie).startswith("2|1:2|"), "the new one signs"
+        number, after = await post(service, port, before)
+        assert number == 2
+        assert before.startswith("2|1:1|")
+        assert after.startswith("2|1:2|"), "the new one signs"
         await service.apply(load(SMSD_COOKIE_KEYS=new, SMSD_STORE="cookie://"))
-        assert (await answer(service, value(before.set_cookie))).number == 1, "forged"
-        assert (await answer(service, value(after.set_cookie))).number == 3
+        assert (await post(service, port, before))[0] == 1, "forged"
+        assert (await post(service, port, after))[0] == 3
+        server.stop()
+        await server.close_all_connections()
 
-    run(test, load(SMSD_STORE="cookie://"))
 
-
-def test_people_templates_and_apology_change_at_once(tmp_path: Path) -> None:
+@pytest.mark.asyncio
+async def test_people_templates_and_apology_change_at_once(tmp_path: Path) -> None:
     people = tmp_path / "people.toml"
     people.write_text(f'"{REY}" = "Ben"\n')
 
-    async def test(service: Service) -> None:
+    async with running() as service:
         assert b"Rey has messaged" in (await answer(service)).twiml
         await service.apply(
             load(SMSD_PEOPLE=str(people), SMSD_GREETING="{name}, {count}", SMSD_APOLOGY="Oh")
         )
         assert b"<Message>Ben, 2</Message>" in (await answer(service)).twiml
         assert service.exchange.policy.apology == "Oh"
-
-    run(test)
 
 
 class Choosy:
@@ -212,27 +247,25 @@ class Choosy:
         return f"choosy {session.count}"
 
 
-def test_a_dialogue_that_refuses_new_settings_leaves_everything_as_it_was() -> None:
-    async def test(service: Service) -> None:
+@pytest.mark.asyncio
+async def test_a_dialogue_that_refuses_new_settings_leaves_everything_as_it_was() -> None:
+    async with running(asked=LoadedDialogue(Choosy())) as service:
         before = service.settings
         with pytest.raises(SettingsError):
             await service.apply(load(TWILIO_AUTH_TOKEN=NEW_TOKEN))
         assert service.settings is before
         assert admitted(service, TOKEN) == "primary"
 
-    run(test, asked=LoadedDialogue(Choosy()))
 
-
-def test_a_dialogue_is_closed_when_it_is_replaced_and_when_the_service_ends() -> None:
+@pytest.mark.asyncio
+async def test_a_dialogue_is_closed_when_it_is_replaced_and_when_the_service_ends() -> None:
     one, other = Choosy(), Choosy()
 
-    async def test(service: Service) -> None:
+    async with running(asked=LoadedDialogue(one)) as service:
         assert b"choosy 1" in (await answer(service)).twiml
         await service.replace_dialogue(LoadedDialogue(other))
         assert (one.told, other.told) == (["closed"], [])
         assert b"choosy 2" in (await answer(service)).twiml
-
-    run(test, asked=LoadedDialogue(one))
     assert (one.told, other.told) == (["closed"], ["closed"])
 
 

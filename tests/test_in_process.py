@@ -10,13 +10,13 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
+from tornado.web import Application
 from twilio.request_validator import RequestValidator
 
 from smsd.app import Service
 from smsd.clock import now_ms
 from smsd.dialogues import loading as dialogue
 from smsd.settings.table import load
-from smsd.web.listener import Listener
 from tests.processes import ACCOUNT, PUBLIC_URL, SETTINGS, TOKEN
 
 
@@ -34,7 +34,7 @@ def service(io_loop: IOLoop) -> Iterator[Service]:
 
 
 @pytest.fixture
-def app(service: Service) -> Listener:
+def app(service: Service) -> Application:
     """What pytest-tornado serves."""
     return service.public()
 

@@ -21,7 +21,7 @@ from smsd.twilio.signature import Key, sign
 TIMEOUT_S = 10.0
 EXPIRES_SOON_DAYS = 14
 ACCOUNT = "AC" + "0" * 32
-HOP = "?turn=1"
+HOP = "?hop=1"
 """The query of the URL at which smsd asks Twilio to come again."""
 
 PROXIES: Mapping[str, tuple[str, float | None]] = {

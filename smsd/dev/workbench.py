@@ -30,6 +30,7 @@ from smsd.server import Server
 from smsd.settings.reload import Reloader
 from smsd.store import Remote
 from smsd.telemetry import logs
+from smsd.web import cookies
 
 LOOK_EVERY_S = 0.5
 MOST_FAILURES = 50
@@ -149,7 +150,7 @@ class Workbench:
     def open_cookie(self, value: str, account: str, to: str, from_: str) -> object:
         whose = self.service.exchange.conversation_of(account, to, from_)
         try:
-            return shown(self.service.exchange.cookies.open(value, whose, self._now_ms()).record())
+            return shown(cookies.open_cookie(value, self.service.settings, whose, self._now_ms()))
         except CookieError as error:
             return {"refused": error.state}
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
-from smsd.conversation.cookie import MAX_DATA_BYTES as COOKIE_DATA_BYTES
+from smsd.conversation.copy import MAX_DATA_BYTES as COOKIE_DATA_BYTES
 from smsd.conversation.record import Record
 from smsd.store import View
 

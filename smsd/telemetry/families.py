@@ -18,7 +18,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from smsd.exchange.events import OUTCOMES
+from smsd.exchange.events import COOKIE_STATES, OUTCOMES
 from smsd.store import KINDS
 from smsd.twilio.delivery import DELIVERY_STATUSES
 from smsd.twilio.diagnosis import CAUSES
@@ -103,7 +103,7 @@ class Families:
         self.cookies = self._counter(
             "cookies",
             "Messages, by the state of the cookie that came along.",
-            state=("absent", "valid", "expired", "foreign", "forged"),
+            state=COOKIE_STATES,
         )
         self.started = self._counter("conversations_started", "Conversations started.")
         self.restored = self._counter(

@@ -19,14 +19,10 @@ log = logging.getLogger("smsd.telemetry.metrics")
 
 
 class Metrics(Families):
-    """The metrics of one process.
-
-    under_way  requests of the pages that are being served; the drain waits for them
-    """
+    """The metrics of one process."""
 
     def __init__(self, *, nodes: Iterable[str] = ()) -> None:
         super().__init__(nodes=nodes)
-        self.under_way = 0
         # Looking up a child by its labels takes longer than counting.
         self._message = cache(self.messages.labels)
         self._cookie = cache(self.cookies.labels)

@@ -7,7 +7,7 @@ nevertheless: the dialogue, or the rest of the machine, may have used up the
 descriptors. Meanwhile, new connections wait in the kernel's queue. The server recovers
 by itself.
 
-It knows no request; time-outs are the listener's.
+Every connection has a deadline in every state (`smsd.web.connections`).
 """
 
 import asyncio
@@ -15,17 +15,25 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
+from typing import cast
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
 from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
+from tornado.web import Application
 
+from smsd.descriptors import RESERVED
 from smsd.settings.casts import ALL_ADDRESSES
 from smsd.telemetry import logs
-from smsd.web.connections import RECYCLED_AFTER_S
-from smsd.web.descriptors import RESERVED
-from smsd.web.listener import Listener
+from smsd.web.connections import RECYCLED_AFTER_S, ClientConnection, Connections
 
 MAX_HEADER_BYTES = 32 * 1024
 CHUNK_BYTES = 8 * 1024
@@ -81,20 +89,31 @@ _NO_SUCH_FAMILY = (
 
 
 class BoundedServer(HTTPServer):
-    """Serves a `Listener` on sockets that are bound already."""
+    """Serves a Tornado application on sockets that are bound already.
+
+    name             of the listener, in log lines
+    max_connections  so many are open at most
+    deadlines        of the connections
+    """
 
     def initialize(  # type: ignore[override]
-        self, listener: Listener, *, name: str, max_body_bytes: int, max_connections: int
+        self,
+        application: Application,
+        *,
+        name: str,
+        max_body_bytes: int,
+        max_connections: int,
+        deadlines: Connections | None = None,
     ) -> None:
         """Tornado's way of writing `__init__`."""
         super().initialize(
-            listener,
+            application,
             max_body_size=max_body_bytes,
             max_header_size=MAX_HEADER_BYTES,
             chunk_size=CHUNK_BYTES,
         )
         self.conn_params.header_timeout = None
-        self._listener = listener
+        self._deadlines = Connections() if deadlines is None else deadlines
         self._name = name
         self._max_connections = max_connections
         self._listening: list[socket.socket] = []
@@ -121,10 +140,19 @@ class BoundedServer(HTTPServer):
             sock.close()
         self._listening.clear()
 
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
+        """Tornado is ready to read a request from this connection."""
+        connection = cast("ClientConnection", server_conn)
+        self._deadlines.wait(connection)
+        delegate = super().start_request(server_conn, request_conn)
+        return _TimedRequest(delegate, connection, self._deadlines)
+
     def on_close(self, server_conn: object) -> None:
         """A connection is closed, and leaves room."""
         super().on_close(server_conn)
-        self._listener.on_close(server_conn)
+        self._deadlines.forget(cast("ClientConnection", server_conn))
         self._resume()
 
     def _accept(self, listening: socket.socket) -> None:
@@ -183,13 +211,13 @@ class BoundedServer(HTTPServer):
 
     def watch(self) -> None:
         """Enforce deadlines. Call this about once a second."""
-        self._listener.close_late()
+        self._deadlines.close_late()
 
     def _make_room(self) -> None:
         """Close idle connections, now and again, until connections are accepted."""
         self._is_making_room = not self._is_accepting and bool(self._listening)
         if self._is_making_room:
-            self._listener.connections.make_room(max(32, self._max_connections // 4))
+            self._deadlines.make_room(max(32, self._max_connections // 4))
             asyncio.get_running_loop().call_later(RECYCLED_AFTER_S, self._make_room)
 
     def _report(self, event: str, *, error: OSError | None = None, **fields: object) -> None:
@@ -206,3 +234,36 @@ class BoundedServer(HTTPServer):
                 limit=self._max_connections,
                 **fields,
             )
+
+
+class _TimedRequest(HTTPMessageDelegate):
+    """Passes a request on to the application, and tells how far it has come."""
+
+    def __init__(
+        self, delegate: HTTPMessageDelegate, connection: ClientConnection, deadlines: Connections
+    ) -> None:
+        self._delegate = delegate
+        self._connection = connection
+        self._deadlines = deadlines
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        """The head has arrived."""
+        self._deadlines.receive(self._connection)
+        if "Expect" in headers and headers["Expect"].lower() == "100-continue":
+            headers["Expect"] = "100-continue"  # Tornado knows it in lower case only
+        return self._delegate.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """More of the body has arrived."""
+        return self._delegate.data_received(chunk)
+
+    def finish(self) -> None:
+        """The request has arrived completely."""
+        self._deadlines.answer(self._connection)
+        self._delegate.finish()
+
+    def on_connection_close(self) -> None:
+        """The rest of the request will never arrive."""
+        self._delegate.on_connection_close()

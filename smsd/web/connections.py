@@ -79,10 +79,10 @@ class Connections:
         self._unread.pop(connection, None)
         self._waiting[connection] = time.monotonic()
 
-    def receive(self, connection: ClientConnection, now_s: float) -> None:
+    def receive(self, connection: ClientConnection) -> None:
         """The head of a request has arrived."""
         self._waiting.pop(connection, None)
-        self._receiving[connection] = now_s
+        self._receiving[connection] = time.monotonic()
 
     def answer(self, connection: ClientConnection) -> None:
         """The request has arrived completely."""

@@ -17,15 +17,17 @@ EXPLAIN_EVERY_S = 1.0
 """Examine a mismatch at most this often: it costs milliseconds, and anybody can cause
 one."""
 
-_TURN = re.compile(r"turn=")
-_HOP = re.compile(r"[?&]turn=([0-9]{1,3})(?:&|$)")
+_HOP_FIELD = re.compile(r"(?:hop|turn)=")
+_HOP = re.compile(r"[?&](?:hop|turn)=([0-9]{1,3})(?:&|$)")
 
 
 def hop_of(uri: str) -> int:
-    """How often Twilio was asked to come again, as the request's `turn=N` says; else 0.
+    """How often Twilio was asked to come again, as the request's `hop=N` says; else 0.
 
-    >>> hop_of("/sms?shop=1&turn=3"), hop_of("/sms"), hop_of("/sms?turn=x")
-    (3, 0, 0)
+    Replicas of the version before write `turn=N`.
+
+    >>> hop_of("/sms?shop=1&hop=3"), hop_of("/sms?turn=2"), hop_of("/sms"), hop_of("/sms?hop=x")
+    (3, 2, 0, 0)
     """
     found = _HOP.search(uri)
     return int(found[1]) if found else 0
@@ -96,11 +98,10 @@ class Gate:
         return explain(self.ring, self._public_url, self._target(uri), params, headers)
 
     def hop_url(self, uri: str, hop: int) -> str:
-        """The public URL of the same webhook with `turn=hop`; the rest of the query
-        stays."""
+        """The public URL of the same webhook with `hop=N`; the rest of the query stays."""
         path, _, query = self._target(uri).partition("?")
-        fields = [field for field in query.split("&") if field and not _TURN.match(field)]
-        return f"{self._public_url}{path}?{'&'.join([*fields, f'turn={hop}'])}"
+        fields = [field for field in query.split("&") if field and not _HOP_FIELD.match(field)]
+        return f"{self._public_url}{path}?{'&'.join([*fields, f'hop={hop}'])}"
 
     def _target(self, uri: str) -> str:
         """The target below the path of the public URL, which an ingress may have

@@ -13,6 +13,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 
 from smsd.telemetry import logs
 from smsd.telemetry.metrics import Metrics
+from smsd.web.admission import Admission
 from smsd.web.refusals import Refusals
 
 Page = Callable[[RequestHandler], None]
@@ -65,11 +66,12 @@ class _PageHandler(_Handler):
 class _NotFound(_Handler):
     """Every path that is not served."""
 
-    def initialize(self, metrics: Metrics, refusals: Refusals) -> None:
+    def initialize(self, metrics: Metrics, refusals: Refusals, admission: Admission) -> None:
         """Begin to time it: `prepare` is left out for a method that Tornado refuses."""
         self._metrics = metrics
         self._refusals = refusals
-        metrics.under_way += 1
+        self._admission = admission
+        admission.arrive()
 
     def prepare(self) -> None:
         """Refuse it."""
@@ -84,7 +86,7 @@ class _NotFound(_Handler):
 
     def on_finish(self) -> None:
         """Count it."""
-        self._metrics.under_way -= 1
+        self._admission.leave()
         self._metrics.took("other", self.get_status(), self.request.request_time())
 
 
@@ -92,9 +94,14 @@ def application(
     pages: Mapping[str, Page],
     metrics: Metrics,
     refusals: Refusals,
+    admission: Admission,
     extra: list[Rule | tuple[Any, ...]] | None = None,
+    **settings: Any,
 ) -> Application:
-    """A Tornado application of these pages, and of `extra` rules."""
+    """A Tornado application of `extra` rules and of these pages, by pattern of path.
+
+    `settings` are Tornado's.
+    """
     shared = {"refusals": refusals}
     return Application(
         [
@@ -102,8 +109,9 @@ def application(
             *((path, _PageHandler, {"page": page, **shared}) for path, page in pages.items()),
         ],
         default_handler_class=_NotFound,
-        default_handler_args={"metrics": metrics, **shared},
+        default_handler_args={"metrics": metrics, "admission": admission, **shared},
         log_function=lambda _handler: None,  # events are logged where they happen
+        **settings,
     )
 
 

@@ -1,8 +1,7 @@
 """Says why a request was refused: one log line that tells the operator what to change.
 
 Anybody can cause a refusal, so each kind is logged once a second at most; the next line
-says how many were left out. A line holds nothing of the request. It knows no HTTP
-status.
+says how many were left out. A line holds nothing of the request.
 
 `smsd_rejected_total` has a label for each reason; kinds tell apart what has one reason
 but different remedies. The causes of a wrong signature have a module of their own,
@@ -13,7 +12,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, cast
 
 from smsd.telemetry import logs
 from smsd.telemetry.metrics import Metrics
@@ -64,20 +63,33 @@ not_found
     prints.
 """
 
-ADVICE: Mapping[str, str] = {
-    kind: " ".join(text.split())
+RefusalKind = Literal[
+    "signature_missing", "account", "get_webhook", "redirected", "method", "voice",
+    "conversations", "json", "status_callback", "inbound_message", "malformed", "not_http",
+    "too_large", "not_found",
+]  # fmt: skip
+"""What was refused, as the log names it."""
+
+RefusalReason = Literal[
+    "signature_missing", "signature_mismatch", "account", "malformed", "too_large", "method"
+]
+"""The label of smsd_rejected_total."""
+
+ADVICE: Mapping[RefusalKind, str] = {
+    cast("RefusalKind", kind): " ".join(text.split())
     for kind, text in re.findall(r"^(\w+)\n((?:    .*\n)+)", _ADVICE, re.MULTILINE)
 }
 """Kind -> what the operator is told."""
 
-_REASONS = {
-    **dict.fromkeys(("get_webhook", "redirected"), "method"),
-    **dict.fromkeys(
-        ("voice", "conversations", "json", "status_callback", "inbound_message", "not_http"),
-        "malformed",
-    ),
+_REASONS: Mapping[RefusalKind, RefusalReason] = {
+    "signature_missing": "signature_missing",
+    "account": "account",
+    "too_large": "too_large",
+    "get_webhook": "method",
+    "redirected": "method",
+    "method": "method",
 }
-"""The label of smsd_rejected_total, where it is not the kind itself."""
+"""The reason of a kind; that of all others is malformed."""
 
 
 class Refusals:
@@ -89,13 +101,13 @@ class Refusals:
     def __init__(self, metrics: Metrics, clock_s: Callable[[], float]) -> None:
         self._metrics = metrics
         self._clock_s = clock_s
-        self._logged_s: dict[str, float] = {}
-        self._left_out: dict[str, int] = {}
+        self._logged_s: dict[RefusalKind, float] = {}
+        self._left_out: dict[RefusalKind, int] = {}
 
-    def refuse(self, kind: str, *, level: int = logging.WARNING) -> None:
+    def refuse(self, kind: RefusalKind, *, level: int = logging.WARNING) -> None:
         """Count one refusal, and log it unless its kind was logged a moment ago."""
         if kind != "not_found":  # smsd_request_duration_seconds{handler="other"} counts it
-            self._metrics.rejected.labels(_REASONS.get(kind, kind)).inc()
+            self._metrics.rejected.labels(_REASONS.get(kind, "malformed")).inc()
         now_s = self._clock_s()
         if 0 <= now_s - self._logged_s.get(kind, -math.inf) < REPORT_EVERY_S:
             self._left_out[kind] = self._left_out.get(kind, 0) + 1
@@ -106,7 +118,7 @@ class Refusals:
             fields["left_out"] = left_out
         logs.event(log, level, "request refused", **fields)
 
-    def count(self, reason: str) -> None:
+    def count(self, reason: RefusalReason) -> None:
         """Count a refusal that is logged elsewhere."""
         self._metrics.rejected.labels(reason).inc()
 
@@ -132,14 +144,14 @@ class TornadoRefusals(logging.Filter):
         return record.levelno >= logging.WARNING
 
 
-def kind_of_method(*, is_signed: bool, query: str) -> str:
+def kind_of_method(*, is_signed: bool, query: str) -> RefusalKind:
     """Why a request came with another method than POST."""
     if not is_signed:
         return "method"
     return "get_webhook" if "Sid=" in query else "redirected"
 
 
-def kind_of_form(form: Params, media_type: str) -> str:
+def kind_of_form(form: Params, media_type: str) -> RefusalKind:
     """What a signed request at /sms is, if it is not a message."""
     if media_type.endswith("json"):
         return "json"

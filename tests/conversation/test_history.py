@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smsd.conversation import counting, ending, merging
-from smsd.conversation.cookie import pack, unpack
+from smsd.conversation.copy import pack, unpack
 from smsd.conversation.history import MAX_BYTES, HistoryEntry, entries, trimmed_history
 from smsd.conversation.identity import message_digest
 from smsd.conversation.record import Entry, Lineage, Record, decode, encode

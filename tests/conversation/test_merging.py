@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from smsd.conversation import counting, ending, merging, trimming
-from smsd.conversation.cookie import pack, unpack
+from smsd.conversation.copy import pack, unpack
 from smsd.conversation.identity import conversation_id, hashing_key, lineage_id, message_digest
 from smsd.conversation.merging import MOST_APART
 from smsd.conversation.record import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from smsd.conversation.session import Session
 from smsd.form import LONGEST_ANSWER, Ask, Form, yes
 from smsd.twilio.message import Message
-from tests.exchange.test_exchange import Desk, said
+from tests.exchange.test_exchange import Desk, received, said
 
 ASKS = (
     Ask("name", "Name?"),
@@ -232,7 +232,7 @@ def test_repetitions_collisions_and_a_lost_store_lose_no_answer() -> None:
         desk.sent = 100
         await desk.text("hi")
         both = await asyncio.gather(
-            *(desk.exchange.answer(desk.message("Ada"), desk.cookie) for _ in range(2))
+            *(desk.exchange.answer(desk.message("Ada"), *received(desk.cookie)) for _ in range(2))
         )
         assert [said(answer) for answer in both] == ["Ada, which day?", "Like 2026-12-24."]
 

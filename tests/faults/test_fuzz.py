@@ -8,12 +8,15 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tornado.web import create_signed_value
 
 from smsd.conversation import counting
-from smsd.conversation.cookie import CookieCodec, pack, unpack
+from smsd.conversation.copy import pack, unpack
 from smsd.conversation.identity import conversation_id, hashing_key, storage_key
 from smsd.conversation.record import Entry, Lineage, Record, decode, encode
 from smsd.errors import CookieError, CookieForged, RecordError
+from smsd.settings.table import load
+from smsd.web.cookies import NAME, open_cookie, signing_settings
 from tests.faults.history import TO, Recorder
 from tests.faults.world import number, world
 from tests.processes import ACCOUNT, SETTINGS
@@ -21,7 +24,8 @@ from tests.processes import ACCOUNT, SETTINGS
 MANY = settings(max_examples=300, deadline=None)
 NOW_MS = 1_790_000_000_000
 WHOSE = b"c" * 18
-KEYS = {1: b"cookie-key-" * 4}
+CONFIGURED = load(SETTINGS)
+KEYS = signing_settings(CONFIGURED)["cookie_secret"]
 
 ints = st.integers(-(2**48), 2**48) | st.integers(-3, 3)
 entries = st.builds(Entry, st.binary(max_size=8), ints, ints, st.none() | st.binary(max_size=20))
@@ -43,6 +47,10 @@ impossible = st.builds(
     ints,
 )
 """Records that decode, and that smsd never writes."""
+
+
+def opened(value: str) -> Record:
+    return open_cookie(value, CONFIGURED, WHOSE, NOW_MS)
 
 
 def good() -> Record:
@@ -74,19 +82,19 @@ def test_a_payload_of_any_bytes_is_forged_or_a_record(payload: bytes) -> None:
 @MANY
 @given(st.data())
 def test_a_damaged_cookie_is_of_no_use(data: st.DataObject) -> None:
-    codec = CookieCodec(KEYS, 14400)
-    value = codec.set_cookie(good(), WHOSE, NOW_MS).partition(";")[0].partition("=")[2]
+    payload = pack(good(), WHOSE)
+    value = create_signed_value(KEYS, NAME, payload, version=2, key_version=1).decode()
     place = data.draw(st.integers(0, len(value) - 1))
     damaged = value[:place] + data.draw(st.characters(max_codepoint=255)) + value[place + 1 :]
     with suppress(CookieError):
-        assert codec.open(damaged, WHOSE, NOW_MS) == codec.open(value, WHOSE, NOW_MS)
+        assert opened(damaged) == opened(value)
 
 
 @MANY
 @given(st.text(max_size=400))
 def test_a_cookie_of_any_text_is_of_no_use(value: str) -> None:
     with pytest.raises(CookieError):
-        CookieCodec(KEYS, 14400).open(value, WHOSE, NOW_MS)
+        opened(value)
 
 
 @pytest.mark.parametrize("kind", ["garbage", "another version", "flipped bits", "empty", "huge"])

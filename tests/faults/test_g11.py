@@ -45,13 +45,13 @@ def test_g11_slow_reply_arrives_once_after_some_hops(three: Scene) -> None:
 
 
 def test_g11_hop_keeps_the_operators_query_and_shows_no_number(three: Scene) -> None:
-    url = f"{PUBLIC_URL}/sms?shop=a%26b&turn=0&list=1"
+    url = f"{PUBLIC_URL}/sms?shop=a%26b&turn=0&hop=0&list=1"
     texter, from_ = Texter(three.replicas, url=url), number()
     outcome = asyncio.run(texter.text("take 2.5", from_))
     assert outcome.text == "1 times, heard [1]"
     hops = [attempt.request.url for attempt in outcome.attempts[1:]]
-    assert hops[0] == f"{PUBLIC_URL}/sms?shop=a%26b&list=1&turn=1"
-    assert hops[1] == f"{PUBLIC_URL}/sms?shop=a%26b&list=1&turn=2"
+    assert hops[0] == f"{PUBLIC_URL}/sms?shop=a%26b&list=1&hop=1"
+    assert hops[1] == f"{PUBLIC_URL}/sms?shop=a%26b&list=1&hop=2"
 
 
 def test_g11_message_behind_a_slow_one_arrives_too(three: Scene) -> None:
@@ -74,7 +74,7 @@ def test_g11_after_the_last_hop_the_apology_is_sent_and_the_dialogue_ends(three:
         message = texter.compose("take 30", from_)
         first = asyncio.create_task(texter.deliver(message))
         await until(lambda: three.has_started(message.sid), "the dialogue runs")
-        last = Texter(three.replicas, url=f"{PUBLIC_URL}/sms?turn=40")
+        last = Texter(three.replicas, url=f"{PUBLIC_URL}/sms?hop=40")
         outcome = await last.deliver(message)
         assert "went wrong" in str(outcome.text)
         assert (await first).text == outcome.text

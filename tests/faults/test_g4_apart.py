@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from smsd.conversation import counting
-from smsd.conversation.cookie import pack, unpack
+from smsd.conversation.copy import pack, unpack
 from smsd.conversation.identity import message_digest
 from smsd.conversation.record import Record
 

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tornado.web import create_signed_value
 
-from smsd.conversation.cookie import CookieCodec
+from smsd.conversation.copy import pack
 from smsd.conversation.identity import conversation_id, hashing_key
 from smsd.conversation.record import Entry, Lineage, Record
 from smsd.simulator import Cookies
+from smsd.web.cookies import NAME
 from tests.faults.history import TO, Recorder
 from tests.faults.world import World, number, world
 from tests.processes import ACCOUNT, SETTINGS
@@ -30,11 +32,11 @@ def made(from_: str, *, key: bytes = GOOD_KEY, version: int = 1, age_s: float = 
     """A cookie that claims nine hundred messages."""
     now_ms = int((time.time() - age_s) * 1000)
     lineage = Lineage(now_ms << 22, 900, (), (Entry(b"digest"),))
-    codec = CookieCodec({version: key}, 14400)
-    line = codec.set_cookie(
-        Record(now_ms, lineages=(lineage,)), conversation_id(HASH_KEY, ACCOUNT, TO, from_), now_ms
+    payload = pack(
+        Record(now_ms, lineages=(lineage,)), conversation_id(HASH_KEY, ACCOUNT, TO, from_)
     )
-    return line.partition(";")[0]
+    value = create_signed_value(key, NAME, payload, version=2, key_version=version)
+    return f"{NAME}={value.decode()}"
 
 
 BAD: dict[str, tuple[str, Callable[[str, str], str]]] = {

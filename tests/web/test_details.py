@@ -7,8 +7,6 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from smsd.conversation.cookie import CookieCodec
-from smsd.web import cookies
 from tests import raw_http as wire
 from tests.processes import PUBLIC_URL, Smsd, wait_for
 
@@ -94,13 +92,6 @@ def test_cookie_of_this_conversation_wins(smsd: Smsd) -> None:
 )
 def test_header_without_a_good_cookie_is_no_worse_than_none(smsd: Smsd, header: str) -> None:
     assert count(smsd, wire.new_number(), header) == 1
-
-
-def test_choice_among_cookies_of_no_use_is_one_of_them() -> None:
-    codec = CookieCodec({1: b"k" * 32}, 60)
-    assert cookies.choose("smsd=a; smsd=b", codec, b"c" * 18) == "a"
-    assert cookies.choose("a=1", codec, b"c" * 18) is None
-    assert cookies.choose("smsd=\xe4; smsd=\xf6", codec, b"c" * 18) == "\xe4"
 
 
 # ---- Expect

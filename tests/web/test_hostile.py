@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tornado.web import create_signed_value
 
-from smsd.conversation.cookie import NAME
+from smsd.web.cookies import NAME
 from tests import raw_http as wire
 from tests.processes import ACCOUNT, PATIENCE_S, SETTINGS, Smsd, wait_for
 from tests.raw_http import FORM, REY, TO, URL, raw_form, raw_post, raw_signature

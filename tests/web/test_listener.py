@@ -6,13 +6,13 @@ import time
 from typing import Any, cast
 
 import pytest
+from smsd.web.listener import MOST_AT_ONCE, Listener, WebhookRequest, WebhookResponse
 from tornado.httputil import HTTPHeaders, RequestStartLine, ResponseStartLine
 from tornado.web import Application
 
 from smsd.telemetry.metrics import Metrics
-from smsd.web.listener import MOST_AT_ONCE, Listener, WebhookRequest, WebhookResponse
+from smsd.web.handlers import MessageWebhook
 from smsd.web.refusals import Refusals
-from smsd.web.webhooks import MessageWebhook
 
 
 class Echo:

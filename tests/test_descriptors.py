@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from tornado import netutil
 
-from smsd.web import accept, descriptors
+from smsd import descriptors
+from smsd.web import accept
 from tests import raw_http as wire
 from tests.processes import SETTINGS, Memcached, Smsd, free_port, wait_for
 
