@@ -3,9 +3,9 @@
 
 Production must not import anything from here.
 
-- `workbench`, `environment`, `welcome`, `refresh`, `failures`: the development server.
-- `web`, `desk`, `order`, `verdict`, `hooks`, `counting`, `page/`: the phone page.
-- `terminal`, `target`, `console`, `probe`: the phone in the terminal.
-- `rehearsal`, `stage`, `virtual_time`: a dialogue under test.
+- `dev_service`, `dev_server`, `environment`, `live_reload`, `failures`: the development server.
+- `page_handlers`, `phone_page`, `order`, `verdict`, `hooks`, `counting`, `page/`: the phone page.
+- `terminal`, `terminal_target`, `console`, `probe`: the phone in the terminal.
+- `fixture`, `stage`, `virtual_time`: a dialogue under test.
 - `switch`: takes the store down, for all of them.
 """

@@ -1,6 +1,6 @@
 """What the phone page may see of the running service, and do to it.
 
-`serve --dev` implements this protocol (`smsd.dev.workbench`). The page has no other way
+`serve --dev` implements this protocol (`smsd.dev.dev_service`). The page has no other way
 into the service, so that tests can put anything behind it.
 """
 

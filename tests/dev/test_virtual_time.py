@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smsd import Message, Session
-from smsd.dev.rehearsal import Phone, rehearsal
+from smsd.dev.fixture import Phone, rehearsal
 from smsd.dev.virtual_time import VirtualTimeLoop, is_asleep
 
 MANY_S = 1000.0  # nobody waits for that: a test that takes it for real does not end in time

@@ -17,13 +17,13 @@ from smsd.clock import now_ms
 from smsd.conversation.identity import storage_key
 from smsd.conversation.record import Record
 from smsd.conversation.turns import shows_running
-from smsd.dev import web
+from smsd.dev import page_handlers
 from smsd.dev.counting import CountingWatch
+from smsd.dev.dev_server import container_engine, welcome
 from smsd.dev.failures import ErrorWatch, FailureWatch, traceback_text
 from smsd.dev.hooks import Counting, DialogueState, Problem
-from smsd.dev.refresh import Source
+from smsd.dev.live_reload import Source
 from smsd.dev.switch import Switch
-from smsd.dev.welcome import container_engine, welcome
 from smsd.dialogues.loading import LoadedDialogue
 from smsd.errors import CookieError, SettingsError, StoreUnavailable
 from smsd.server import Server
@@ -34,14 +34,16 @@ from smsd.telemetry import logs
 LOOK_EVERY_S = 0.5
 MOST_FAILURES = 50
 
-log = logging.getLogger("smsd.dev.workbench")
+log = logging.getLogger("smsd.dev.dev_service")
 
 
 def server(reloader: Reloader, loaded: LoadedDialogue) -> tuple[Server, Callable[[int, int], str]]:
     """The development server, and what makes its welcome text from its two ports."""
     bench = Workbench(reloader, loaded)
     bench.watch_failures()
-    made = Server(bench.service, reloader, extra=web.routes(bench), jobs=[bench.watch_dialogue])
+    made = Server(
+        bench.service, reloader, extra=page_handlers.routes(bench), jobs=[bench.watch_dialogue]
+    )
 
     def greet(port: int, admin_port: int) -> str:
         engine = container_engine()

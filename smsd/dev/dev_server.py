@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from twilio.request_validator import RequestValidator
 
-from smsd.dev.refresh import Source
+from smsd.dev.live_reload import Source
 from smsd.settings.casts import LOOPBACK
 from smsd.settings.table import Settings
 

@@ -229,7 +229,7 @@ def test_failure_reaches_the_phone_that_texted(tmp_path: Path) -> None:
     tests = """
 import asyncio
 import pytest
-from smsd.dev.rehearsal import rehearsal
+from smsd.dev.fixture import rehearsal
 from smsd.errors import DialogueTimeout
 
 async def fails(message, session):

@@ -1,7 +1,7 @@
 """The phone page's own Twilio: sends the texts and keeps what happened, for every open
 page.
 
-Handles no HTTP of the page; that is `smsd.dev.web`. A `Desk` lives in the process of
+Handles no HTTP of the page; that is `smsd.dev.page_handlers`. A `Desk` lives in the process of
 `serve --dev` and texts that service over a real socket, as Twilio would.
 
 The idea: whatever happens is an event with a growing id. A text is one event that is

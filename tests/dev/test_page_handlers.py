@@ -6,7 +6,7 @@ import re
 import pytest
 
 from smsd.dev.order import ADDRESS, OrderError, parse_order, parse_pair
-from smsd.dev.web import PAGE
+from smsd.dev.page_handlers import PAGE
 
 GOOD = [
     "+14158675309",

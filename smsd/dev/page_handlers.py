@@ -1,7 +1,7 @@
 """The phone page of `serve --dev`: its files, JSON endpoints and live events, under
 /phone.
 
-It must never run in production, and must not decide anything: `smsd.dev.desk` does.
+It must never run in production, and must not decide anything: `smsd.dev.phone_page` does.
 
 It is made for a browser, or `smsd phone`, on this machine. Other web sites, and host
 names that are made to point here (DNS rebinding), are kept out by four rules: the Host
@@ -21,9 +21,9 @@ from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RedirectHandler, RequestHandler
 
-from smsd.dev.desk import Desk
 from smsd.dev.hooks import Hooks
 from smsd.dev.order import OrderError, parse_order, parse_pair
+from smsd.dev.phone_page import Desk
 from smsd.twilio.segments import segments
 
 PAGE = Path(__file__).parent / "page"
