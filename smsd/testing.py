@@ -118,7 +118,7 @@ def phone(dialogue: object, smsd_environ: Mapping[str, str]) -> "Iterator[Phone]
 
     Raises `smsd.errors.SettingsError` if the dialogue cannot be imported.
     """
-    from smsd.dev.fixture import rehearsal  # noqa: PLC0415 - see `__getattr__`
+    from smsd.dev.fixture import phone_for  # noqa: PLC0415 - see `__getattr__`
 
-    with rehearsal(dialogue, smsd_environ) as phone:
+    with phone_for(dialogue, smsd_environ) as phone:
         yield phone

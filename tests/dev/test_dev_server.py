@@ -12,7 +12,7 @@ import pytest
 import smsd.dialogues.greeting  # noqa: F401 - a Source is that of a loaded module
 from smsd.conversation.record import Entry, Lineage, Record, Turn
 from smsd.dev import dev_server, environment, failures
-from smsd.dev.dev_service import shown as show_record
+from smsd.dev.dev_service import record_json
 from smsd.dev.live_reload import Source
 from smsd.settings.table import load
 from smsd.simulator import BlockingClient
@@ -171,9 +171,9 @@ def test_built_in_dialogue_is_named_as_such(
 
 def test_the_banner_names_a_program_that_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert Path(dev_server.program()) == Path(sys.executable).with_name("smsd")
+    assert Path(environment.program()) == Path(sys.executable).with_name("smsd")
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    assert dev_server.program() == "smsd"
+    assert environment.program() == "smsd"
 
 
 def test_in_a_container_the_phone_runs_inside() -> None:
@@ -181,7 +181,7 @@ def test_in_a_container_the_phone_runs_inside() -> None:
     one."""
     with DevServer() as dev:
         assert (
-            f"In a terminal {dev_server.program()} phone {dev.url}\n" in dev.process.log()
+            f"In a terminal {environment.program()} phone {dev.url}\n" in dev.process.log()
         )  # not process 1
     settings = load({}, dev=True)
     said = dev_server.welcome(settings, Source(settings.dialogue), 8080, 9090, engine="docker")
@@ -291,6 +291,6 @@ def test_record_shows_which_messages_run_and_wait() -> None:
         Entry(b"c", 3, turn=Turn(0, 0)),
     )
     record = Record(0, lineages=(Lineage(1, 3, tail=entries),))
-    shown = show_record(record)
+    shown = record_json(record)
     assert isinstance(shown, dict)
     assert (shown["count"], shown["running"], shown["waiting"]) == (3, [2], [3])
