@@ -72,7 +72,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from smsd.dev.rehearsal import Phone
+    from smsd.dev.fixture import Phone
 
 __all__ = ["Phone", "dialogue", "phone", "smsd_environ"]
 
@@ -81,7 +81,7 @@ def __getattr__(name: str) -> Any:
     """Import `Phone` only when asked for: pytest loads this plugin in every project."""
     if name != "Phone":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from smsd.dev.rehearsal import Phone  # noqa: PLC0415 - see above
+    from smsd.dev.fixture import Phone  # noqa: PLC0415 - see above
 
     return Phone
 
@@ -118,7 +118,7 @@ def phone(dialogue: object, smsd_environ: Mapping[str, str]) -> "Iterator[Phone]
 
     Raises `smsd.errors.SettingsError` if the dialogue cannot be imported.
     """
-    from smsd.dev.rehearsal import rehearsal  # noqa: PLC0415 - see `__getattr__`
+    from smsd.dev.fixture import phone_for  # noqa: PLC0415 - see `__getattr__`
 
-    with rehearsal(dialogue, smsd_environ) as phone:
+    with phone_for(dialogue, smsd_environ) as phone:
         yield phone

@@ -18,7 +18,7 @@ from pathlib import Path
 from string import Template
 from urllib.parse import unquote, urlsplit
 
-from smsd.dev.welcome import program
+from smsd.dev.environment import program
 from smsd.version import VERSION
 
 EXIT_USAGE = 2

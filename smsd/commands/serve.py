@@ -95,9 +95,9 @@ async def _serve(reloader: Reloader, loaded: loading.LoadedDialogue, *, dev: boo
     except SettingsError as error:
         return refuse(error, dev=dev)
     if dev:
-        from smsd.dev import workbench
+        from smsd.dev import dev_server
 
-        return await listen(*workbench.server(reloader, loaded))
+        return await listen(*dev_server.make(reloader, loaded))
     service = Service(reloader.settings, loaded, now_ms=now_ms, clock_s=time.monotonic)
     return await listen(Server(service, reloader, extra=[]))
 

@@ -1,11 +1,12 @@
 """Everything for development: `smsd serve --dev`, `smsd phone`, and the fixture of
 `smsd.testing`.
 
-Production must not import anything from here.
+Production must not import anything from here. What happens to messages arrives as events
+of `smsd.exchange.events.Observer`, and is never read from log lines.
 
-- `workbench`, `environment`, `welcome`, `refresh`, `failures`: the development server.
-- `web`, `desk`, `order`, `verdict`, `hooks`, `counting`, `page/`: the phone page.
-- `terminal`, `target`, `console`, `probe`: the phone in the terminal.
-- `rehearsal`, `stage`, `virtual_time`: a dialogue under test.
-- `switch`: takes the store down, for all of them.
+- `dev_server`, `dev_service`, `environment`, `live_reload`, `failures`: the development server.
+- `page_handlers`, `phone_page`, `verdict`, `page/`: the phone page.
+- `terminal`, `terminal_target`, `console`, `probe`: the phone in the terminal.
+- `fixture`, `virtual_time`: a dialogue under test.
+- `watched_service`, `switch`: the service whose store can be taken down, for all of them.
 """

@@ -6,6 +6,8 @@ Reads and sets no environment variable: it returns another mapping.
 
 import os
 import re
+import shlex
+import shutil
 import socket
 import sys
 import tomllib
@@ -44,6 +46,13 @@ def prepare(environ: Mapping[str, str]) -> dict[str, str]:
         if admin_port == port or _is_taken(host, admin_port):
             prepared["SMSD_ADMIN_PORT"] = "0"
     return prepared
+
+
+def program() -> str:
+    """How to call smsd in this shell: by name, or else by the script beside this
+    Python."""
+    script = Path(sys.executable).with_name("smsd")
+    return "smsd" if shutil.which("smsd") else shlex.quote(str(script))
 
 
 def _is_given(environ: Mapping[str, str], name: str) -> bool:

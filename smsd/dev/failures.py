@@ -1,70 +1,64 @@
-"""Shows in full why a dialogue failed: message and traceback. For development and tests
+"""Shows in full what an author's code raised: message and traceback. For development
 only.
 
 Production must never import this: the text of an exception may quote what a person
 wrote.
 
-The service logs every failure of a dialogue as the event "dialogue failed", with the
-exception on the record, whatever part of the service noticed it. `FailureWatch` is a
-log handler that hands these exceptions on. `ErrorWatch` does the same for what the
-author's other code logs, and for tasks whose exception nobody awaited.
+It writes to stderr directly, so that errors are seen whatever a dialogue does to
+`logging`. Only what the author's code logs itself is read from the log.
 """
 
+import asyncio
 import logging
+import sys
 import traceback
-from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-EVENT = "dialogue failed"
 _SMSD = Path(__file__).parents[1]
 
-OnFailure = Callable[[str, BaseException], None]
-"""Called with the MessageSid ("" if unknown) and what the dialogue raised."""
+
+def show(text: str) -> None:
+    """Print a paragraph to stderr. Never raises, even if nobody reads stderr any more."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"\n{text}\n")
+        sys.stderr.flush()
 
 
-class FailureWatch(logging.Handler):
-    """Reports every failure of a dialogue in this process while it is installed."""
-
-    def __init__(self, on_failure: OnFailure) -> None:
-        super().__init__(logging.ERROR)
-        self._on_failure = on_failure
-
-    def install(self) -> None:
-        """Begin to report."""
-        logging.getLogger("smsd").addHandler(self)
-
-    def remove(self) -> None:
-        """Stop reporting."""
-        logging.getLogger("smsd").removeHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take a log record; only failures of dialogues matter."""
-        if record.msg != EVENT or not record.exc_info or record.exc_info[1] is None:
-            return
-        fields: Mapping[str, object] = getattr(record, "fields", {})
-        self._on_failure(str(fields.get("sid", "")), record.exc_info[1])
+def show_author_errors() -> None:
+    """Show from now on what the author's code logs with an exception, and what its tasks
+    raise that nobody awaits. Call it in the running event loop."""
+    logging.getLogger().addHandler(_LoggedErrors(logging.ERROR))
+    asyncio.get_running_loop().set_exception_handler(_show_unawaited)
 
 
-class ErrorWatch(logging.Handler):
-    """Reports every other exception that is logged, except by smsd's own parts.
+def _show_unawaited(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception handler of the event loop."""
+    if error := context.get("exception"):
+        show(f"{context['message']}:\n{traceback_text(error)}")
+    loop.default_exception_handler(context)
 
-    on_error  called with the log message, as it was written and without its arguments, and
-              the exception
-    """
 
-    def __init__(self, on_error: Callable[[str, BaseException], None]) -> None:
-        super().__init__(logging.ERROR)
-        self._on_error = on_error
-
-    def install(self) -> None:
-        """Begin to report."""
-        logging.getLogger().addHandler(self)
+class _LoggedErrors(logging.Handler):
+    """Shows every exception that is logged, except by smsd's own parts and by the event
+    loop. The message is shown as it was written, without its arguments."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a log record; only exceptions of the author's code matter."""
-        ours = record.name.startswith("smsd.") and not record.name.startswith("smsd.dialogues")
-        if not ours and record.exc_info and record.exc_info[1]:
-            self._on_error(str(record.msg).partition("\n")[0], record.exc_info[1])
+        is_smsd = record.name.startswith("smsd.")
+        is_dialogue = record.name.startswith("smsd.dialogues")
+        if (is_smsd and not is_dialogue) or record.name == "asyncio":
+            return
+        if record.exc_info and record.exc_info[1]:
+            message = str(record.msg).partition("\n")[0]
+            show(f"{message}:\n{traceback_text(record.exc_info[1])}")
+
+
+def problem_json(error: BaseException) -> dict[str, str]:
+    """An error as the phone page shows it: one line, and the traceback."""
+    text = traceback_text(error)
+    return {"text": text.strip().rpartition("\n")[2], "traceback": text}
 
 
 def traceback_text(error: BaseException) -> str:

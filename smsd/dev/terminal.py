@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from smsd.dev.console import Ink, Progress, duration_s, explain, prompt_lines, shown_raw
 from smsd.dev.probe import explain_403
-from smsd.dev.target import Target, find_target
+from smsd.dev.terminal_target import Target, find_target
 from smsd.simulator.blocking import BlockingClient
 from smsd.simulator.twilio import JAR, LOST, STALE, Clock, Twilio
 from smsd.simulator.values import Failure, Outbound, Outcome, Request, Response

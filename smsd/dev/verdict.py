@@ -8,7 +8,7 @@ for.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from smsd.dev.hooks import Counting, Problem
+from smsd.exchange.events import Counted
 from smsd.simulator.values import Outcome
 
 
@@ -16,20 +16,22 @@ from smsd.simulator.values import Outcome
 class Facts:
     """What the sentence is made of.
 
+    outcomes        what became of each delivery, as Twilio saw it
+    counted         how the service counted them; none for what it refused
     cookie          which cookie was asked for: jar, lost or stale
     cookie_count    the count in the cookie that was sent; None if none was sent or it was refused
     record_count    the count in the store before the message; None if there was no record
-    problem         why the dialogue failed, if it did
+    problem         why the dialogue failed, in one line, if it did
     """
 
     outcomes: Sequence[Outcome]
-    countings: Sequence[Counting | None]
+    counted: Sequence[Counted]
     forged: bool = False
     cookie: str = "jar"
     cookie_count: int | None = None
     record_count: int | None = None
-    store_up: bool = True
-    problem: Problem | None = None
+    is_store_up: bool = True
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def judge(facts: Facts) -> Verdict:
     last = facts.outcomes[-1]
     if facts.forged:
         return _judge_forged(last)
-    if last.status is None or (last.errors and not any(facts.countings)):
+    if last.status is None or (last.errors and not facts.counted):
         return _judge_unanswered(last)
     verdict = _judge_delivery(facts, last)
     if len(facts.outcomes) > 1:
@@ -68,7 +70,7 @@ def _judge_unanswered(last: Outcome) -> Verdict:
 
 
 def _judge_repeated(facts: Facts, once: Verdict) -> Verdict:
-    numbers = [counting.number for counting in facts.countings if counting]
+    numbers = [event.number for event in facts.counted]
     replies = {outcome.text for outcome in facts.outcomes}
     if len(set(numbers)) > 1:
         told = " and ".join(map(str, numbers))
@@ -81,14 +83,14 @@ def _judge_repeated(facts: Facts, once: Verdict) -> Verdict:
 
 
 def _judge_delivery(facts: Facts, last: Outcome) -> Verdict:
-    counting = next((one for one in facts.countings if one), None)
-    if counting is None:  # Twilio got an answer from something that is not this smsd
+    if not facts.counted:  # Twilio got an answer from something that is not this smsd
         return Verdict(f"Answered with {last.status}, but not by this smsd.", good=False)
-    counted = f"{_known(facts)}: counted as {counting.number}"
+    outcome = facts.counted[0].outcome
+    counted = f"{_known(facts)}: counted as {facts.counted[0].number}"
     notes = _waiting(last)
-    if facts.problem is not None or counting.outcome == "failed":
+    if facts.problem or outcome == "failed":
         got = "The sender got the apology" if last.replies else "The sender got nothing"
-        text = "The dialogue failed" + (f": {facts.problem.text}" if facts.problem else ".")
+        text = "The dialogue failed" + (f": {facts.problem}" if facts.problem else ".")
         return Verdict(text, False, (f"{got}. {counted}.", *notes))
     codes = [notice.code for notice in last.errors if not notice.warning]
     if 21610 in codes:
@@ -99,11 +101,11 @@ def _judge_delivery(facts: Facts, last: Outcome) -> Verdict:
         return Verdict(
             f"{counted}, but Twilio refused a reply: {last.errors[0].text}.", False, notes
         )
-    if counting.outcome == "opted_out":
+    if outcome == "opted_out":
         return Verdict(f"Twilio itself answers this word. {counted}, no dialogue.", True, notes)
-    if counting.outcome == "looped":
+    if outcome == "looped":
         return Verdict(f"Too many quick replies: smsd is silent. {counted}.", True, notes)
-    if not facts.store_up:
+    if not facts.is_store_up:
         counted += " for now; merged when the store is back"
     if not last.replies:
         counted += "; the dialogue did not reply"
@@ -117,12 +119,12 @@ def _known(facts: Facts) -> str:
     if facts.cookie == "stale" and cookie is None:
         name = "No older cookie yet"
     in_record = f"record said {record}" if record is not None else "no record"
-    if not facts.store_up:
+    if not facts.is_store_up:
         in_record = "store down"
     if cookie is None:
         name = "No cookie" if facts.cookie == "jar" else name
         return f"{name}, {in_record}"
-    if facts.cookie == "jar" and cookie == record and facts.store_up:
+    if facts.cookie == "jar" and cookie == record and facts.is_store_up:
         return f"Cookie and record said {record}"
     return f"{name} ({cookie}), {in_record}"
 

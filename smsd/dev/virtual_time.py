@@ -14,70 +14,103 @@ awaits instead of `asyncio.sleep` is not recognized, and then time is real.
 import asyncio
 import inspect
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
+from smsd.exchange.events import Observer
+from smsd.twilio.message import Message
+
 GRACE_S = 0.001  # real seconds for what is on its way, such as a second text, before each jump
+NOTICEABLE_S = 0.5  # what a request takes beyond this moves the clock; less leaves tests exact
 
 
-class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """The loop. `on_skip` is told how many seconds were skipped, on the loop's own
-    thread."""
+class VirtualTimeLoop(asyncio.SelectorEventLoop, Observer):
+    """The loop, which observes the requests and dialogues of the service that runs on it.
 
-    def __init__(self, on_skip: Callable[[float], None]) -> None:
+    advance  puts the clock of the service forward by so many seconds; called on the loop's
+             own thread
+    """
+
+    def __init__(self, advance: Callable[[float], None]) -> None:
         self.skipped_s = 0.0
-        self.requests_waiting = 0
-        self._on_skip = on_skip
-        self._dialogues: WeakSet[Coroutine[Any, Any, Any]] = WeakSet()
-        super().__init__(_Selector(self.may_skip, self.skip))
+        self._advance = advance
+        self._dialogues: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._requests = 0
+        self._real_s = 0.0
+        """When requests began or ceased to wait, without what was skipped."""
+        self._virtual_s = 0.0
+        """The same on the loop's clock."""
+        super().__init__(_Selector(self))
 
     def time(self) -> float:
         """Seconds on the loop's clock: real time and what was skipped."""
         return super().time() + self.skipped_s
 
-    def watch(self, dialogue: Coroutine[Any, Any, Any]) -> None:
-        """Skip no time while this coroutine runs, unless it sleeps."""
-        self._dialogues.add(dialogue)
+    def dialogue_started(self, task: asyncio.Task[Any]) -> None:
+        """Skip no time while this task runs, unless it sleeps."""
+        self._dialogues.add(task)
 
-    def begun(self) -> list[Coroutine[Any, Any, Any]]:
-        """The watched dialogues that have begun and not ended."""
-        return [c for c in self._dialogues if inspect.getcoroutinestate(c) in _BEGUN]
+    def arrived(self, message: Message) -> None:  # noqa: ARG002 - the observer's signature
+        """A request waits from now on.
+
+        Between the requests of one message, which are a `<Redirect>` apart, the
+        dialogue goes on, and so does the clock.
+        """
+        if not self._requests:
+            idle_s, _ = self._lap()
+            if self._running():
+                self._advance(idle_s)
+        self._requests += 1
+
+    def answered(self, message: Message) -> None:  # noqa: ARG002 - the observer's signature
+        """A request does not wait any more. The clock goes on with what it took, if that
+        is noticeable."""
+        self._requests -= 1
+        if not self._requests:
+            real_s, virtual_s = self._lap()
+            if virtual_s > NOTICEABLE_S:
+                self._advance(real_s)
 
     def may_skip(self) -> bool:
-        """Whether a request waits and every dialogue that has begun sleeps."""
-        begun = self.begun() if self.requests_waiting else []
-        return bool(begun) and all(map(is_asleep, begun))
+        """Whether a request waits and every dialogue that runs sleeps."""
+        running = self._running() if self._requests else []
+        return bool(running) and all(map(is_asleep, running))
 
     def skip(self, seconds: float) -> None:
-        """Put the clock forward."""
+        """Put the loop's clock forward, and the service's."""
         self.skipped_s += seconds
-        self._on_skip(seconds)
+        self._advance(seconds)
+
+    def _running(self) -> list[asyncio.Task[Any]]:
+        return [task for task in self._dialogues if not task.done()]
+
+    def _lap(self) -> tuple[float, float]:
+        """Real and virtual seconds since the last call."""
+        real_before_s, virtual_before_s = self._real_s, self._virtual_s
+        self._real_s, self._virtual_s = super().time(), self.time()
+        return self._real_s - real_before_s, self._virtual_s - virtual_before_s
 
 
-_BEGUN = {inspect.CORO_RUNNING, inspect.CORO_SUSPENDED}
-
-
-def is_asleep(coroutine: Coroutine[Any, Any, Any]) -> bool:
-    """Whether a coroutine, or the innermost one that it awaits, is `asyncio.sleep`."""
-    inner: Any = coroutine
+def is_asleep(task: asyncio.Task[Any]) -> bool:
+    """Whether the innermost coroutine that a task awaits is `asyncio.sleep`."""
+    inner: Any = task.get_coro()
     while inspect.iscoroutine(inner.cr_await):
         inner = inner.cr_await
     return inner.cr_code is asyncio.sleep.__code__
 
 
 class _Selector(selectors.DefaultSelector):
-    """Waits as any selector does, or skips the wait."""
+    """Waits as any selector does, or has the loop skip the wait."""
 
-    def __init__(self, may_skip: Callable[[], bool], skip: Callable[[float], None]) -> None:
+    def __init__(self, loop: VirtualTimeLoop) -> None:
         super().__init__()
-        self._may_skip = may_skip
-        self._skip = skip
+        self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None or timeout <= GRACE_S or not self._may_skip():
+        if timeout is None or timeout <= GRACE_S or not self._loop.may_skip():
             return super().select(timeout)
         ready = super().select(GRACE_S)
         if not ready:
-            self._skip(timeout)
+            self._loop.skip(timeout)
         return ready

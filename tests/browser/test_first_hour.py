@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
-from smsd.dev.web import PAGE
+from smsd.dev.page_handlers import PAGE
 from tests.browser.conftest import ARTEFACTS
 from tests.browser.pages import TO, Open, Scheme, be_a_stranger, expect_verdict, replies, say
 from tests.dev.processes import DevServer

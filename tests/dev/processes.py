@@ -7,6 +7,15 @@ from typing import Self
 from tests.processes import SETTINGS, Smsd, free_port
 
 
+class _DevProcess(Smsd):
+    """Listens once its welcome text is there, whatever its dialogue does to the log."""
+
+    def _listening(self) -> bool:
+        assert self.process
+        assert self.process.poll() is None, f"smsd ended: {self.log()}"
+        return "  Metrics " in self.log()[self._log_begins :]
+
+
 class DevServer:
     """With nothing set up but its ports."""
 
@@ -20,7 +29,7 @@ class DevServer:
         }
         self._env = {**dict.fromkeys(SETTINGS), **ports, **env}
         self._cwd = cwd
-        self.process = Smsd(self._env, args=("--dev",), cwd=cwd)
+        self.process = _DevProcess(self._env, args=("--dev",), cwd=cwd)
 
     def __enter__(self) -> Self:
         self.process.__enter__()
@@ -32,5 +41,5 @@ class DevServer:
     def again(self) -> None:
         """Start it again, after `process.kill()` or `process.terminate()`."""
         self.__exit__()
-        self.process = Smsd(self._env, args=("--dev",), cwd=self._cwd)
+        self.process = _DevProcess(self._env, args=("--dev",), cwd=self._cwd)
         self.process.__enter__()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from smsd.dev.desk import cookie_value
-from smsd.dev.web import PAGE
+from smsd.dev.page_handlers import PAGE
+from smsd.dev.phone_page import cookie_value
 from tests.dev.processes import DevServer
 from tests.processes import Smsd
 

@@ -21,8 +21,8 @@ import pytest
 
 from smsd.dev.console import Ink, Progress, completion, duration_s, explain, shown_raw
 from smsd.dev.probe import explain_403
-from smsd.dev.target import Target, _request, find_target
 from smsd.dev.terminal import Terminal
+from smsd.dev.terminal_target import Target, _request, find_target
 from smsd.simulator import Account, Failure, Inbound, Notice, Outcome, Request, Response
 from smsd.simulator.values import Attempt
 from tests.dev.processes import DevServer
@@ -219,7 +219,7 @@ def test_containers_phone_hint_is_given_from_outside(
 ) -> None:
     """Through a published port nobody is a loopback peer; here a proxy's header stands
     for that."""
-    monkeypatch.setattr("smsd.dev.target._request", _as_from_outside)
+    monkeypatch.setattr("smsd.dev.terminal_target._request", _as_from_outside)
     with pytest.raises(ValueError, match="docker exec -it CONTAINER smsd phone"):
         find_target(server.url, None, None, None)
     assert find_target(server.url, "t", None, None).order is None
@@ -466,7 +466,7 @@ def test_unanswered_probe_names_the_usual_causes() -> None:
 
 
 def test_a_full_webhook_url_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smsd.dev.target._check_listening", lambda _: None)
+    monkeypatch.setattr("smsd.dev.terminal_target._check_listening", lambda _: None)
     target = find_target("https://a.example/texts/sms", "t", None, None)
     assert (target.account.url, target.connect_to, target.order) == (
         "https://a.example/texts/sms",

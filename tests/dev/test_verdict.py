@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from smsd.dev.hooks import Counting, Problem
 from smsd.dev.verdict import Facts, judge
+from smsd.exchange.events import Counted
 from smsd.simulator import Attempt, Notice, Outbound, Outcome, Request, Response
+from smsd.twilio.message import Message
 from tests.simulator.offline import World
 
 MESSAGE = World().compose()
+RECEIVED = Message(MESSAGE.sid, MESSAGE.account_sid, MESSAGE.to, MESSAGE.from_, MESSAGE.body)
 REQUEST = Request("POST", "https://sms.example.com/sms", (), b"", 5, 15, 15)
 HELLO = Outbound("SM1", MESSAGE.to, MESSAGE.from_, "hello")
 
@@ -27,11 +29,16 @@ def outcome(
     return Outcome(MESSAGE, replies, errors, attempts, automatic=None, hops=hops, waited_s=waited_s)
 
 
+def counted(outcome_label: str, number: int) -> Counted:
+    return Counted(RECEIVED, b"", outcome_label, number, "valid", 0.0)
+
+
 def facts(
     number: int = 5, cookie: int | None = 4, record: int | None = 4, outcome_label: str = "counted"
 ) -> Facts:
-    countings = [Counting(outcome_label, number)]
-    return Facts([outcome()], countings, cookie_count=cookie, record_count=record)
+    return Facts(
+        [outcome()], [counted(outcome_label, number)], cookie_count=cookie, record_count=record
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +59,7 @@ def facts(
         ),
         (replace(facts(6, None, 5), cookie="lost"), "Cookie lost, record said 5: counted as 6."),
         (
-            replace(facts(3, 2, None), cookie="stale", store_up=False),
+            replace(facts(3, 2, None), cookie="stale", is_store_up=False),
             "Old cookie (2), store down: counted as 3 for now; merged when the store is back.",
         ),
         (
@@ -72,7 +79,7 @@ def facts(
             "This number has opted out: Twilio sends it nothing. Cookie and record said 4: counted as 5.",
         ),
         (
-            replace(facts(), outcomes=[outcome(None, 403)], countings=[None], forged=True),
+            replace(facts(), outcomes=[outcome(None, 403)], counted=[], forged=True),
             "Wrong signature: refused with 403, nothing counted.",
         ),
     ],
@@ -89,23 +96,19 @@ NO_ANSWER = Outcome(MESSAGE, errors=(Notice(11202, "refused: nobody listens"),))
     ("what", "text"),
     [
         (
-            replace(facts(), outcomes=[NO_ANSWER], countings=[None]),
+            replace(facts(), outcomes=[NO_ANSWER], counted=[]),
             "No usable answer (refused: nobody listens): the sender gets nothing.",
         ),
         (
-            replace(
-                facts(), outcomes=[outcome(None, 500, (Notice(11200, "s"),))], countings=[None]
-            ),
+            replace(facts(), outcomes=[outcome(None, 500, (Notice(11200, "s"),))], counted=[]),
             "No usable answer (s): the sender gets nothing.",
         ),
         (
-            replace(
-                facts(), outcomes=[outcome(None, 403, (Notice(11200, "s"),))], countings=[None]
-            ),
+            replace(facts(), outcomes=[outcome(None, 403, (Notice(11200, "s"),))], counted=[]),
             "smsd refused the signature: its log says why.",
         ),
         (
-            replace(facts(), countings=[None]),
+            replace(facts(), counted=[]),
             "Answered with 200, but not by this smsd.",
         ),
         (replace(facts(), forged=True), "Wrong signature, yet the answer was 200."),
@@ -121,12 +124,11 @@ def test_a_message_that_went_wrong(what: Facts, text: str) -> None:
 
 
 def test_verdict_on_a_failed_dialogue_names_the_error() -> None:
-    problem = Problem("KeyError: 'x'", "Traceback …")
-    failed = replace(facts(outcome_label="failed"), problem=problem)
+    failed = replace(facts(outcome_label="failed"), problem="KeyError: 'x'")
     verdict = judge(failed)
     assert (verdict.text, verdict.good) == ("The dialogue failed: KeyError: 'x'", False)
     assert verdict.notes == ("The sender got the apology. Cookie and record said 4: counted as 5.",)
-    silent = judge(replace(failed, problem=None, outcomes=[outcome(None)]))
+    silent = judge(replace(failed, problem="", outcomes=[outcome(None)]))
     assert silent.text == "The dialogue failed."
     assert silent.notes[0].startswith("The sender got nothing.")
 
@@ -142,12 +144,12 @@ def test_delivered_twice_is_counted_once_with_the_same_reply() -> None:
     twice = replace(
         facts(),
         outcomes=[outcome(), outcome()],
-        countings=[Counting("counted", 5), Counting("duplicate", 5)],
+        counted=[counted("counted", 5), counted("duplicate", 5)],
     )
     verdict = judge(twice)
     assert (verdict.text, verdict.good) == ("Delivered twice: counted once, same reply.", True)
     assert verdict.notes == ("Cookie and record said 4: counted as 5.",)
-    failing = judge(replace(twice, problem=Problem("boom")))
+    failing = judge(replace(twice, problem="boom"))
     assert (failing.text, failing.good) == ("The dialogue failed: boom", False)
 
 
@@ -155,7 +157,7 @@ def test_delivered_twice_and_counted_twice_is_a_fault() -> None:
     twice = replace(
         facts(),
         outcomes=[outcome(), outcome()],
-        countings=[Counting("counted", 5), Counting("counted", 6)],
+        counted=[counted("counted", 5), counted("counted", 6)],
     )
     assert judge(twice).text == "Delivered twice and counted twice: 5 and 6."
     assert not judge(twice).good
@@ -165,7 +167,7 @@ def test_delivered_twice_with_two_replies_is_a_fault() -> None:
     twice = replace(
         facts(),
         outcomes=[outcome("a"), outcome("b")],
-        countings=[Counting("counted", 5), Counting("duplicate", 5)],
+        counted=[counted("counted", 5), counted("duplicate", 5)],
     )
     assert judge(twice).text == "Delivered twice: counted once, but the replies differ."
     assert not judge(twice).good

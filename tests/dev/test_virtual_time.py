@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from smsd import Message, Session
-from smsd.dev.rehearsal import Phone, rehearsal
+from smsd.dev.fixture import Phone, phone_for
 from smsd.dev.virtual_time import VirtualTimeLoop, is_asleep
 
+MESSAGE = Message("SM" + "0" * 32, "AC" + "0" * 32, "+1", "+2", "hi")
 MANY_S = 1000.0  # nobody waits for that: a test that takes it for real does not end in time
 
 
 @contextmanager
 def phone_of(dialogue: Any, environ: Mapping[str, str] | None = None) -> Iterator[Phone]:
-    with rehearsal(dialogue, environ or {}) as phone:
+    with phone_for(dialogue, environ or {}) as phone:
         yield phone
 
 
@@ -28,11 +29,11 @@ async def sleepy(message: Message, session: Session) -> str:
 
 def test_a_dialogue_that_sleeps_is_answered_in_virtual_time() -> None:
     with phone_of(sleepy) as phone:
-        real_s, virtual_s = time.monotonic(), phone._stage.clock()
+        real_s, virtual_s = time.monotonic(), phone._service.clock()
         assert phone.text("9") == "slept 9"
         assert time.monotonic() - real_s < phone.waited_s
         assert 9 <= phone.waited_s < MANY_S
-        assert phone._stage.clock() - virtual_s == pytest.approx(30 + phone.waited_s, abs=0.001)
+        assert phone._service.clock() - virtual_s == pytest.approx(30 + phone.waited_s, abs=0.001)
 
 
 def test_long_dialogue_is_answered_by_redirects() -> None:
@@ -53,9 +54,9 @@ def test_a_late_dialogue_is_apologized_for_in_virtual_time() -> None:
 
 def test_a_quick_dialogue_leaves_the_clock_where_it_was() -> None:
     with phone_of(sleepy) as phone:
-        start_s = phone._stage.clock()
+        start_s = phone._service.clock()
         phone.text("0")
-        assert phone._stage.clock() - start_s == pytest.approx(30, abs=1e-6)
+        assert phone._service.clock() - start_s == pytest.approx(30, abs=1e-6)
 
 
 def test_before_the_first_text_nobody_has_waited() -> None:
@@ -70,49 +71,46 @@ def test_work_in_a_thread_takes_real_time() -> None:
 
     with phone_of(busy) as phone:
         assert phone.text("go") == "done"
-        assert phone._stage.loop.skipped_s == 0
+        assert phone._service.loop.skipped_s == 0
 
 
 def test_time_is_real_while_any_dialogue_is_busy() -> None:
-    async def main() -> tuple[bool, bool]:
+    async def main() -> tuple[bool, bool, bool]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
-        loop.requests_waiting = 1
-        done = asyncio.Event()
-        sleeps, waits = asyncio.sleep(MANY_S), done.wait()
-        tasks = [asyncio.ensure_future(one) for one in (sleeps, waits)]
-        loop.watch(sleeps)
+        sleeps = loop.create_task(asyncio.sleep(MANY_S))
+        waits = loop.create_task(asyncio.Event().wait())
+        loop.dialogue_started(sleeps)
         await asyncio.sleep(0)
+        nobody_waits = loop.may_skip()
+        loop.arrived(MESSAGE)
         alone = loop.may_skip()
-        loop.watch(waits)
+        loop.dialogue_started(waits)
         both = loop.may_skip()
-        for task in tasks:
+        loop.answered(MESSAGE)
+        for task in (sleeps, waits):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        loop.requests_waiting = 0
-        return alone, both
+        await asyncio.gather(sleeps, waits, return_exceptions=True)
+        return nobody_waits, alone, both
 
     loop = VirtualTimeLoop(lambda _: None)
     try:
-        assert loop.run_until_complete(main()) == (True, False)
+        assert loop.run_until_complete(main()) == (False, True, False)
     finally:
         loop.close()
 
 
-def test_a_coroutine_sleeps_if_the_innermost_one_does() -> None:
+@pytest.mark.asyncio
+async def test_a_task_sleeps_if_its_innermost_coroutine_does() -> None:
     async def inner() -> None:
         await asyncio.sleep(MANY_S)
 
     async def outer() -> None:
         await inner()
 
-    async def main() -> bool:
-        coroutine = outer()
-        task = asyncio.ensure_future(coroutine)
-        await asyncio.sleep(0)
-        asleep = is_asleep(coroutine)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        return asleep
-
-    assert asyncio.run(main())
+    task = asyncio.create_task(outer())
+    assert not is_asleep(task), "it has not begun"
+    await asyncio.sleep(0)
+    assert is_asleep(task)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

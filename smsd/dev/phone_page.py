@@ -1,8 +1,8 @@
-"""The phone page's own Twilio: sends the texts and keeps what happened, for every open
-page.
+"""The phone page of `serve --dev`, as a model: its own Twilio, which sends the texts, and
+what happened, for every page that is open.
 
-Handles no HTTP of the page; that is `smsd.dev.web`. A `Desk` lives in the process of
-`serve --dev` and texts that service over a real socket, as Twilio would.
+It texts the service of its own process over a real socket, as Twilio would. HTTP of the
+page is the business of `smsd.dev.page_handlers`.
 
 The idea: whatever happens is an event with a growing id. A text is one event that is
 published again, under the same `key`, whenever more is known of it: when it is sent,
@@ -13,29 +13,49 @@ a page that is opened in the middle sees the same as one that was there from the
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
-from smsd.dev.hooks import Counting, Hooks
-from smsd.dev.order import COOKIES, Order
+from smsd.dev.dev_service import DevService
+from smsd.dev.failures import problem_json
 from smsd.dev.verdict import Facts, judge
 from smsd.simulator.client import Client
 from smsd.simulator.edge import DEFAULT_SID, DEFAULT_TO
-from smsd.simulator.twilio import Clock, Twilio, new_token
+from smsd.simulator.twilio import JAR, LOST, STALE, Clock, Cookies, Twilio, new_token
 from smsd.simulator.values import Attempt, Inbound, Outbound, Outcome, Response
 from smsd.simulator.webhook import Account
 from smsd.twilio.segments import segments
 
 MOST_EVENTS = 300
+COOKIES: Mapping[str, Cookies] = {"jar": JAR, "lost": LOST, "stale": STALE}
 Json = dict[str, Any]
 
 
-class Desk:
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A text to be sent, and how.
+
+    deliveries  how often Twilio delivers it
+    cookie      which cookie it carries, a key of COOKIES
+    forged      signed with a wrong token
+    ticket      the page's own name for it
+    """
+
+    from_: str
+    to: str
+    body: str
+    deliveries: int = 1
+    cookie: str = "jar"
+    forged: bool = False
+    ticket: str = ""
+
+
+class PhonePage:
     """Everything that happened, in order, and who waits for more."""
 
-    def __init__(self, hooks: Hooks) -> None:
-        self.hooks = hooks
+    def __init__(self, dev: DevService) -> None:
+        self.dev = dev
         self.clock = Clock()
         self.twilio = Twilio(self.clock)
         self.ahead_s = 0.0
@@ -45,79 +65,93 @@ class Desk:
         self._news = asyncio.Event()
 
     @property
-    def account_sid(self) -> str:
-        """The account that texts."""
-        return self.hooks.account_sid or DEFAULT_SID
-
-    @property
-    def webhook(self) -> str:
-        """The URL that is signed."""
-        return self.hooks.public_url.rstrip("/") + "/sms"
+    def account(self) -> Account:
+        """The account that texts, with the URL that it signs."""
+        settings = self.dev.settings
+        return Account(
+            settings.account_sid or DEFAULT_SID,
+            settings.auth_token.reveal().decode(),
+            settings.public_url.rstrip("/") + "/sms",
+        )
 
     def state(self) -> Json:
         """Everything that a page needs to begin."""
+        people = self.dev.settings.people
         return {
-            "people": [
-                {"number": number, "name": name} for number, name in self.hooks.people().items()
-            ],
+            "people": [{"number": number, "name": name} for number, name in people.items()],
             "to": DEFAULT_TO,
-            "account": self.account_sid,
-            "webhook": self.webhook,
+            "account": self.account.sid,
+            "webhook": self.account.url,
             "dialogue": self.dialogue(),
-            "store_up": self.hooks.store_up(),
+            "store_up": self.dev.is_store_up,
             "ahead_s": self.ahead_s,
             "boot": self.boot,
             "events": list(self.events),
         }
 
     def dialogue(self) -> Json:
-        """Which dialogue answers, and whether a newer version was refused."""
-        return asdict(self.hooks.dialogue())
+        """Which dialogue answers, since when, and why a newer version was refused."""
+        live_reload = self.dev.live_reload
+        return {
+            "name": self.dev.settings.dialogue,
+            "loaded_at": live_reload.loaded_ms / 1000,
+            "refused": live_reload.refused,
+        }
 
-    async def send(self, order: Order, address: str) -> Json:
+    async def send(self, draft: Draft, address: str) -> Json:
         """Text the service that listens at `address` (host:port); returns the last
         event of it."""
-        token = "forged" if order.forged else self.hooks.token
-        account = Account(self.account_sid, token, self.webhook)
+        account = replace(self.account, token="forged") if draft.forged else self.account  # noqa: S106
         client = Client(account=account, twilio=self.twilio, connect_to=address)
         message = client.compose(
-            order.body, from_=order.from_, to=order.to, segments=segments(order.body).count
+            draft.body, from_=draft.from_, to=draft.to, segments=segments(draft.body).count
         )
-        record_before = await self.hooks.record(*message.pair)
-        event = self.publish(_sending(order, message))
-        outcomes: list[Outcome] = []
-        countings: list[Counting | None] = []
-        async with client:
-            for _ in range(order.deliveries):
-                progress = _Progress(self, event)
-                outcome = await client.deliver(
-                    message,
-                    cookies=COOKIES[order.cookie],
-                    on_reply=progress.reply,
-                    on_hop=progress.hop,
-                )
-                outcomes.append(outcome)
-                countings.append(self._counting(outcome))
-        problem = self.hooks.problem(message.sid)
+        record_before = await self.dev.record(message.pair)
+        event = self.publish(_sending(draft, message))
+        with self.dev.following(message.sid) as counted:
+            async with client:
+                outcomes = [
+                    await self._deliver(client, message, draft, event)
+                    for _ in range(draft.deliveries)
+                ]
+        deliveries = [self._delivery(outcome) for outcome in outcomes]
+        errors = [problem_json(each.error) for each in counted if each.error]
         facts = Facts(
             outcomes,
-            countings,
-            forged=order.forged,
-            cookie=order.cookie,
-            cookie_count=_count(self._opened(outcomes[0], outcomes[0].cookie_sent)),
+            counted,
+            forged=draft.forged,
+            cookie=draft.cookie,
+            cookie_count=_count(deliveries[0]["cookie_sent"]),
             record_count=_count(record_before),
-            store_up=self.hooks.store_up(),
-            problem=problem,
+            is_store_up=self.dev.is_store_up,
+            problem=errors[0]["text"] if errors else "",
         )
         return self.publish(
             {
                 **event,
                 "pending": False,
                 "verdict": asdict(judge(facts)),
-                "problem": problem and asdict(problem),
-                "deliveries": [self._delivery(outcome) for outcome in outcomes],
-                "record": await self.hooks.record(*message.pair),
+                "problem": errors[0] if errors else None,
+                "deliveries": deliveries,
+                "record": await self.dev.record(message.pair),
             }
+        )
+
+    async def _deliver(
+        self, client: Client, message: Inbound, draft: Draft, event: Json
+    ) -> Outcome:
+        """Deliver a text once, and publish its event again whenever a reply arrives or
+        Twilio is asked to come again."""
+
+        def publish(**changes: object) -> None:
+            nonlocal event
+            event = self.publish({**event, **changes})
+
+        return await client.deliver(
+            message,
+            cookies=COOKIES[draft.cookie],
+            on_reply=lambda reply: publish(replies=[*event["replies"], reply_json(reply)]),
+            on_hop=lambda hops: publish(hops=hops),
         )
 
     def clear(self, from_: str, to: str) -> Json:
@@ -137,20 +171,20 @@ class Desk:
 
     def _set_clock(self, ahead_s: float, **note: object) -> Json:
         self.clock.advance(ahead_s - self.ahead_s)
-        self.hooks.advance(ahead_s - self.ahead_s)
+        self.dev.advance(ahead_s - self.ahead_s)
         self.ahead_s = ahead_s
         return self.publish({"kind": "note", "ahead_s": ahead_s, **note})
 
     async def flush(self) -> Json:
         """Empty the store."""
-        await self.hooks.flush()
+        await self.dev.flush()
         return self.publish({"kind": "note", "what": "flush"})
 
     def set_store_up(self, up: bool) -> Json:
         """Take the store down, or up again."""
-        self.hooks.set_store_up(up)
+        self.dev.set_store_up(up)
         what = "up" if up else "down"
-        return self.publish({"kind": "note", "what": what, "store_up": self.hooks.store_up()})
+        return self.publish({"kind": "note", "what": what, "store_up": self.dev.is_store_up})
 
     def publish(self, event: Json) -> Json:
         """Number the event, keep it in place of an earlier one of the same key, and
@@ -178,14 +212,6 @@ class Desk:
         newer = [event for event in self.events if event["id"] > last_id]
         return sorted(newer, key=lambda event: int(event["id"]))
 
-    def _counting(self, outcome: Outcome) -> Counting | None:
-        """How the service counted it; without its log, as the cookie that came back
-        says."""
-        number = _count(self._opened(outcome, outcome.cookie))
-        return self.hooks.counting(outcome.message.sid) or (
-            None if number is None else Counting("", number)
-        )
-
     def _delivery(self, outcome: Outcome) -> Json:
         return {
             "replies": [reply_json(reply) for reply in outcome.replies],
@@ -203,49 +229,32 @@ class Desk:
 
     def _opened(self, outcome: Outcome, header: str | None) -> object:
         value = cookie_value(header)
-        return value and self.hooks.open_cookie(value, *outcome.message.pair)
+        return value and self.dev.open_cookie(value, outcome.message.pair)
 
 
-class _Progress:
-    """Publishes a text again whenever a reply arrives or Twilio is asked to come again."""
-
-    def __init__(self, desk: Desk, event: Json) -> None:
-        self._desk = desk
-        self._event = event
-
-    def reply(self, reply: Outbound) -> None:
-        self._publish(replies=[*self._event["replies"], reply_json(reply)])
-
-    def hop(self, hops: int) -> None:
-        self._publish(hops=hops)
-
-    def _publish(self, **changes: object) -> None:
-        self._event = self._desk.publish({**self._event, **changes})
-
-
-def _sending(order: Order, message: Inbound) -> Json:
+def _sending(draft: Draft, message: Inbound) -> Json:
     """The event of a text that is on its way."""
     return {
         "kind": "exchange",
         "pending": True,
-        "ticket": order.ticket,
+        "ticket": draft.ticket,
         "sid": message.sid,
         "from": message.from_,
         "to": message.to,
         "body": message.body,
         "segments": asdict(segments(message.body)),
-        "cookie": order.cookie,
-        "forged": order.forged,
-        "twice": order.deliveries > 1,
+        "cookie": draft.cookie,
+        "forged": draft.forged,
+        "twice": draft.deliveries > 1,
         "hops": 0,
         "replies": [],
     }
 
 
-def cookie_value(header: str | None, name: str = "smsd") -> str | None:
-    """The value of the cookie of that name in a Cookie or Set-Cookie header."""
+def cookie_value(header: str | None) -> str | None:
+    """The value of smsd's cookie in a Cookie or Set-Cookie header."""
     pairs = (part.strip().partition("=") for part in (header or "").split(";"))
-    return next((value for key, _, value in pairs if key == name), None)
+    return next((value for key, _, value in pairs if key == "smsd"), None)
 
 
 def _count(opened: object) -> int | None:

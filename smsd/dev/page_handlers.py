@@ -1,7 +1,7 @@
 """The phone page of `serve --dev`: its files, JSON endpoints and live events, under
 /phone.
 
-It must never run in production, and must not decide anything: `smsd.dev.desk` does.
+It must never run in production. What a request does is up to `smsd.dev.phone_page`.
 
 It is made for a browser, or `smsd phone`, on this machine. Other web sites, and host
 names that are made to point here (DNS rebinding), are kept out by four rules: the Host
@@ -11,42 +11,34 @@ same origin; the token is told only to loopback peers that send no Origin.
 
 import ipaddress
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RedirectHandler, RequestHandler
 
-from smsd.dev.desk import Desk
-from smsd.dev.hooks import Hooks
-from smsd.dev.order import OrderError, parse_order, parse_pair
+from smsd.dev.phone_page import COOKIES, Draft, PhonePage
 from smsd.twilio.segments import segments
 
 PAGE = Path(__file__).parent / "page"
-FILES = {
-    "index.html": "text/html; charset=utf-8",
-    **dict.fromkeys(("style.css", "panels.css"), "text/css; charset=utf-8"),
-    **dict.fromkeys(
-        (
-            "phone.js",
-            "composer.js",
-            "thread.js",
-            "inspector.js",
-            "wire.js",
-            "state.js",
-            "dom.js",
-        ),
-        "text/javascript; charset=utf-8",
-    ),
-    "icon.svg": "image/svg+xml",
+CONTENT_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
 LIVE_S = 60
-T = TypeVar("T")
 MOST_AHEAD_S = 21 * 86400  # signed cookies from further ahead are refused
+MOST_CHARACTERS = 1600
+ADDRESS = re.compile(r"\+?[1-9][0-9]{2,14}|[a-z][a-z0-9_.-]*:[^\s:][^\s]{0,79}")
+"""A number in international form, a short code, or a channel's address. The page has
+the same pattern."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -54,42 +46,44 @@ POLICY = (
 _PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "Via")
 
 
-def routes(hooks: Hooks) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
+def routes(page: PhonePage) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
     """The Tornado rules of the phone page, to be mounted as they are."""
-    shared = {"desk": Desk(hooks)}
+    files = [file.name for file in PAGE.iterdir() if file.name != "index.html"]
+    shared = {"page": page}
     return [
         (r"/", RedirectHandler, {"url": "/phone", "permanent": False}),
         (r"/phone/?", File, {**shared, "name": "index.html"}),
-        *((rf"/phone/{name}", File, {**shared, "name": name}) for name in list(FILES)[1:]),
+        *((rf"/phone/{re.escape(name)}", File, {**shared, "name": name}) for name in files),
         (r"/phone/dev\.json", Developer, shared),
         (r"/phone/api/state", State, shared),
         (r"/phone/api/events", Events, shared),
-        (r"/phone/api/segments", Count, shared),
+        (r"/phone/api/segments", SegmentCount, shared),
         (r"/phone/api/messages", Messages, shared),
         (r"/phone/api/clear", Clear, shared),
         (r"/phone/api/clock", VirtualClock, shared),
-        (r"/phone/api/store", StoreActions, shared),
+        (r"/phone/api/store", StoreSwitch, shared),
     ]
 
 
-class BadOrder(HTTPError):
-    """An order that makes no sense: answered with 400, the problem and the field."""
+class BadRequest(HTTPError):
+    """What the page asks for makes no sense: answered with 400, the problem, and the
+    field that is wrong if it is one."""
 
-    def __init__(self, error: OrderError) -> None:
+    def __init__(self, problem: str, field: str | None = None) -> None:
         super().__init__(400)
-        self.problem = str(error)
-        self.field = error.field
+        self.problem = problem
+        self.field = field
 
 
 class Guarded(RequestHandler):
     """A handler of the page, which refuses requests that do not come from this
     machine's own page."""
 
-    desk: Desk
+    page: PhonePage
 
-    def initialize(self, desk: Desk) -> None:
-        """Take the desk, which all handlers share."""
-        self.desk = desk
+    def initialize(self, page: PhonePage) -> None:
+        """Take what all handlers share."""
+        self.page = page
 
     def set_default_headers(self) -> None:
         """Forbid caching, framing, sniffing and loading from elsewhere."""
@@ -117,24 +111,18 @@ class Guarded(RequestHandler):
         """Answer with the error as JSON, and with the field that is wrong if there is
         one."""
         error = more["exc_info"][1] if "exc_info" in more else None
-        if isinstance(error, BadOrder):
+        if isinstance(error, BadRequest):
             self.finish({"error": error.problem, "field": error.field})
         else:
             self.finish({"error": self._reason})
 
-    def json_body(self) -> Any:
-        """The JSON body of the request."""
+    def asked(self) -> dict[str, Any]:
+        """The JSON object in the request's body; empty for other JSON."""
         try:
-            return json.loads(self.request.body)
+            body = json.loads(self.request.body)
         except ValueError:
-            raise HTTPError(400, reason="Not JSON") from None
-
-    def order(self, parse: Callable[[object], T]) -> T:
-        """The JSON body as `parse` reads it. What it refuses is answered with 400."""
-        try:
-            return parse(self.json_body())
-        except OrderError as error:
-            raise BadOrder(error) from None
+            raise BadRequest("Not JSON") from None
+        return body if isinstance(body, dict) else {}
 
     def send_json(self, value: object) -> None:
         """Answer with JSON."""
@@ -145,15 +133,15 @@ class Guarded(RequestHandler):
 class File(Guarded):
     """A file of the page."""
 
-    def initialize(self, desk: Desk, name: str = "") -> None:
+    def initialize(self, page: PhonePage, name: str = "") -> None:
         """Take the file's name as well."""
-        super().initialize(desk)
-        self.name = name
+        super().initialize(page)
+        self.file = PAGE / name
 
     def get(self) -> None:
         """Send the file."""
-        self.set_header("Content-Type", FILES[self.name])
-        self.finish((PAGE / self.name).read_bytes())
+        self.set_header("Content-Type", CONTENT_TYPES[self.file.suffix])
+        self.finish(self.file.read_bytes())
 
 
 class Developer(Guarded):
@@ -168,9 +156,16 @@ class Developer(Guarded):
             or self.request.headers.get("X-Smsd-Phone") != "1"
         ):
             raise HTTPError(403, reason="This is for smsd phone only")
-        people = dict(self.desk.hooks.people())
-        about = {"account": self.desk.account_sid, "webhook": self.desk.webhook, "people": people}
-        self.send_json({"token": self.desk.hooks.token, **about})
+        account = self.page.account
+        people = dict(self.page.dev.settings.people)
+        self.send_json(
+            {
+                "token": account.token,
+                "account": account.sid,
+                "webhook": account.url,
+                "people": people,
+            }
+        )
 
 
 class State(Guarded):
@@ -178,7 +173,7 @@ class State(Guarded):
 
     def get(self) -> None:
         """Send everything that the page needs to begin."""
-        self.send_json(self.desk.state())
+        self.send_json(self.page.state())
 
 
 class Events(Guarded):
@@ -188,7 +183,7 @@ class Events(Guarded):
         """Send events for a minute, then end; the browser comes back and says which it
         had."""
         self.set_header("Content-Type", "text/event-stream")
-        self._write_named("hello", self.desk.boot)
+        self._write_named("hello", self.page.boot)
         self.write("retry: 500\n\n")
         with suppress(StreamClosedError):  # the page was closed
             await self.flush()
@@ -197,12 +192,12 @@ class Events(Guarded):
     async def _live(self, last_id: int) -> None:
         dialogue: object = None
         for _ in range(LIVE_S):
-            for event in await self.desk.after(last_id, timeout_s=1.0):
+            for event in await self.page.after(last_id, timeout_s=1.0):
                 last_id = event["id"]
                 self.write(f"id: {last_id}\ndata: {json.dumps(event)}\n\n")
-            if dialogue != (dialogue := self.desk.dialogue()):
+            if dialogue != (dialogue := self.page.dialogue()):
                 self._write_named("dialogue", json.dumps(dialogue))
-            if self.desk.hooks.stopping():
+            if self.page.dev.service.draining:
                 return
             await self.flush()
 
@@ -214,16 +209,12 @@ class Events(Guarded):
         return int(given) if given.isdecimal() and len(given) < 16 else 0
 
 
-class Count(Guarded):
+class SegmentCount(Guarded):
     """How many segments a text needs."""
 
     def post(self) -> None:
         """Count encoding, units and segments of `{"body": …}`."""
-        body = self.json_body()
-        counted = segments(str(body.get("body", "")) if isinstance(body, dict) else "")
-        self.send_json(
-            {"encoding": counted.encoding, "units": counted.units, "count": counted.count}
-        )
+        self.send_json(asdict(segments(str(self.asked().get("body", "")))))
 
 
 class Messages(Guarded):
@@ -231,8 +222,8 @@ class Messages(Guarded):
 
     async def post(self) -> None:
         """Send one message as Twilio would; answers with what became of it."""
-        order = self.order(parse_order)
-        self.send_json(await self.desk.send(order, self._own_address()))
+        draft = parse_draft(self.asked())
+        self.send_json(await self.page.send(draft, self._own_address()))
 
     def _own_address(self) -> str:
         """Where this listener listens: the address that the browser itself has reached."""
@@ -246,8 +237,7 @@ class Clear(Guarded):
 
     def post(self) -> None:
         """Forget the messages between `{"from": …, "to": …}`."""
-        from_, to = self.order(parse_pair)
-        self.send_json(self.desk.clear(from_, to))
+        self.send_json(self.page.clear(*parse_pair(self.asked())))
 
 
 class VirtualClock(Guarded):
@@ -256,31 +246,66 @@ class VirtualClock(Guarded):
     def post(self) -> None:
         """Put the clocks forward by `{"seconds": …}`, or back to the present by
         `{"seconds": null}`."""
-        body = self.json_body()
-        if body == {"seconds": None}:
-            self.send_json(self.desk.return_to_present())
+        asked = self.asked()
+        if asked == {"seconds": None}:
+            self.send_json(self.page.return_to_present())
             return
-        seconds = body.get("seconds") if isinstance(body, dict) else None
+        seconds = asked.get("seconds")
         if not isinstance(seconds, (int, float)) or not 0 < seconds <= 7 * 86400:
-            raise HTTPError(400, reason="seconds must be more than 0 and at most a week")
-        if self.desk.ahead_s + seconds > MOST_AHEAD_S:
-            raise HTTPError(400, reason="The clock is three weeks ahead: take it back first")
-        self.send_json(self.desk.advance(seconds))
+            raise BadRequest("seconds must be more than 0 and at most a week")
+        if self.page.ahead_s + seconds > MOST_AHEAD_S:
+            raise BadRequest("The clock is three weeks ahead: take it back first")
+        self.send_json(self.page.advance(seconds))
 
 
-class StoreActions(Guarded):
+class StoreSwitch(Guarded):
     """Empties the store, takes it down, or brings it back."""
 
     async def post(self) -> None:
         """Do what `{"action": "flush" | "down" | "up"}` says."""
-        body = self.json_body()
-        action = body.get("action") if isinstance(body, dict) else None
+        action = self.asked().get("action")
         if action == "flush":
-            self.send_json(await self.desk.flush())
+            self.send_json(await self.page.flush())
         elif action in ("down", "up"):
-            self.send_json(self.desk.set_store_up(action == "up"))
+            self.send_json(self.page.set_store_up(action == "up"))
         else:
-            raise HTTPError(400, reason="action must be flush, down or up")
+            raise BadRequest("action must be flush, down or up")
+
+
+def parse_draft(asked: Mapping[str, object]) -> Draft:
+    """The text that the page asks to be sent."""
+    from_, to = parse_pair(asked)
+    draft = Draft(
+        from_,
+        to,
+        body=str(asked.get("body", "")),
+        deliveries=2 if asked.get("twice") else 1,
+        cookie=str(asked.get("cookie", "jar")),
+        forged=bool(asked.get("forged")),
+        ticket=str(asked.get("ticket", ""))[:80],
+    )
+    if draft.cookie not in COOKIES:
+        raise BadRequest(f"cookie is one of {', '.join(COOKIES)}", "cookie")
+    if len(draft.body) > MOST_CHARACTERS:
+        raise BadRequest(f"a message has {MOST_CHARACTERS} characters at most", "body")
+    return draft
+
+
+def parse_pair(asked: Mapping[str, object]) -> tuple[str, str]:
+    """From and To of what the page asks."""
+    return _address(asked, "from"), _address(asked, "to")
+
+
+def _address(asked: Mapping[str, object], field: str) -> str:
+    text = str(asked.get(field, "")).strip()
+    if ADDRESS.fullmatch(text):
+        return text
+    what = f"“{text[:40]}” is no phone number" if text else "a number is missing"
+    raise BadRequest(
+        f"{field.capitalize()}: {what}. "
+        "Use +14158675309, a short code such as 12345, or whatsapp:+14158675309.",
+        field,
+    )
 
 
 def _is_address(host: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smsd.dev.refresh import Source
+from smsd.dev.live_reload import Source
 from smsd.dialogues.loading import LoadedDialogue, load
 from smsd.errors import SettingsError
 from smsd.simulator import BlockingClient

@@ -229,7 +229,7 @@ def test_failure_reaches_the_phone_that_texted(tmp_path: Path) -> None:
     tests = """
 import asyncio
 import pytest
-from smsd.dev.rehearsal import rehearsal
+from smsd.dev.fixture import phone_for
 from smsd.errors import DialogueTimeout
 
 async def fails(message, session):
@@ -242,14 +242,14 @@ async def fine(message, session):
     return "fine"
 
 def test_two_at_once():
-    with rehearsal(fails, {}) as first, rehearsal(fine, {}) as second:
+    with phone_for(fails, {}) as first, phone_for(fine, {}) as second:
         first.text("hi", failing=True)
         assert second.text("hi") == "fine"
         with pytest.raises(ZeroDivisionError):
             first.text("hi")
 
 def test_late():
-    with rehearsal(sleeps, {"SMSD_DIALOGUE_TIMEOUT": "1"}) as phone:
+    with phone_for(sleeps, {"SMSD_DIALOGUE_TIMEOUT": "1"}) as phone:
         with pytest.raises(DialogueTimeout):
             phone.text("hi")
 """

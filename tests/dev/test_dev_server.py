@@ -11,9 +11,9 @@ import pytest
 
 import smsd.dialogues.greeting  # noqa: F401 - a Source is that of a loaded module
 from smsd.conversation.record import Entry, Lineage, Record, Turn
-from smsd.dev import environment, failures, welcome
-from smsd.dev.refresh import Source
-from smsd.dev.workbench import shown as show_record
+from smsd.dev import dev_server, environment, failures
+from smsd.dev.dev_service import record_json
+from smsd.dev.live_reload import Source
 from smsd.settings.table import load
 from smsd.simulator import BlockingClient
 from tests.dev.processes import DevServer
@@ -164,16 +164,16 @@ def test_built_in_dialogue_is_named_as_such(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spec = "smsd.dialogues.greeting:reply"
-    assert "reloads when you save it" in welcome.described(spec, Source(spec)), "a checkout"
+    assert "reloads when you save it" in dev_server.described(spec, Source(spec)), "a checkout"
     monkeypatch.setattr(Source, "is_reloadable", property(lambda _: False))
-    assert "comes with smsd" in welcome.described(spec, Source(spec))
+    assert "comes with smsd" in dev_server.described(spec, Source(spec))
 
 
 def test_the_banner_names_a_program_that_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert Path(welcome.program()) == Path(sys.executable).with_name("smsd")
+    assert Path(environment.program()) == Path(sys.executable).with_name("smsd")
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    assert welcome.program() == "smsd"
+    assert environment.program() == "smsd"
 
 
 def test_in_a_container_the_phone_runs_inside() -> None:
@@ -181,14 +181,14 @@ def test_in_a_container_the_phone_runs_inside() -> None:
     one."""
     with DevServer() as dev:
         assert (
-            f"In a terminal {welcome.program()} phone {dev.url}\n" in dev.process.log()
+            f"In a terminal {environment.program()} phone {dev.url}\n" in dev.process.log()
         )  # not process 1
     settings = load({}, dev=True)
-    said = welcome.welcome(settings, Source(settings.dialogue), 8080, 9090, engine="docker")
+    said = dev_server.welcome(settings, Source(settings.dialogue), 8080, 9090, engine="docker")
     assert re.search(r"In a terminal docker exec -it \S+ smsd phone http://127.0.0.1:8080\n", said)
     assert "add --host 0.0.0.0 for the host" in said
     settings = load({"SMSD_HOST": "0.0.0.0"}, dev=True)  # noqa: S104
-    said = welcome.welcome(settings, Source(settings.dialogue), 8080, 9090, engine="docker")
+    said = dev_server.welcome(settings, Source(settings.dialogue), 8080, 9090, engine="docker")
     assert "--host" not in said
 
 
@@ -231,7 +231,7 @@ def test_main_process_is_process_1_or_below_init(
     tmp_path: Path, pid: int, parent: int, first: str, main: bool
 ) -> None:
     (tmp_path / "comm").write_text(f"{first}\n")
-    assert welcome.is_main_process(pid, parent, tmp_path / "comm") is main
+    assert dev_server.is_main_process(pid, parent, tmp_path / "comm") is main
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -291,6 +291,6 @@ def test_record_shows_which_messages_run_and_wait() -> None:
         Entry(b"c", 3, turn=Turn(0, 0)),
     )
     record = Record(0, lineages=(Lineage(1, 3, tail=entries),))
-    shown = show_record(record)
+    shown = record_json(record)
     assert isinstance(shown, dict)
     assert (shown["count"], shown["running"], shown["waiting"]) == (3, [2], [3])

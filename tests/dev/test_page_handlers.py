@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from smsd.dev.order import ADDRESS, OrderError, parse_order, parse_pair
-from smsd.dev.web import PAGE
+from smsd.dev.page_handlers import ADDRESS, PAGE, BadRequest, parse_draft, parse_pair
 
 GOOD = [
     "+14158675309",
@@ -31,17 +30,17 @@ BAD = [
 
 @pytest.mark.parametrize("address", GOOD)
 def test_numbers_short_codes_and_channel_addresses_are_accepted(address: str) -> None:
-    order = parse_order({"from": f" {address} ", "to": "12345"})
-    assert (order.from_, order.to) == (address, "12345")
+    draft = parse_draft({"from": f" {address} ", "to": "12345"})
+    assert (draft.from_, draft.to) == (address, "12345")
 
 
 @pytest.mark.parametrize("address", BAD)
 @pytest.mark.parametrize("field", ["from", "to"])
 def test_anything_else_is_refused_with_its_field(address: str, field: str) -> None:
-    with pytest.raises(OrderError) as caught:
-        parse_order({"from": "12345", "to": "12345", field: address})
+    with pytest.raises(BadRequest) as caught:
+        parse_draft({"from": "12345", "to": "12345", field: address})
     assert caught.value.field == field
-    assert str(caught.value).startswith(field.capitalize())
+    assert caught.value.problem.startswith(field.capitalize())
 
 
 def test_the_page_checks_with_the_same_pattern() -> None:
@@ -55,12 +54,13 @@ def test_the_page_checks_with_the_same_pattern() -> None:
         )
 
 
-def test_an_order_has_defaults() -> None:
-    order = parse_order({"from": "12345", "to": "whatsapp:+14158141829"})
-    assert (order.body, order.deliveries, order.cookie, order.forged) == ("", 1, "jar", False)
+def test_a_draft_has_defaults() -> None:
+    draft = parse_draft({"from": "12345", "to": "whatsapp:+14158141829"})
+    assert (draft.body, draft.deliveries, draft.cookie, draft.forged) == ("", 1, "jar", False)
 
 
 def test_a_pair_needs_both_numbers() -> None:
     assert parse_pair({"from": "12345", "to": "23456"}) == ("12345", "23456")
-    with pytest.raises(OrderError, match="To: a number is missing"):
+    with pytest.raises(BadRequest) as caught:
         parse_pair({"from": "12345"})
+    assert caught.value.problem.startswith("To: a number is missing")

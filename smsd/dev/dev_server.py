@@ -1,5 +1,5 @@
-"""What `smsd serve --dev` prints first: which file runs, the phone, and a signed
-request.
+"""`smsd serve --dev`: the development server, and what it prints first: which file runs,
+the phone, and a signed request.
 
 Must not print a secret. The curl line holds a signature, which is good for that one
 message only.
@@ -7,22 +7,48 @@ message only.
 
 import os
 import shlex
-import shutil
 import socket
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
 
 from twilio.request_validator import RequestValidator
 
-from smsd.dev.refresh import Source
+from smsd.dev import page_handlers
+from smsd.dev.dev_service import DevService
+from smsd.dev.environment import program
+from smsd.dev.failures import show_author_errors
+from smsd.dev.live_reload import Source
+from smsd.dev.phone_page import PhonePage
+from smsd.dialogues.loading import LoadedDialogue
+from smsd.server import Server
 from smsd.settings.casts import LOOPBACK
+from smsd.settings.reload import Reloader
 from smsd.settings.table import Settings
 
 INITS = {"catatonit", "docker-init", "dumb-init", "tini"}
 CURL_FROM = "+14158675309"
 CURL_TO = "+14158141829"
 CURL_ACCOUNT = "AC" + "0" * 32
+
+
+def make(reloader: Reloader, loaded: LoadedDialogue) -> tuple[Server, Callable[[int, int], str]]:
+    """The development server, and what makes its welcome text from its two ports. Call
+    it in the running event loop."""
+    show_author_errors()
+    dev = DevService(reloader.settings, loaded)
+    server = Server(
+        dev.service,
+        reloader,
+        extra=page_handlers.routes(PhonePage(dev)),
+        jobs=[dev.live_reload.run],
+    )
+
+    def greet(port: int, admin_port: int) -> str:
+        source = dev.live_reload.source
+        return welcome(reloader.settings, source, port, admin_port, engine=container_engine())
+
+    return server, greet
 
 
 def welcome(
@@ -57,13 +83,6 @@ def local_url(settings: Settings, port: int) -> str:
     """Where this machine reaches a listener of its own."""
     host = LOOPBACK.get(settings.host, settings.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def program() -> str:
-    """How to call smsd in this shell: by name, or else by the script beside this
-    Python."""
-    script = Path(sys.executable).with_name("smsd")
-    return "smsd" if shutil.which("smsd") else shlex.quote(str(script))
 
 
 def described(spec: str, source: Source) -> str:

@@ -1,25 +1,78 @@
 """Loads a dialogue again when its source changes. For the development server only.
 
-It has no timer: the caller asks `changed()` now and then. It must not load again what
-is installed in site-packages, nor smsd itself, apart from the built-in dialogues.
+It must not load again what is installed in site-packages, nor smsd itself, apart from
+the built-in dialogues.
 
 The idea: the dialogue's own modules are those that were loaded from the folder of its
 top package. A change of any Python file in their folders makes the next `load` forget
 all of them and import them again. If that fails, the old modules are put back.
 """
 
+import asyncio
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
+from smsd.app import Service
+from smsd.clock import now_ms
+from smsd.dev.failures import show, traceback_text
 from smsd.dialogues import loading
 from smsd.errors import SettingsError
+from smsd.telemetry import logs
 
+LOOK_EVERY_S = 0.5
 _Stamp = dict[Path, tuple[int, int]]
+
+log = logging.getLogger("smsd.dev.live_reload")
+
+
+class LiveReload:
+    """Keeps a service at the newest version of its dialogue that can be loaded.
+
+    source     the dialogue's source, which is watched
+    loaded_ms  when the running version was loaded, in milliseconds since 1970
+    refused    why the version on disk was refused, with the traceback; None if it runs
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.source = Source(service.settings.dialogue)
+        self.loaded_ms = now_ms()
+        self.refused: str | None = None
+
+    async def run(self) -> None:
+        """Load the dialogue again whenever its source changes, without end.
+
+        If the new version cannot be loaded, the old one keeps answering.
+        """
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self.source.changed():
+                await self._load()
+
+    async def _load(self) -> None:
+        settings = self._service.settings
+        try:
+            loaded = await self.source.load(settings)
+        except SettingsError as error:
+            self.refused = "\n".join(error.problems)
+            if error.__cause__:
+                self.refused += "\n\n" + traceback_text(error.__cause__)
+            logs.event(log, logging.ERROR, "dialogue not reloaded", problems=list(error.problems))
+            show(
+                "The new version of the dialogue cannot be loaded; the old one keeps answering:\n"
+                f"{self.refused}"
+            )
+            return
+        self.refused = None
+        self.loaded_ms = now_ms()
+        await self._service.replace_dialogue(loaded)
+        logs.event(log, logging.INFO, "dialogue reloaded", dialogue=settings.dialogue)
 
 
 class Source:
@@ -28,27 +81,31 @@ class Source:
 
     def __init__(self, spec: str) -> None:
         self._spec = spec
-        self._base = _base(sys.modules[spec.partition(":")[0]])
+        self._module_name = spec.partition(":")[0]
+        self._base = _base(self._module)
         self._folders = {_file(module).parent for module in self._own().values()}
         self._stamp = self._look()
 
     @property
     def file(self) -> Path:
         """The file that defines the dialogue."""
-        return _file(sys.modules[self._spec.partition(":")[0]])
+        return _file(self._module)
 
     @property
     def is_reloadable(self) -> bool:
         """Whether edits take effect: not for a copy in site-packages, nor for smsd's
         own modules."""
-        module = self._spec.partition(":")[0]
-        return _is_source(module, sys.modules[module])
+        return _is_source(self._module_name, self._module)
 
     @property
     def is_installed_copy(self) -> bool:
         """Whether the dialogue comes from site-packages, so that edits of its source
         are not seen."""
-        return bool({"site-packages", "dist-packages"}.intersection(self.file.parts))
+        return _is_installed(self._module)
+
+    @property
+    def _module(self) -> ModuleType:
+        return sys.modules[self._module_name]
 
     def changed(self) -> bool:
         """Whether a file was written, added or removed since the last `load`. Reads no
@@ -101,13 +158,12 @@ def _is_source(name: str, module: ModuleType) -> bool:
     smsd's."""
     top, _, below = name.partition(".")
     ours = top == "smsd" and below not in ("dialogues.greeting", "dialogues.directory")
-    installed = {"site-packages", "dist-packages"}.intersection(_file(module).parts)
-    return (
-        bool(getattr(module, "__file__", None))
-        and not ours
-        and not installed
-        and name != "__main__"
-    )
+    has_file = bool(getattr(module, "__file__", None))
+    return has_file and not ours and not _is_installed(module) and name != "__main__"
+
+
+def _is_installed(module: ModuleType) -> bool:
+    return bool({"site-packages", "dist-packages"}.intersection(_file(module).parts))
 
 
 def _file(module: ModuleType) -> Path:
