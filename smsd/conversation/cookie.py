@@ -1,8 +1,6 @@
 """The cookie: a second copy of the record, which Twilio keeps. smsd signs it and binds
 it to one conversation.
 
-No network, no clock, no environment.
-
 The value has the form of Tornado's signed values, version 2. Each field is preceded by
 its length:
 
