@@ -18,7 +18,7 @@ run: $(RUN) ## set up everything and serve locally, with a phone page
 
 test: $(DEV) ## set up everything and pass all tests
 	@.ci/need memcached chromium openssl
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(DEV) ## ten minutes of faults; SOAK_SECONDS and SOAK_SEED change them
 	@.ci/need memcached

@@ -1,9 +1,8 @@
 """Asks several questions, one message after the other: answers are checked, taken back,
 or given up.
 
-No network, no clock, no environment. Must not keep anything outside of `session.data`:
-the next message may come to another replica, after a restart, to a new version of the
-program, or be the last one once more.
+A form keeps nothing outside of `session.data`: the next message may come to another
+replica, after a restart, to a new version of the program, or be the last one once more.
 
 That is why a form is no coroutine that awaits the next message; such a coroutine would
 live in the memory of one process. A form writes the texts of the answers into

@@ -13,8 +13,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import cycle, islice
 from pathlib import Path
+from random import SystemRandom
 from types import TracebackType
 from typing import Self
 
@@ -48,12 +50,32 @@ def wait_for(condition: Callable[[], object], what: str, *, within_s: float = PA
         time.sleep(0.01)
 
 
+FIRST_PORT, PORTS_OF_A_WORKER = 12_000, 2000
+
+
+def _ports_of(worker: str) -> list[int]:
+    """The ports of one of the processes that run tests at the same time: "gw0", "gw1" and
+    so on.
+
+    They lie below those that Linux gives to connections and to sockets bound to port 0.
+    So nothing takes a port by chance between `free_port` and its use.
+    """
+    first = FIRST_PORT + int(worker.removeprefix("gw")) * PORTS_OF_A_WORKER
+    ports = list(range(first, first + PORTS_OF_A_WORKER))
+    SystemRandom().shuffle(ports)
+    return ports
+
+
+_ports = cycle(_ports_of(os.environ.get("PYTEST_XDIST_WORKER", "gw0")))
+
+
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that no other test is given."""
+    for port in islice(_ports, PORTS_OF_A_WORKER):
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port is taken")
 
 
 class Memcached:

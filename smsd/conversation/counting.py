@@ -1,7 +1,6 @@
-"""One message more: opening a conversation, finding a message in it, adding one.
+"""Opens a conversation, finds a message in it, adds one.
 
-No network, no clock, no environment, no randomness: the caller brings time and bits.
-The vocabulary is that of `merging`.
+The caller brings the time and the random bits. The vocabulary is that of `merging`.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
-"""`session.end()`: the conversation is over, and what waits begins the next one.
+"""`session.end()`: the conversation is over, and the messages that wait begin the next
+one.
 
-No network, no clock, no environment, no randomness. The vocabulary is that of `merging`
-and `turns`.
+The vocabulary is that of `merging` and `turns`.
 """
 
 import msgspec

@@ -1,9 +1,8 @@
 """`session.history`: what was said in a conversation, for dialogues that ask a model.
 
-No network, no clock, no environment. Must not get into the cookie or a log: the texts
-are what people wrote.
+The texts must not get into the cookie or a log: people wrote them.
 
-The texts live in the slots of the record, beside the replies that smsd keeps anyway. So
+They live in the slots of the record, beside the replies that smsd keeps anyway. So
 they merge as everything else does, and a message counted twice is remembered once.
 Whoever writes a reply also drops the oldest texts beyond SMSD_HISTORY and MAX_BYTES; if
 an older version brings one back, the next reply drops it again.

@@ -1,6 +1,8 @@
-"""Names: of conversations, of messages and of lineages.
+"""The ids of conversations, messages and lineages.
 
-No network, no clock, no environment, no randomness: the caller brings time and bits.
+Ids of conversations and messages are hashes, so that no store and no cookie holds a
+phone number. Ids of lineages grow with time; the caller brings the time and the random
+bits.
 """
 
 import hashlib

@@ -1,8 +1,6 @@
 """Counting and merging: which messages a conversation has, and how two versions of it
 become one.
 
-No network, no clock, no environment, no randomness: the caller brings time and bits.
-
 Several writers may count in one conversation without seeing each other: replicas on
 memcached, a replica on its overlay while memcached is away, and whoever finds the
 record lost and restores it from the cookie. So the record is a state-based CRDT: any

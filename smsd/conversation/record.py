@@ -1,7 +1,7 @@
 """The record: what smsd keeps of a conversation, and its bytes in the store.
 
-No network, no clock, no environment, no randomness. What the fields mean when two
-versions of a record meet is explained in `merging`; what a turn is, in `turns`.
+`merging` explains what the fields mean when two versions of a record meet; `turns`
+explains what a turn is.
 
 The bytes are a format byte and MessagePack arrays. New fields go to the end of an
 array: an older replica ignores them, and an older record reads as if they had their

@@ -1,7 +1,7 @@
 """What a dialogue sees of the conversation: `Session`.
 
-No network, no clock, no store. Must not decide anything: `smsd.exchange` fills a
-session before the dialogue runs and reads it back afterwards.
+A session decides nothing: `smsd.exchange` fills it before the dialogue runs and reads it
+back afterwards.
 """
 
 from collections.abc import Callable, Sequence

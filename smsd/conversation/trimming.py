@@ -1,7 +1,7 @@
 """Forgetting: a record stays small, and its count stays right.
 
-No network, no clock, no environment. Messages are forgotten one by one, the oldest
-first, and old lineages are folded into one number. The vocabulary is that of `merging`.
+Messages are forgotten one by one, the oldest first, and old lineages are folded into one
+number. The vocabulary is that of `merging`.
 """
 
 import msgspec

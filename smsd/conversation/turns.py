@@ -1,6 +1,6 @@
 """Turns: in one conversation dialogues run one at a time, in the order of the numbers.
 
-No network, no clock, no environment, no randomness: the caller brings time and names.
+The caller brings the time and the name of its process.
 
 A message gets its number when it is written to the record. If its dialogue does not
 answer at once, its entry also carries a `Turn`, so that one compare-and-swap decides

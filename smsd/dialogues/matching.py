@@ -1,7 +1,5 @@
-"""Which texts a route takes: a word in any case, or a pattern; and which of two comes
-in the way of the other.
-
-No network, no clock, no session: texts only.
+"""Which texts a route takes: a word in any case, or a pattern; and which of two routes
+hides the other.
 
 Whether one pattern hides another cannot be decided in general. So the usual mistake, a
 general route before a special one, is found by trial: texts are made that the second

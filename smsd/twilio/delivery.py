@@ -1,7 +1,6 @@
 """What Twilio posts to /sms/status: `Delivery`, what became of a message that was sent.
 
-No network, no clock, no environment. Must not hold a number or a text, which metrics
-and log lines must not show.
+A delivery holds no number and no text, because metrics and log lines show deliveries.
 
 Fields: twilio.com/docs/messaging/guides/track-outbound-message-status.
 """

@@ -1,7 +1,7 @@
 """The signature doctor: names the likely cause of a wrong X-Twilio-Signature.
 
 It must never accept a request; `signature.verify` alone does. It must not raise either,
-whatever the request contains. No network, no clock, no environment.
+whatever the request contains.
 
 Proxies and settings change the URL, the key or the form in known ways. Each suspect
 undoes one of these changes; if the signature then fits, the cause is found. Nothing is

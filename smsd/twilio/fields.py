@@ -1,7 +1,6 @@
 """Reads single fields of a form that Twilio posted.
 
-No network, no clock, no environment. Must not put a value into an error: it may be a
-number.
+It must not put a value into an error: the value may be a phone number.
 """
 
 import math

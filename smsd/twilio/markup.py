@@ -1,8 +1,8 @@
 """TwiML for messages, as bytes: `<Message>`, `<Redirect>`, and the document around
 them.
 
-No network, no clock, no environment. Must not be given characters that XML cannot
-carry: `smsd.twilio.splitting.clean` drops those.
+It must not be given characters that XML cannot carry: `smsd.twilio.splitting.clean`
+drops those.
 
 smsd writes the TwiML itself, because XML libraries let characters through that no XML
 parser accepts; Twilio would then send nothing at all (error 12100).

@@ -1,7 +1,7 @@
 """A file that came with a message: `Media`.
 
-No network, no clock, no environment: whoever makes a message brings the function that
-downloads, so that a test can serve files without a network.
+The code that makes a message brings the function that downloads, so that a test can
+serve files without a network.
 """
 
 from collections.abc import Awaitable, Callable

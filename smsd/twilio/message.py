@@ -1,7 +1,7 @@
 """What Twilio posts to /sms, as a Python object: `Message`.
 
-No network, no clock, no environment. Must not count or answer anything, and takes the
-form as raw bytes, after its signature was checked.
+The signature is checked before: this module takes the form as raw bytes. It must not
+count or answer anything.
 
 Only what every message needs is read at once; the rest is read when somebody asks for
 it. The `repr` of a message shows its SID alone, so that no number and no text gets into

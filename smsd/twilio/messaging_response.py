@@ -1,9 +1,8 @@
 """Reads `twilio.twiml.messaging_response.MessagingResponse`, which Twilio's tutorials
 return.
 
-No network, no clock, no environment. Must not import `twilio.twiml`: the SDK's elements
-are known by the names of their classes, so that only dialogues that use the SDK pay for
-it.
+It must not import `twilio.twiml`: the SDK's elements are known by the names of their
+classes, so that only dialogues that use the SDK pay for it.
 
 Twilio ignores elements that it does not know and drops messages that it refuses, and
 tells the program neither. So whatever smsd cannot pass on raises a `ReplyError` that

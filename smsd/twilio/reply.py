@@ -1,8 +1,7 @@
 """What a dialogue replies, within Twilio's limits.
 
-No network, no clock, no environment. Must not let a reply through that Twilio would
-refuse: everything is checked when a `Reply` is made, so that a mistake shows in the
-dialogue that made it.
+It must not let a reply through that Twilio would refuse: everything is checked when a
+`Reply` is made, so that a mistake shows in the dialogue that made it.
 
 Limits: twilio.com/docs/messaging/twiml, errors 11750 (size), 14109 (messages), 21617
 (characters).

@@ -1,7 +1,7 @@
 """How many SMS segments a text takes, which is what Twilio charges.
 
-No network, no clock, no environment. Must not guess what Twilio's Smart Encoding does:
-it replaces look-alike characters only where a Messaging Service has it turned on.
+It must not guess what Twilio's Smart Encoding does, which replaces look-alike characters
+only where a Messaging Service has it turned on.
 """
 
 from collections.abc import Sequence

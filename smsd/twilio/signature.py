@@ -1,7 +1,7 @@
 """X-Twilio-Signature: what is signed, with which keys, and whether a signature is good.
 
-Must not decode, strip or drop anything: Twilio signed the raw bytes. Must not try a key
-with another hash function than its own. No network, no clock, no environment.
+It must not decode, strip or drop anything: Twilio signed the raw bytes. It must not try
+a key with another hash function than its own.
 
 The rule (twilio.com/docs/usage/security): append every form field, sorted by name, to
 the URL as requested, name and value with nothing between them; take the HMAC with the

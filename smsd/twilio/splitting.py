@@ -1,8 +1,8 @@
 """Cuts a text into messages that Twilio sends, and drops characters that XML cannot
 carry.
 
-No network, no clock, no environment. Must not change a text that fits into one message,
-except for the characters that no XML parser accepts.
+It must not change a text that fits into one message, except for the characters that no
+XML parser accepts.
 """
 
 import re

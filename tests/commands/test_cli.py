@@ -289,10 +289,9 @@ def curl_line(server: Smsd) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("given", [free_port(), 0])
-def test_serve_dev_prints_phone_and_working_curl_line(
-    given: int,
-) -> None:
+@pytest.mark.parametrize("is_given", [True, False])
+def test_serve_dev_prints_phone_and_working_curl_line(is_given: bool) -> None:
+    given = free_port() if is_given else 0
     with Smsd(NOTHING, args=("--dev", "--port", str(given), "--admin-port", "0")) as server:
         port = given or server.port
         assert f"http://127.0.0.1:{port}/phone\n" in server.log()

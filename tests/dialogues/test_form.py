@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from smsd.conversation.session import Session
 from smsd.form import LONGEST_ANSWER, Ask, Form, yes
 from smsd.twilio.message import Message
-from tests.exchange.test_exchange import Desk, received, said
+from tests.exchange.test_exchange import Desk, said
+
+pytestmark = pytest.mark.asyncio
 
 ASKS = (
     Ask("name", "Name?"),
@@ -214,26 +216,23 @@ def accepted(ask: Ask, word: str) -> Any:
         return None
 
 
-def test_repetitions_collisions_and_a_lost_store_lose_no_answer() -> None:
+async def test_repetitions_collisions_and_a_lost_store_lose_no_answer() -> None:
     form = Form(*ASKS)
 
     async def dialogue(message: Message, session: Session) -> str:
         heard = form.hear(message.body, session)
         return heard if isinstance(heard, str) else f"booked {heard['name']} {heard['seats']}"
 
-    async def test() -> None:
-        desk = Desk(dialogue)
-        for number, word in enumerate(["hi", *GOOD.values()], start=1):
-            answer = await desk.text(word, sid=number)
-            again = await desk.text(word, sid=number)
-            assert again.twiml == answer.twiml
-            await desk.memory.flush()
-        assert said(answer) == "booked Ada 4"
-        desk.sent = 100
-        await desk.text("hi")
-        both = await asyncio.gather(
-            *(desk.exchange.answer(desk.message("Ada"), *received(desk.cookie)) for _ in range(2))
-        )
-        assert [said(answer) for answer in both] == ["Ada, which day?", "Like 2026-12-24."]
-
-    asyncio.run(test())
+    desk = Desk(dialogue)
+    for number, word in enumerate(["hi", *GOOD.values()], start=1):
+        answer = await desk.text(word, sid=number)
+        again = await desk.text(word, sid=number)
+        assert again.twiml == answer.twiml
+        await desk.memory.flush()
+    assert said(answer) == "booked Ada 4"
+    desk.sent = 100
+    await desk.text("hi")
+    both = await asyncio.gather(
+        *(desk.answer(desk.message("Ada"), desk.cookie) for _ in range(2))
+    )
+    assert [said(answer) for answer in both] == ["Ada, which day?", "Like 2026-12-24."]

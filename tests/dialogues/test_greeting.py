@@ -1,13 +1,13 @@
 """The default dialogue, as it comes and as it can be set."""
 
-import asyncio
-
 import pytest
 
 from smsd import Message, Session
 from smsd.dialogues.loading import LoadedDialogue, load
 from smsd.settings.table import Settings
 from smsd.settings.table import load as load_settings
+
+pytestmark = pytest.mark.asyncio
 
 TO = "+14155550100"
 
@@ -16,9 +16,9 @@ def settings(**environ: str) -> Settings:
     return load_settings(environ, dev=True)
 
 
-def say(dialogue: LoadedDialogue, sender: str, count: int) -> object:
+async def say(dialogue: LoadedDialogue, sender: str, count: int) -> object:
     message = Message("SM" + "0" * 32, "AC" + "0" * 32, sender, TO, "hi")
-    return asyncio.run(dialogue(message, Session(count)))
+    return await dialogue(message, Session(count))
 
 
 def default(**environ: str) -> LoadedDialogue:
@@ -38,38 +38,38 @@ def default(**environ: str) -> LoadedDialogue:
         ("12345", 7, f"Friend has messaged {TO} 7 times"),
     ],
 )
-def test_senders_are_greeted_by_name_and_thanked_at_first(
+async def test_senders_are_greeted_by_name_and_thanked_at_first(
     sender: str, count: int, expected: str
 ) -> None:
-    assert say(default(), sender, count) == expected
+    assert await say(default(), sender, count) == expected
 
 
-def test_both_texts_are_templates_of_name_from_to_and_count() -> None:
+async def test_both_texts_are_templates_of_name_from_to_and_count() -> None:
     dialogue = default(
         SMSD_GREETING="{count}. {name}: {from} -> {to}", SMSD_GREETING_FIRST="{{welcome}} {name}"
     )
-    assert say(dialogue, "rcs:+14158675309", 1) == "{welcome} Rey"
-    assert say(dialogue, "rcs:+14158675309", 2) == f"2. Rey: rcs:+14158675309 -> {TO}"
+    assert await say(dialogue, "rcs:+14158675309", 1) == "{welcome} Rey"
+    assert await say(dialogue, "rcs:+14158675309", 2) == f"2. Rey: rcs:+14158675309 -> {TO}"
 
 
 @pytest.mark.parametrize(("count", "times"), [(1, "once"), (2, "twice"), (3, "3 times")])
-def test_templates_may_say_how_often_in_words(count: int, times: str) -> None:
+async def test_templates_may_say_how_often_in_words(count: int, times: str) -> None:
     template = "{name} has written {times}"
     dialogue = default(SMSD_GREETING=template, SMSD_GREETING_FIRST=template)
-    assert say(dialogue, "+14158675309", count) == f"Rey has written {times}"
+    assert await say(dialogue, "+14158675309", count) == f"Rey has written {times}"
 
 
-def test_braces_in_a_name_are_text() -> None:
+async def test_braces_in_a_name_are_text() -> None:
     dialogue = default()
-    asyncio.run(dialogue.reload(_Changed({"+1": "{count}"})))
-    assert say(dialogue, "+1", 9) == f"{{count}} has messaged {TO} 9 times"
+    await dialogue.reload(_Changed({"+1": "{count}"}))
+    assert await say(dialogue, "+1", 9) == f"{{count}} has messaged {TO} 9 times"
 
 
-def test_new_people_and_texts_count_from_the_next_message_on() -> None:
+async def test_new_people_and_texts_count_from_the_next_message_on() -> None:
     dialogue = default()
-    asyncio.run(dialogue.reload(_Changed({"+14158675309": "Kira"})))
-    assert say(dialogue, "+14158675309", 1) == f"Welcome, Kira! {TO}"
-    assert say(dialogue, "+14158675310", 2) == f"Friend has messaged {TO} 2 times"
+    await dialogue.reload(_Changed({"+14158675309": "Kira"}))
+    assert await say(dialogue, "+14158675309", 1) == f"Welcome, Kira! {TO}"
+    assert await say(dialogue, "+14158675310", 2) == f"Friend has messaged {TO} 2 times"
 
 
 class _Changed:

@@ -23,6 +23,8 @@ from smsd.twilio.message import Message
 from smsd.twilio.reply import Reply
 from tests.processes import SETTINGS as SERVE
 
+pytestmark = pytest.mark.asyncio
+
 MESSAGE = Message("SM" + "0" * 32, "AC" + "0" * 32, "+1", "+2", "hi")
 SETTINGS = object()
 ROOT = str(Path(__file__).parents[2])
@@ -46,6 +48,9 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
 
 def ask(dialogue: LoadedDialogue, count: int = 1) -> Reply | str | None:
+    """The answer of a dialogue that is opened, asked once and closed on a loop of its
+    own."""
+
     async def whole_life() -> Reply | str | None:
         await dialogue.open()
         try:
@@ -126,7 +131,9 @@ def test_only_coroutines_run_on_the_event_loop(write: Write) -> None:
 
 
 @pytest.mark.parametrize("word", ["", "async "])
-def test_a_dialogue_is_opened_told_of_new_settings_and_closed(word: str, write: Write) -> None:
+async def test_a_dialogue_is_opened_told_of_new_settings_and_closed(
+    word: str, write: Write
+) -> None:
     write(f"""
         class reply:
             def __init__(self): self.seen = []
@@ -136,19 +143,15 @@ def test_a_dialogue_is_opened_told_of_new_settings_and_closed(word: str, write: 
             def __call__(self, message, session): return ' '.join(self.seen)
         """)
     dialogue = load("mine:reply", SETTINGS)
-
-    async def whole_life() -> object:
-        await dialogue.open()
-        await dialogue.reload("new")
-        said = await dialogue(MESSAGE, Session(1))
-        await dialogue.close()
-        return said
-
-    assert asyncio.run(whole_life()) == "open new"
+    await dialogue.open()
+    await dialogue.reload("new")
+    said = await dialogue(MESSAGE, Session(1))
+    await dialogue.close()
+    assert said == "open new"
     assert dialogue._dialogue.seen == ["open", "new", "close"]  # type: ignore[attr-defined]
 
 
-def test_failing_open_or_reload_is_a_settings_error(
+async def test_failing_open_or_reload_is_a_settings_error(
     write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write("""
@@ -160,12 +163,12 @@ def test_failing_open_or_reload_is_a_settings_error(
         """)
     dialogue = load("mine:reply", SETTINGS)
     with pytest.raises(SettingsError) as caught:
-        asyncio.run(dialogue.open())
+        await dialogue.open()
     assert str(caught.value) == f"SMSD_DIALOGUE: open() failed: OSError at {path}:3"
     with pytest.raises(SettingsError) as caught:
-        asyncio.run(dialogue.reload(SETTINGS))
+        await dialogue.reload(SETTINGS)
     assert str(caught.value) == f"SMSD_DIALOGUE: reload() failed: ValueError at {path}:4"
-    asyncio.run(dialogue.close())
+    await dialogue.close()
     assert [record.message for record in caplog.records] == ["dialogue not closed"]
 
 
@@ -182,7 +185,7 @@ def test_failing_open_or_reload_is_a_settings_error(
         "type('Odd', (BaseException,), {})",
     ],
 )
-def test_methods_of_a_dialogue_may_raise_anything(
+async def test_methods_of_a_dialogue_may_raise_anything(
     word: str, raised: str, write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write(f"""
@@ -194,19 +197,12 @@ def test_methods_of_a_dialogue_may_raise_anything(
             def __call__(self, message, session): return 'hi'
         """)
     dialogue = load("mine:reply", SETTINGS)
-
-    async def life() -> list[str]:
-        said = []
-        for method, line in ((dialogue.open(), 4), (dialogue.reload(SETTINGS), 5)):
-            with pytest.raises(
-                SettingsError, match=rf"\(\) failed: \w+ at {path}:{line}"
-            ) as caught:
-                await method
-            said.append(str(caught.value))
-        await dialogue.close()
-        return said
-
-    said = asyncio.run(life())
+    said = []
+    for method, line in ((dialogue.open(), 4), (dialogue.reload(SETTINGS), 5)):
+        with pytest.raises(SettingsError, match=rf"\(\) failed: \w+ at {path}:{line}") as caught:
+            await method
+        said.append(str(caught.value))
+    await dialogue.close()
     assert [text.split("(")[0] for text in said] == ["SMSD_DIALOGUE: open", "SMSD_DIALOGUE: reload"]
     (record,) = caplog.records
     assert record.message == "dialogue not closed"
@@ -214,7 +210,7 @@ def test_methods_of_a_dialogue_may_raise_anything(
     assert isinstance(record.exc_info[1], Exception)
 
 
-def test_methods_that_swallow_cancellation_are_left_behind(
+async def test_methods_that_swallow_cancellation_are_left_behind(
     write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(loading, "OPEN_LIMIT_S", 0.01)
@@ -231,21 +227,17 @@ def test_methods_that_swallow_cancellation_are_left_behind(
             def __call__(self, message, session): return 'hi'
         """)
     dialogue = load("mine:reply", SETTINGS)
-
-    async def life() -> None:
-        with pytest.raises(SettingsError, match=r"open\(\) took longer than 0.01 s"):
-            await dialogue.open()
-        await dialogue.close()
-        dialogue._dialogue.enough.set()  # type: ignore[attr-defined]
-
-    asyncio.run(life())
+    with pytest.raises(SettingsError, match=r"open\(\) took longer than 0.01 s"):
+        await dialogue.open()
+    await dialogue.close()
+    dialogue._dialogue.enough.set()  # type: ignore[attr-defined]
     assert [record.message for record in caplog.records] == ["dialogue not closed"]
 
 
 @pytest.mark.parametrize(
     "block", ["time.sleep(60)", "threading.Event().wait(60)", "queue.Queue().get(timeout=60)"]
 )
-def test_plain_open_that_blocks_is_interrupted(
+async def test_plain_open_that_blocks_is_interrupted(
     block: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "OPEN_LIMIT_S", 0.05)
@@ -259,7 +251,7 @@ def test_plain_open_that_blocks_is_interrupted(
         """)
     dialogue = load("mine:reply", SETTINGS)
     with pytest.raises(SettingsError, match=r"open\(\) took longer than 0.05 s"):
-        asyncio.run(dialogue.open())
+        await dialogue.open()
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
@@ -283,7 +275,7 @@ def test_plain_open_off_the_main_thread_has_no_limit(
     assert opened == [None]
 
 
-def test_cancellation_from_outside_passes_through_open(write: Write) -> None:
+async def test_cancellation_from_outside_passes_through_open(write: Write) -> None:
     write("""
         import asyncio
         class reply:
@@ -296,18 +288,14 @@ def test_cancellation_from_outside_passes_through_open(write: Write) -> None:
         """)
     dialogue = load("mine:reply", SETTINGS)
     inner: Any = dialogue._dialogue
-
-    async def life() -> None:
-        opening = asyncio.ensure_future(dialogue.open())
-        while not inner.entered:
-            await asyncio.sleep(0)
-        opening.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await opening
-        while not hasattr(inner, "left"):
-            await asyncio.sleep(0)
-
-    asyncio.run(life())
+    opening = asyncio.ensure_future(dialogue.open())
+    while not inner.entered:
+        await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    while not hasattr(inner, "left"):
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(
@@ -431,7 +419,7 @@ def test_hanging_plain_function_does_not_hold_up_the_exit(write: Write) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the end\n", "")
 
 
-def test_plain_functions_beyond_the_thread_limit_wait(
+async def test_plain_functions_beyond_the_thread_limit_wait(
     write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(calling, "_threads", DaemonThreads(MOST_THREADS))
@@ -446,22 +434,18 @@ def test_plain_functions_beyond_the_thread_limit_wait(
         """)
     dialogue = load("mine:reply", SETTINGS)
     module = sys.modules["mine"]
-
-    async def life() -> tuple[int, list[object]]:
-        asked = [
-            asyncio.ensure_future(dialogue(MESSAGE, Session(n))) for n in range(1, MOST_THREADS + 4)
-        ]
-        while len(module.running) < MOST_THREADS:
-            await asyncio.sleep(0.001)
-        last = asked.pop()
-        last.cancel()  # it still waits for its turn, and now never runs
-        with pytest.raises(asyncio.CancelledError):
-            await last
-        at_once = len(module.running)
-        module.gate.set()
-        return at_once, [await answer for answer in asked]
-
-    at_once, answers = asyncio.run(life())
+    asked = [
+        asyncio.ensure_future(dialogue(MESSAGE, Session(n))) for n in range(1, MOST_THREADS + 4)
+    ]
+    while len(module.running) < MOST_THREADS:
+        await asyncio.sleep(0.001)
+    last = asked.pop()
+    last.cancel()  # it still waits for its turn, and now never runs
+    with pytest.raises(asyncio.CancelledError):
+        await last
+    at_once = len(module.running)
+    module.gate.set()
+    answers = [await answer for answer in asked]
     assert at_once == MOST_THREADS
     assert answers == [str(n) for n in range(1, MOST_THREADS + 3)]
     assert MOST_THREADS + 3 not in module.running

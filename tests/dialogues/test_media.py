@@ -13,6 +13,8 @@ from smsd.errors import MediaError
 from smsd.simulator import BlockingClient
 from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN, Smsd
 
+pytestmark = pytest.mark.asyncio
+
 CAT = ("https://api.twilio.com/cat.png", "image/png", b"meow" * 100)
 
 
@@ -58,9 +60,9 @@ def test_plain_function_reads_media_with_asyncio_run(phone: Any) -> None:
     assert phone.text("look", media=[(*CAT[:2], b"meow")]) == "meow"
 
 
-def test_media_of_a_handmade_message_cannot_be_read() -> None:
+async def test_media_of_a_handmade_message_cannot_be_read() -> None:
     with pytest.raises(MediaError, match="not received by smsd"):
-        asyncio.run(Media("https://x", "image/png").read())
+        await Media("https://x", "image/png").read()
 
 
 DIALOGUE = """

@@ -5,8 +5,12 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from smsd.simulator import Client
 from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN, cluster
+
+pytestmark = pytest.mark.asyncio
 
 DIALOGUE = """
 import os, time
@@ -21,22 +25,19 @@ def reply(message, session):
 """
 
 
-def test_plain_function_runs_once_for_each_simultaneous_message(tmp_path: Path) -> None:
+async def test_plain_function_runs_once_for_each_simultaneous_message(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(DIALOGUE)
     runs = tmp_path / "runs"
     env = {"SMSD_DIALOGUE": "mine:reply", "PYTHONPATH": str(tmp_path), "RUNS": str(runs),
            "SMSD_LOOP_LIMIT": "0", "SMSD_STORE_TIMEOUT": "5"}  # fmt: skip
     words = [f"w{n}" for n in range(16)]
-
-    async def converse(addresses: list[str]) -> list[str | None]:
+    with cluster(1, 2, env) as (_, servers):
+        addresses = [server.address for server in servers]
         async with Client(
             f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=addresses[0]
         ) as client:
             texts = [client.text(word, connect_to=addresses[n % 2]) for n, word in enumerate(words)]
-            return [outcome.text for outcome in await asyncio.gather(*texts)]
-
-    with cluster(1, 2, env) as (_, servers):
-        replies = asyncio.run(converse([server.address for server in servers]))
+            replies = [outcome.text for outcome in await asyncio.gather(*texts)]
     assert sorted(replies, key=lambda reply: int((reply or "0").split()[0])) == [
         f"{n} {n}" for n in range(1, len(words) + 1)
     ]

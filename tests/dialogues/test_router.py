@@ -19,6 +19,8 @@ from smsd.errors import RouteError, SettingsError
 from smsd.form import Ask, Form
 from tests.processes import SETTINGS as SERVE
 
+pytestmark = pytest.mark.asyncio
+
 TO = "+14155550100"
 ROOT = str(Path(__file__).parents[2])
 
@@ -27,8 +29,8 @@ def message(body: str, to: str = TO) -> Message:
     return Message("SM" + "0" * 32, "AC" + "0" * 32, "+14158675309", to, body)
 
 
-def say(router: Any, body: str, to: str = TO, session: Session | None = None) -> object:
-    return asyncio.run(router(message(body, to), session or Session(1)))
+async def say(router: Any, body: str, to: str = TO, session: Session | None = None) -> object:
+    return await router(message(body, to), session or Session(1))
 
 
 def answering(text: str) -> Callable[..., Any]:
@@ -47,71 +49,76 @@ def answering(text: str) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     "body", ["balance", "BALANCE", " Balance \n", "balance.", "Saldo!", "saldo"]
 )
-def test_word_matches_the_whole_message_in_any_case(body: str) -> None:
+async def test_word_matches_the_whole_message_in_any_case(body: str) -> None:
     router = Router()
     router.on("balance", "saldo")(answering("balance"))
-    assert say(router, body) == "balance"
+    assert await say(router, body) == "balance"
 
 
 @pytest.mark.parametrize("body", ["my balance", "balance please", "balances", "", "!"])
-def test_word_within_a_longer_message_does_not_match(body: str) -> None:
+async def test_word_within_a_longer_message_does_not_match(body: str) -> None:
     router = Router()
     router.on("balance", "saldo")(answering("balance"))
-    assert say(router, body) is None
+    assert await say(router, body) is None
     router.otherwise(answering("otherwise"))
-    assert say(router, body) == "otherwise"
+    assert await say(router, body) == "otherwise"
 
 
-def test_word_of_several_words_matches_with_any_blanks_between() -> None:
+async def test_word_of_several_words_matches_with_any_blanks_between() -> None:
     router = Router()
     router.on("Start over")(answering("again"))
-    assert say(router, "start \t OVER") == "again"
+    assert await say(router, "start \t OVER") == "again"
 
 
-def test_accented_word_matches_however_its_accents_are_encoded() -> None:
+async def test_accented_word_matches_however_its_accents_are_encoded() -> None:
     router = Router()
     router.on("Men\u00fc")(answering("menu"))
-    assert say(router, "menu\u0308") == "menu"
+    assert await say(router, "menu\u0308") == "menu"
 
 
-def test_groups_of_a_pattern_are_arguments() -> None:
+async def test_groups_of_a_pattern_are_arguments() -> None:
     router = Router()
     router.on(re.compile(r"send (\d+) to (\w+)( now)?", re.IGNORECASE))(answering("send"))
-    assert say(router, " Send 3 to Ada\n") == "send 3 Ada None"
-    assert say(router, "please send 3 to Ada") is None
+    assert await say(router, " Send 3 to Ada\n") == "send 3 Ada None"
+    assert await say(router, "please send 3 to Ada") is None
 
 
-def test_named_groups_are_passed_by_name() -> None:
+async def test_named_groups_are_passed_by_name() -> None:
     router = Router()
 
     @router.on(re.compile(r"(?P<amount>\d+) for (?P<name>\w+)"))
     def pay(message: Message, session: Session, name: str, amount: str) -> str:
         return f"{name}: {amount}"
 
-    assert say(router, "7 for Ada") == "Ada: 7"
+    assert await say(router, "7 for Ada") == "Ada: 7"
 
 
-def test_first_of_several_routes_in_order_of_registration_wins() -> None:
+async def test_first_of_several_routes_in_order_of_registration_wins() -> None:
     router = Router()
     router.on("order 12")(answering("special"))
     router.on(re.compile(r"order (\d+)"))(answering("order"))
     router.on(re.compile(r"order (.+)"))(answering("unclear"))
-    assert say(router, "Order 12") == "special"
-    assert say(router, "order 13") == "order 13"
-    assert say(router, "order x") == "unclear x"
+    assert await say(router, "Order 12") == "special"
+    assert await say(router, "order 13") == "order 13"
+    assert await say(router, "order x") == "unclear x"
 
 
-def test_one_handler_may_have_several_routes() -> None:
+async def test_one_handler_may_have_several_routes() -> None:
     router = Router()
     handler = answering("help")
     assert router.on("help")(router.otherwise(router.number("12345")(handler))) is handler
-    assert say(router, "help") == say(router, "what?") == say(router, "", to="12345") == "help"
+    assert (
+        await say(router, "help")
+        == await say(router, "what?")
+        == await say(router, "", to="12345")
+        == "help"
+    )
 
 
 # --- handlers
 
 
-def test_plain_handler_does_not_run_on_the_event_loop() -> None:
+async def test_plain_handler_does_not_run_on_the_event_loop() -> None:
     router = Router()
 
     @router.on("here")
@@ -122,11 +129,11 @@ def test_plain_handler_does_not_run_on_the_event_loop() -> None:
     def there(message: Message, session: Session) -> int:
         return threading.get_ident()
 
-    assert say(router, "here") == threading.get_ident()
-    assert say(router, "there") != threading.get_ident()
+    assert await say(router, "here") == threading.get_ident()
+    assert await say(router, "there") != threading.get_ident()
 
 
-def test_blocked_plain_handler_does_not_hold_up_other_messages() -> None:
+async def test_blocked_plain_handler_does_not_hold_up_other_messages() -> None:
     router, gate = Router(), threading.Event()
 
     @router.on("slow")
@@ -134,60 +141,56 @@ def test_blocked_plain_handler_does_not_hold_up_other_messages() -> None:
         return "slow" if gate.wait(60) else "never"
 
     router.otherwise(answering("fast"))
-
-    async def life() -> list[object]:
-        slow_one = asyncio.ensure_future(router(message("slow"), Session(1)))
-        fast = await router(message("hi"), Session(1))
-        assert not slow_one.done()
-        gate.set()
-        return [fast, await slow_one]
-
-    assert asyncio.run(life()) == ["fast", "slow"]
+    slow_one = asyncio.ensure_future(router(message("slow"), Session(1)))
+    fast = await router(message("hi"), Session(1))
+    assert not slow_one.done()
+    gate.set()
+    assert [fast, await slow_one] == ["fast", "slow"]
 
 
-def test_plain_handler_may_return_an_awaitable() -> None:
+async def test_plain_handler_may_return_an_awaitable() -> None:
     router = Router()
 
     @router.on("hi")
     def plain(message: Message, session: Session) -> Any:
         return answering("late")(message, session)
 
-    assert say(router, "hi") == "late"
+    assert await say(router, "hi") == "late"
 
 
 @pytest.mark.parametrize("word", ["", "async "])
-def test_what_a_handler_raises_arrives(word: str) -> None:
+async def test_what_a_handler_raises_arrives(word: str) -> None:
     scope: dict[str, Any] = {"router": Router()}
     exec(  # noqa: S102 - both kinds of function from one text
         f"@router.on('x')\n{word}def fail(message, session): raise KeyError('x')", scope
     )
     with pytest.raises(KeyError):
-        say(scope["router"], "x")
+        await say(scope["router"], "x")
 
 
 # --- numbers and nesting
 
 
-def test_number_takes_its_messages_before_everything_else() -> None:
+async def test_number_takes_its_messages_before_everything_else() -> None:
     router, pizzeria = Router(), Router()
     router.on("menu", anywhere=True)(answering("general menu"))
     router.otherwise(answering("general"))
     router.number("+1 (415) 555-0199")(pizzeria)
     pizzeria.on("menu")(answering("pizza menu"))
-    assert say(router, "menu") == "general menu"
-    assert say(router, "menu", to="+14155550199") == "pizza menu"
-    assert say(router, "hi", to="+14155550199") is None, "a number's messages stay there"
+    assert await say(router, "menu") == "general menu"
+    assert await say(router, "menu", to="+14155550199") == "pizza menu"
+    assert await say(router, "hi", to="+14155550199") is None, "a number's messages stay there"
 
 
-def test_number_means_every_channel_unless_it_names_one() -> None:
+async def test_number_means_every_channel_unless_it_names_one() -> None:
     router = Router()
     router.number(TO)(answering("all"))
     router.number(f"whatsapp:{TO}")(answering("whatsapp"))
     router.number("rcs:acme_agent")(answering("rcs"))
-    assert say(router, "hi") == "all"
-    assert say(router, "hi", to=f"messenger:{TO}") == "all"
-    assert say(router, "hi", to=f"whatsapp:{TO}") == "whatsapp"
-    assert say(router, "hi", to="rcs:acme_agent") == "rcs"
+    assert await say(router, "hi") == "all"
+    assert await say(router, "hi", to=f"messenger:{TO}") == "all"
+    assert await say(router, "hi", to=f"whatsapp:{TO}") == "whatsapp"
+    assert await say(router, "hi", to="rcs:acme_agent") == "rcs"
 
 
 @pytest.mark.parametrize("number", ["14155550100", "415-555-0100", "+0123", "", "+", "12"])
@@ -213,11 +216,11 @@ def booking() -> tuple[Router, Form]:
     return router, form
 
 
-def test_form_that_waits_gets_the_message_before_words_do() -> None:
+async def test_form_that_waits_gets_the_message_before_words_do() -> None:
     router, _ = booking()
     session = Session(1)
     bodies = ["balance", "book", "balance", "menu", "Book", "balance"]
-    assert [say(router, body, session=session) for body in bodies] == [
+    assert [await say(router, body, session=session) for body in bodies] == [
         "balance",
         "Under what name?",
         "Which day, balance?",
@@ -227,23 +230,23 @@ def test_form_that_waits_gets_the_message_before_words_do() -> None:
     ]
 
 
-def test_form_is_left_and_words_work_again() -> None:
+async def test_form_is_left_and_words_work_again() -> None:
     router, _ = booking()
     session = Session(1)
     bodies = ["book a table", "never mind", "balance"]
-    assert [say(router, body, session=session) for body in bodies] == [
+    assert [await say(router, body, session=session) for body in bodies] == [
         "Under what name?",
         "All right, forgotten.",
         "balance",
     ]
 
 
-def test_form_may_be_opened_by_another_handler() -> None:
+async def test_form_may_be_opened_by_another_handler() -> None:
     router, form = booking()
     router.on("hungry")(lambda message, session: form.hear(message.body, session))
     session = Session(1)
-    assert say(router, "hungry", session=session) == "Under what name?"
-    assert say(router, "balance", session=session) == "Which day, balance?"
+    assert await say(router, "hungry", session=session) == "Under what name?"
+    assert await say(router, "balance", session=session) == "Which day, balance?"
 
 
 def by_hand() -> Router:
@@ -268,12 +271,12 @@ def by_hand() -> Router:
     return router
 
 
-def test_handler_that_asked_a_question_gets_the_answer_before_words_do() -> None:
+async def test_handler_that_asked_a_question_gets_the_answer_before_words_do() -> None:
     packed = b""
     said = []
     for body in ["balance", "reserve", "balance", "menu", "many", "4", "balance"]:
         session = Session(1, packed_data=packed)  # nothing but data is kept between messages
-        said.append(say(by_hand(), body, session=session))
+        said.append(await say(by_hand(), body, session=session))
         packed = session.packed_data()
     assert said == [
         "balance", "Name?", "How many?", "menu", "How many?", "balance 4", "balance"
@@ -281,48 +284,48 @@ def test_handler_that_asked_a_question_gets_the_answer_before_words_do() -> None
     assert packed == b""
 
 
-def test_handler_of_a_pattern_gets_the_answer_without_groups() -> None:
+async def test_handler_of_a_pattern_gets_the_answer_without_groups() -> None:
     session = Session(1)
-    assert say(by_hand(), "rate cake", session=session) == "Stars for cake?"
-    assert say(by_hand(), "balance", session=session) == "balance None"
-    assert say(by_hand(), "balance", session=session) == "balance"
+    assert await say(by_hand(), "rate cake", session=session) == "Stars for cake?"
+    assert await say(by_hand(), "balance", session=session) == "balance None"
+    assert await say(by_hand(), "balance", session=session) == "balance"
 
 
-def test_form_is_left_by_hand_and_words_work_again() -> None:
+async def test_form_is_left_by_hand_and_words_work_again() -> None:
     session = Session(1)
     bodies = ["book", "never mind", "balance", "book", "start over", "back", "balance"]
-    assert [say(by_hand(), body, session=session) for body in bodies] == [
+    assert [await say(by_hand(), body, session=session) for body in bodies] == [
         "Name?", "All right, forgotten.", "balance", "Name?", "Name?", "Name?", "How many?"
     ]  # fmt: skip
 
 
-def test_question_of_a_route_that_is_gone_leaves_the_words_alone() -> None:
+async def test_question_of_a_route_that_is_gone_leaves_the_words_alone() -> None:
     session = Session(1)
-    say(by_hand(), "book", session=session)
+    await say(by_hand(), "book", session=session)
     new = Router()
     new.on("balance")(answering("balance"))
-    assert say(new, "balance", session=session) == "balance"
+    assert await say(new, "balance", session=session) == "balance"
 
 
-def test_two_forms_keep_their_answers_apart() -> None:
+async def test_two_forms_keep_their_answers_apart() -> None:
     router, _ = booking()
     router.form(Form(Ask("city", "Where?"), name="delivery"), "deliver")(
         lambda message, session, answers: f"to {answers['city']}"
     )
     session = Session(1)
-    assert say(router, "deliver", session=session) == "Where?"
-    assert say(router, "book", session=session) == "to book"
+    assert await say(router, "deliver", session=session) == "Where?"
+    assert await say(router, "book", session=session) == "to book"
 
 
-def test_failing_form_callback_leaves_the_message_to_the_apology() -> None:
+async def test_failing_form_callback_leaves_the_message_to_the_apology() -> None:
     router = Router()
     router.form(Form(Ask("n", "N?", read=lambda answer: {}.fail)), "go")(  # type: ignore[attr-defined]
         lambda message, session, answers: "done"
     )
     session = Session(1)
-    assert say(router, "go", session=session) == "N?"
+    assert await say(router, "go", session=session) == "N?"
     with pytest.raises(AttributeError):
-        say(router, "7", session=session)
+        await say(router, "7", session=session)
 
 
 # --- mistakes
@@ -420,7 +423,7 @@ def test_mistaken_route_is_refused_with_file_and_line(mistake: str) -> None:
     assert f"{__file__}:" in str(caught.value)
 
 
-def test_routes_that_only_overlap_are_no_mistake() -> None:
+async def test_routes_that_only_overlap_are_no_mistake() -> None:
     router = Router()
     router.on("order")(A)
     router.on(re.compile("order.*"))(A)
@@ -428,11 +431,11 @@ def test_routes_that_only_overlap_are_no_mistake() -> None:
     router.on(re.compile("(.+)"))(C)
     router.on(re.compile(r"(?s)(.*)\n(.*)"))(answering("lines"))
     router.otherwise(A)
-    assert say(router, "a\nb") == "lines a b"
-    assert say(router, "order x") == "a"
-    assert say(router, "one two") == "b one two"
-    assert say(router, "one") == "c one"
-    assert say(router, "") == "a", "a picture without a text"
+    assert await say(router, "a\nb") == "lines a b"
+    assert await say(router, "order x") == "a"
+    assert await say(router, "one two") == "b one two"
+    assert await say(router, "one") == "c one"
+    assert await say(router, "") == "a", "a picture without a text"
 
 
 # --- as a dialogue
@@ -480,31 +483,27 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     sys.modules.pop("mybot", None)
 
 
-def test_class_behind_a_nested_router_is_made_opened_and_closed(
+async def test_class_behind_a_nested_router_is_made_opened_and_closed(
     write: Callable[[str], Path],
 ) -> None:
     write(MODULE)
     dialogue = load("mybot:router", "settings")
     log = sys.modules["mybot"].log
-
-    async def life() -> list[object]:
-        await dialogue.open()
-        await dialogue.reload("new")
-        said = [
-            await dialogue(message("Saldo"), Session(1)),
-            await dialogue(message("saldo", "+14155550199"), Session(1)),
-            await dialogue(message("x"), Session(1)),
-        ]
-        await dialogue.close()
-        return said
-
-    assert asyncio.run(life()) == ["7", "pizza settings", "?"]
+    await dialogue.open()
+    await dialogue.reload("new")
+    said = [
+        await dialogue(message("Saldo"), Session(1)),
+        await dialogue(message("saldo", "+14155550199"), Session(1)),
+        await dialogue(message("x"), Session(1)),
+    ]
+    await dialogue.close()
+    assert said == ["7", "pizza settings", "?"]
     assert log == ["open", "new", "close"]
     assert dialogue.conversation_key(message("x", "+14155550199")) == "pizza"
     assert dialogue.conversation_key(message("x")) is None
 
 
-def test_handler_that_is_a_class_needs_smsd_to_make_it() -> None:
+async def test_handler_that_is_a_class_needs_smsd_to_make_it() -> None:
     class Pizza:
         async def __call__(self, message: Message, session: Session) -> str:
             return "pizza"
@@ -512,11 +511,11 @@ def test_handler_that_is_a_class_needs_smsd_to_make_it() -> None:
     router = Router()
     router.otherwise(Pizza)
     with pytest.raises(RouteError, match="is a class"):
-        say(router, "hi")
-    assert say(make(router, None, "router"), "hi") == "pizza"
+        await say(router, "hi")
+    assert await say(make(router, None, "router"), "hi") == "pizza"
 
 
-def test_router_whose_second_handler_cannot_open_closes_the_first() -> None:
+async def test_router_whose_second_handler_cannot_open_closes_the_first() -> None:
     log: list[str] = []
 
     class Handler:
@@ -538,15 +537,15 @@ def test_router_whose_second_handler_cannot_open_closes_the_first() -> None:
     router.on("a")(Handler("a"))
     router.on("b")(Handler("b"))
     with pytest.raises(SettingsError, match=r"open\(\) failed: OSError at .*test_router.py:\d+$"):
-        asyncio.run(make(router, None, "router").open())
+        await make(router, None, "router").open()
     assert log == ["open a", "open b", "close a"]
 
 
-def test_router_without_routes_does_not_start() -> None:
+async def test_router_without_routes_does_not_start() -> None:
     with pytest.raises(
         SettingsError, match=r"the router made at .*test_router.py:\d+ has no routes"
     ):
-        asyncio.run(make(Router(), None, "router").open())
+        await make(Router(), None, "router").open()
 
 
 def test_routes_and_repr_list_everything_in_the_order_asked(write: Callable[[str], Path]) -> None:

@@ -14,6 +14,8 @@ import pytest
 from smsd.simulator import LOST, BlockingClient, Client
 from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN, Memcached, Smsd, cluster, wait_for
 
+pytestmark = pytest.mark.asyncio
+
 DIALOGUE = """
 LARGE = "x" * 500  # more than goes into the cookie
 
@@ -80,12 +82,12 @@ def test_repeated_message_changes_data_once(
         assert rey.text("look").text == "3 a b small True"
 
 
-def test_simultaneous_messages_on_two_replicas_each_change_data_once(
+async def test_simultaneous_messages_on_two_replicas_each_change_data_once(
     env: dict[str, str | None],
 ) -> None:
     words = [f"w{n:02}" for n in range(24)]
-
-    async def converse(addresses: list[str]) -> str | None:
+    with cluster(1, 2, {**env, "SMSD_STORE_TIMEOUT": "5"}) as (_, servers):
+        addresses = [server.address for server in servers]
         async with Client(
             f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=addresses[0]
         ) as client:
@@ -95,10 +97,7 @@ def test_simultaneous_messages_on_two_replicas_each_change_data_once(
                     for n, word in enumerate(words)
                 )
             )
-            return (await client.text("look")).text
-
-    with cluster(1, 2, {**env, "SMSD_STORE_TIMEOUT": "5"}) as (_, servers):
-        said = asyncio.run(converse([server.address for server in servers]))
+            said = (await client.text("look")).text
         assert said == f"25 {' '.join(words)} small False"
         assert sum(server.metric("smsd_store_conflicts_total") for server in servers) > 0
 

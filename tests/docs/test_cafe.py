@@ -30,6 +30,8 @@ from smsd.twilio.message import Message
 from tests.docs.pages import ROOT, page
 from tests.processes import ACCOUNT, free_port, wait_for
 
+pytestmark = pytest.mark.asyncio
+
 TOKEN = "t" * 32
 EXAMPLE = ROOT / "docs/examples/cafe"
 SCRIPTS = [block.text for block in page("docs/dialogues.md").blocks("sh")]
@@ -148,7 +150,7 @@ def test_readmes_bot_is_installed_tested_and_served(reader: Reader) -> None:
     assert replies == ["Hello! What is your name?", "Ada, this is message 2."]
 
 
-def test_the_later_dialogue_calls_twilios_rest_api(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_later_dialogue_calls_twilios_rest_api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", TOKEN)
     later = module("later")
     message = Message("SM" + "0" * 32, ACCOUNT, "+14158675309", "+14158141829", "tea & scones")
@@ -159,21 +161,16 @@ def test_the_later_dialogue_calls_twilios_rest_api(monkeypatch: pytest.MonkeyPat
             received.append(self.request)
             self.set_status(201)
 
-    async def test() -> object:
-        sock, port = bind_unused_port()
-        server = HTTPServer(
-            Application([(f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json", Messages)])
-        )
-        server.add_socket(sock)
-        assert later.API == "https://api.twilio.com/2010-04-01"
-        monkeypatch.setattr(later, "API", f"http://127.0.0.1:{port}/2010-04-01")
-        answer = await LoadedDialogue(later.reply)(message, Session(1))
-        await asyncio.gather(*later.running)
-        server.stop()
-        await server.close_all_connections()
-        return answer
-
-    assert asyncio.run(test()) == "This will take a while. I will text you."
+    sock, port = bind_unused_port()
+    server = HTTPServer(Application([(f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json", Messages)]))
+    server.add_socket(sock)
+    assert later.API == "https://api.twilio.com/2010-04-01"
+    monkeypatch.setattr(later, "API", f"http://127.0.0.1:{port}/2010-04-01")
+    answer = await LoadedDialogue(later.reply)(message, Session(1))
+    await asyncio.gather(*later.running)
+    server.stop()
+    await server.close_all_connections()
+    assert answer == "This will take a while. I will text you."
     assert not later.running
     (request,) = received
     assert (
@@ -197,7 +194,7 @@ def module(name: str) -> ModuleType:
     return made
 
 
-def test_the_later_dialogue_logs_what_it_could_not_send(
+async def test_the_later_dialogue_logs_what_it_could_not_send(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And asyncio has nothing to say about an exception that was never retrieved."""
@@ -205,11 +202,7 @@ def test_the_later_dialogue_logs_what_it_could_not_send(
     later = module("later")
     monkeypatch.setattr(later, "API", f"http://127.0.0.1:{free_port()}")
     message = Message("SM" + "0" * 32, ACCOUNT, "+14158675309", "+14158141829", "tea")
-
-    async def send() -> None:
-        await LoadedDialogue(later.reply)(message, Session(1))
-        await asyncio.gather(*later.running)
-
-    asyncio.run(send())
+    await LoadedDialogue(later.reply)(message, Session(1))
+    await asyncio.gather(*later.running)
     (record,) = caplog.records
     assert record.getMessage() == f"no result for message {message.sid}"

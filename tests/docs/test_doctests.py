@@ -28,11 +28,6 @@ def test_examples_in_docstrings_are_true(name: str) -> None:
     assert not failed
 
 
-@pytest.mark.parametrize("name", ["Message", "Reply", "Router", "Session"])
-def test_what_a_dialogue_meets_is_shown_by_an_example(name: str) -> None:
-    assert ">>> " in getattr(importlib.import_module("smsd"), name).__doc__
-
-
 @pytest.mark.parametrize("module", API_MODULES)
 def test_every_public_name_has_a_docstring(module: str) -> None:
     for name in public_names(module):

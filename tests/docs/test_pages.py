@@ -34,10 +34,8 @@ def test_link_leads_to_a_file_and_a_heading(origin: Page, link: str) -> None:
 
 
 @pytest.mark.parametrize("each", pages(), ids=lambda each: each.path)
-def test_page_has_one_title_and_says_where_to_go_next(each: Page) -> None:
+def test_page_has_one_title(each: Page) -> None:
     assert len(re.findall(r"^# ", each.prose, re.MULTILINE)) == 1
-    if each.path.startswith(("docs/", "deploy/")) and each.path != "docs/index.md":
-        assert each.prose.rstrip().split("\n\n")[-1].startswith("Next: ")
 
 
 @pytest.mark.parametrize("path", named(r"`((?:smsd|tests|deploy|docs)/[\w./-]+)`"))

@@ -4,22 +4,25 @@ settings.
 Not part of the tests: its name is not that of a test file.
 """
 
-import asyncio
 import os
 import time
 from itertools import cycle
 from random import Random, SystemRandom
+
+import pytest
 
 from tests.faults.chaos import SLOW, Chaos
 from tests.faults.turn_chaos import TurnChaos
 from tests.faults.turns import scene
 from tests.faults.world import world
 
+pytestmark = pytest.mark.asyncio
+
 ROUND_S = 20.0
 TURNS = {"SMSD_STORE_TIMEOUT": "2", "SMSD_LOOP_LIMIT": "0", "SMSD_ANSWER_WITHIN": "1"}
 
 
-def test_no_violation_in_a_long_time() -> None:
+async def test_no_violation_in_a_long_time() -> None:
     """Rounds of twenty seconds of three kinds, each with a seed of its own, drawn from
     SOAK_SEED: memcached keeps what it has; memcached and replicas die; slow dialogues
     whose replicas are killed, stopped and frozen.
@@ -39,12 +42,12 @@ def test_no_violation_in_a_long_time() -> None:
             round_seed = random.getrandbits(32)
             if kind == "turns":
                 turns = TurnChaos(slow, round_seed)
-                wrong = asyncio.run(turns.run(min(ROUND_S, left_s)))
+                wrong = await turns.run(min(ROUND_S, left_s))
                 report = "\n".join([*wrong, *turns.told])
                 deliveries, faults = deliveries + turns.deliveries, faults + len(turns.told)
             else:
                 chaos = Chaos(made, round_seed, lossy=kind == "losses")
-                wrong = asyncio.run(chaos.run(min(ROUND_S, left_s)))
+                wrong = await chaos.run(min(ROUND_S, left_s))
                 report = chaos.report(wrong) if wrong else ""
                 deliveries, faults = (
                     deliveries + len(chaos.twilio.history),

@@ -1,7 +1,6 @@
 """Hostile and damaged input in process, bounded: records, cookies, and what smsd goes
 on to do with them."""
 
-import asyncio
 from contextlib import suppress
 from random import Random
 
@@ -20,6 +19,8 @@ from smsd.web.cookies import NAME, open_cookie, signing_settings
 from tests.faults.history import TO, Recorder
 from tests.faults.world import number, world
 from tests.processes import ACCOUNT, SETTINGS
+
+pytestmark = pytest.mark.asyncio
 
 MANY = settings(max_examples=300, deadline=None)
 NOW_MS = 1_790_000_000_000
@@ -98,7 +99,7 @@ def test_a_cookie_of_any_text_is_of_no_use(value: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["garbage", "another version", "flipped bits", "empty", "huge"])
-def test_whatever_stands_in_memcached_messages_are_answered(kind: str) -> None:
+async def test_whatever_stands_in_memcached_messages_are_answered(kind: str) -> None:
     """It is as good as lost: overwritten, and the cookie has the count."""
     random = Random(3)
 
@@ -116,21 +117,17 @@ def test_whatever_stands_in_memcached_messages_are_answered(kind: str) -> None:
     with world(replicas=1) as made:
         client = made.nodes[0].client()
         hash_key = hashing_key(SETTINGS["SMSD_HASH_KEY"].encode())
-
-        async def run() -> None:
-            async with Recorder(made.replicas) as twilio:
-                for _ in range(1 if kind != "flipped bits" else 60):
-                    from_ = number()
-                    key = storage_key(conversation_id(hash_key, ACCOUNT, TO, from_)).decode()
-                    await twilio.text(from_)
-                    client.set(key, damaged(client.get(key)))
-                    await twilio.text(from_)
-                    await twilio.text(from_)
-                assert all(delivery.status == 200 for delivery in twilio.history)
-                if kind != "flipped bits":
-                    assert twilio.violations() == []
-
-        asyncio.run(run())
+        async with Recorder(made.replicas) as twilio:
+            for _ in range(1 if kind != "flipped bits" else 60):
+                from_ = number()
+                key = storage_key(conversation_id(hash_key, ACCOUNT, TO, from_)).decode()
+                await twilio.text(from_)
+                client.set(key, damaged(client.get(key)))
+                await twilio.text(from_)
+                await twilio.text(from_)
+            assert all(delivery.status == 200 for delivery in twilio.history)
+            if kind != "flipped bits":
+                assert twilio.violations() == []
         client.close()
         assert "Traceback" not in made.replicas[0].log()
         assert "failed" not in made.replicas[0].log()

@@ -12,6 +12,8 @@ from tests.faults.turns import Scene, Texter, scene, turn_violations, until
 from tests.faults.world import number
 from tests.processes import PUBLIC_URL, Smsd
 
+pytestmark = pytest.mark.asyncio
+
 QUICK = {
     "SMSD_STORE_TIMEOUT": "2",
     "SMSD_LOOP_LIMIT": "0",
@@ -31,10 +33,10 @@ def redirects(replicas: list[Smsd]) -> float:
     return sum(replica.metric("smsd_redirects_total") for replica in replicas)
 
 
-def test_g11_slow_reply_arrives_once_after_some_hops(three: Scene) -> None:
+async def test_g11_slow_reply_arrives_once_after_some_hops(three: Scene) -> None:
     texter, from_ = Texter(three.replicas), number()
     before = redirects(three.replicas)
-    outcome = asyncio.run(texter.text("take 4.5", from_))
+    outcome = await texter.text("take 4.5", from_)
     assert (outcome.text, len(outcome.replies)) == ("1 times, heard [1]", 1)
     assert outcome.hops == redirects(three.replicas) - before >= 3
     assert turn_violations(three.notes.runs(from_), [outcome]) == []
@@ -44,145 +46,124 @@ def test_g11_slow_reply_arrives_once_after_some_hops(three: Scene) -> None:
     assert duplicates == [0, 0, 0], "a hop is no duplicate"
 
 
-def test_g11_hop_keeps_the_operators_query_and_shows_no_number(three: Scene) -> None:
+async def test_g11_hop_keeps_the_operators_query_and_shows_no_number(three: Scene) -> None:
     url = f"{PUBLIC_URL}/sms?shop=a%26b&turn=0&hop=0&list=1"
     texter, from_ = Texter(three.replicas, url=url), number()
-    outcome = asyncio.run(texter.text("take 2.5", from_))
+    outcome = await texter.text("take 2.5", from_)
     assert outcome.text == "1 times, heard [1]"
     hops = [attempt.request.url for attempt in outcome.attempts[1:]]
     assert hops[0] == f"{PUBLIC_URL}/sms?shop=a%26b&list=1&hop=1"
     assert hops[1] == f"{PUBLIC_URL}/sms?shop=a%26b&list=1&hop=2"
 
 
-def test_g11_message_behind_a_slow_one_arrives_too(three: Scene) -> None:
+async def test_g11_message_behind_a_slow_one_arrives_too(three: Scene) -> None:
     texter, from_ = Texter(three.replicas), number()
-
-    async def both() -> None:
-        first = asyncio.create_task(texter.text("take 3", from_))
-        await until(lambda: three.notes.runs(from_), "the first dialogue runs")
-        second = await texter.text("take 2", from_)
-        assert [(await first).text, second.text] == ["1 times, heard [1]", "2 times, heard [1, 2]"]
-        assert turn_violations(three.notes.runs(from_), texter.outcomes) == []
-
-    asyncio.run(both())
+    first = asyncio.create_task(texter.text("take 3", from_))
+    await until(lambda: three.notes.runs(from_), "the first dialogue runs")
+    second = await texter.text("take 2", from_)
+    assert [(await first).text, second.text] == ["1 times, heard [1]", "2 times, heard [1, 2]"]
+    assert turn_violations(three.notes.runs(from_), texter.outcomes) == []
 
 
-def test_g11_after_the_last_hop_the_apology_is_sent_and_the_dialogue_ends(three: Scene) -> None:
+async def test_g11_after_the_last_hop_the_apology_is_sent_and_the_dialogue_ends(
+    three: Scene,
+) -> None:
     texter, from_ = Texter(three.replicas), number()
-
-    async def late() -> None:
-        message = texter.compose("take 30", from_)
-        first = asyncio.create_task(texter.deliver(message))
-        await until(lambda: three.has_started(message.sid), "the dialogue runs")
-        last = Texter(three.replicas, url=f"{PUBLIC_URL}/sms?hop=40")
-        outcome = await last.deliver(message)
-        assert "went wrong" in str(outcome.text)
-        assert (await first).text == outcome.text
-        await until(lambda: three.notes.runs(from_)[0].end_s, "the dialogue is canceled")
-        assert not three.notes.runs(from_)[0].has_finished
-        assert (await texter.text("take 0", from_)).text == "2 times, heard [2]"
-
-    asyncio.run(late())
+    message = texter.compose("take 30", from_)
+    first = asyncio.create_task(texter.deliver(message))
+    await until(lambda: three.has_started(message.sid), "the dialogue runs")
+    last = Texter(three.replicas, url=f"{PUBLIC_URL}/sms?turn=40")
+    outcome = await last.deliver(message)
+    assert "went wrong" in str(outcome.text)
+    assert (await first).text == outcome.text
+    await until(lambda: three.notes.runs(from_)[0].end_s, "the dialogue is canceled")
+    assert not three.notes.runs(from_)[0].has_finished
+    assert (await texter.text("take 0", from_)).text == "2 times, heard [2]"
 
 
-def test_g11_hop_of_a_message_that_nobody_knows_is_a_new_message(three: Scene) -> None:
+async def test_g11_hop_of_a_message_that_nobody_knows_is_a_new_message(three: Scene) -> None:
     texter, from_ = Texter(three.replicas, url=f"{PUBLIC_URL}/sms?turn=7"), number()
-    assert asyncio.run(texter.text("take 0", from_, cookies=LOST)).text == "1 times, heard [1]"
+    assert (await texter.text("take 0", from_, cookies=LOST)).text == "1 times, heard [1]"
 
 
-def test_g11_late_dialogue_gets_the_apology_and_the_next_one_runs() -> None:
+async def test_g11_late_dialogue_gets_the_apology_and_the_next_one_runs() -> None:
     with scene(replicas=2, env={**QUICK, "SMSD_DIALOGUE_TIMEOUT": "2"}) as made:
         texter, from_ = Texter(made.replicas), number()
-
-        async def late() -> None:
-            outcome = await texter.text("take 60", from_)
-            assert "went wrong" in str(outcome.text)
-            assert (await texter.text("take 0", from_)).text == "2 times, heard [2]"
-
-        asyncio.run(late())
+        outcome = await texter.text("take 60", from_)
+        assert "went wrong" in str(outcome.text)
+        assert (await texter.text("take 0", from_)).text == "2 times, heard [2]"
         failed = [r.metric('smsd_messages_total{outcome="failed"}') for r in made.replicas]
         assert sum(failed) == 1
 
 
-def test_g11_one_moment_goes_with_the_first_redirect_of_a_message() -> None:
+async def test_g11_one_moment_goes_with_the_first_redirect_of_a_message() -> None:
     with scene(replicas=2, env={**QUICK, "SMSD_ONE_MOMENT": "One moment …"}) as made:
         texter, from_ = Texter(made.replicas), number()
-
-        async def wait() -> None:
-            message = texter.compose("take 3.5", from_)
-            first, again = await asyncio.gather(
-                texter.deliver(message), asyncio.create_task(late_duplicate(message))
-            )
-            assert [reply.body for reply in first.replies] == ["One moment …", "1 times, heard [1]"]
-            assert [reply.body for reply in again.replies] == ["1 times, heard [1]"]
 
         async def late_duplicate(message: Inbound) -> Outcome:
             await until(lambda: made.notes.runs(from_), "the dialogue runs")
             return await texter.deliver(message)
 
-        asyncio.run(wait())
+        message = texter.compose("take 3.5", from_)
+        first, again = await asyncio.gather(
+            texter.deliver(message), asyncio.create_task(late_duplicate(message))
+        )
+        assert [reply.body for reply in first.replies] == ["One moment …", "1 times, heard [1]"]
+        assert [reply.body for reply in again.replies] == ["1 times, heard [1]"]
 
 
-def test_g11_hop_after_a_flush_of_the_record_gets_its_reply(three: Scene) -> None:
+async def test_g11_hop_after_a_flush_of_the_record_gets_its_reply(three: Scene) -> None:
     texter, from_ = Texter(three.replicas), number()
-
-    async def flush() -> None:
-        slow = asyncio.create_task(texter.text("take 3.5", from_))
-        await until(lambda: three.notes.runs(from_), "the dialogue runs")
-        for _ in range(3):
-            for node in three.world.nodes:
-                await asyncio.to_thread(node.flush)
-            await asyncio.sleep(0.5)
-        assert (await slow).text == "1 times, heard [1]"
-
-    asyncio.run(flush())
+    slow = asyncio.create_task(texter.text("take 3.5", from_))
+    await until(lambda: three.notes.runs(from_), "the dialogue runs")
+    for _ in range(3):
+        for node in three.world.nodes:
+            await asyncio.to_thread(node.flush)
+        await asyncio.sleep(0.5)
+    assert (await slow).text == "1 times, heard [1]"
 
 
 @pytest.mark.parametrize("how", ["terminate", "kill"])
-def test_g11_one_reply_while_every_replica_is_replaced(how: str) -> None:
+async def test_g11_one_reply_while_every_replica_is_replaced(how: str) -> None:
     """A dialogue of 8 s, and three replicas that are replaced one after the other, the
     one that runs it first. Twilio has one fallback request for each document, so the
     next replica is killed when every request has had an answer again.
     """
     with scene(nodes=1, replicas=3, env=QUICK) as made:
         texter, from_ = Texter(made.replicas), number()
-
-        async def replace() -> None:
-            message, second = texter.compose("take 8", from_), texter.compose("take 0.1", from_)
-            slow = asyncio.create_task(texter.deliver(message))
-            await until(lambda: made.has_started(message.sid), "the dialogue runs")
-            following = asyncio.create_task(texter.deliver(second))
-            runner = made.runner_of(message.sid)
-            order = [runner, *(each for each in made.replicas if each is not runner)]
-            killed = []
-            for replica in order:
-                killed.append(replica.pid)
-                texter.down.add(replica.port)
-                await asyncio.to_thread(getattr(replica, how))
-                await asyncio.to_thread(replica.start)
-                texter.down.clear()
-                seen = texter.responses.copy()
-                for task, sid in ((slow, message.sid), (following, second.sid)):
-                    await until(
-                        lambda task=task, sid=sid, seen=seen: (
-                            task.done() or texter.responses[sid] > seen[sid]
-                        ),
-                        "Twilio was asked to come again",
-                    )
-            outcomes = [await slow, await following]
-            assert [outcome.text for outcome in outcomes] == [
-                "1 times, heard [1]",
-                "2 times, heard [1, 2]",
-            ]
-            assert [len(outcome.replies) for outcome in outcomes] == [1, 1]
-            runs = made.notes.runs(from_)
-            again = [outcome.message.sid for outcome in outcomes]
-            assert turn_violations(runs, outcomes, killed=killed, may_run_again=again) == []
-
-        asyncio.run(replace())
+        message, second = texter.compose("take 8", from_), texter.compose("take 0.1", from_)
+        slow = asyncio.create_task(texter.deliver(message))
+        await until(lambda: made.has_started(message.sid), "the dialogue runs")
+        following = asyncio.create_task(texter.deliver(second))
+        runner = made.runner_of(message.sid)
+        order = [runner, *(each for each in made.replicas if each is not runner)]
+        killed = []
+        for replica in order:
+            killed.append(replica.pid)
+            texter.down.add(replica.port)
+            await asyncio.to_thread(getattr(replica, how))
+            await asyncio.to_thread(replica.start)
+            texter.down.clear()
+            seen = texter.responses.copy()
+            for task, sid in ((slow, message.sid), (following, second.sid)):
+                await until(
+                    lambda task=task, sid=sid, seen=seen: (
+                        task.done() or texter.responses[sid] > seen[sid]
+                    ),
+                    "Twilio was asked to come again",
+                )
+        outcomes = [await slow, await following]
+        assert [outcome.text for outcome in outcomes] == [
+            "1 times, heard [1]",
+            "2 times, heard [1, 2]",
+        ]
+        assert [len(outcome.replies) for outcome in outcomes] == [1, 1]
+        runs = made.notes.runs(from_)
+        again = [outcome.message.sid for outcome in outcomes]
+        assert turn_violations(runs, outcomes, killed=killed, may_run_again=again) == []
 
 
-def test_g11_rolling_restart_under_slow_dialogues_loses_and_doubles_nothing() -> None:
+async def test_g11_rolling_restart_under_slow_dialogues_loses_and_doubles_nothing() -> None:
     env = {**QUICK, "SMSD_DRAIN_DELAY": "0.5"}
     with scene(nodes=2, replicas=3, env=env) as made:
         texter = Texter(made.replicas)
@@ -196,19 +177,16 @@ def test_g11_rolling_restart_under_slow_dialogues_loses_and_doubles_nothing() ->
                 outcome = await texter.text(f"take {seconds}", from_)
                 assert str(outcome.text).startswith(f"{sent[from_]} times"), outcome
 
-        async def roll() -> None:
-            talks = [
-                asyncio.create_task(talk(number(), seconds))
-                for seconds in (0.5, 0.7, 1.0, 1.5, 2.5) * 3
-            ]
-            for replica in made.replicas:
-                texter.down.add(replica.port)
-                assert await asyncio.to_thread(replica.terminate) == 0
-                await asyncio.to_thread(replica.start)
-                texter.down.clear()
-            over.set()
-            await asyncio.gather(*talks)
-            assert sum(sent.values()) > 30
-            assert turn_violations(made.notes.runs(), texter.outcomes) == []
-
-        asyncio.run(roll())
+        talks = [
+            asyncio.create_task(talk(number(), seconds))
+            for seconds in (0.5, 0.7, 1.0, 1.5, 2.5) * 3
+        ]
+        for replica in made.replicas:
+            texter.down.add(replica.port)
+            assert await asyncio.to_thread(replica.terminate) == 0
+            await asyncio.to_thread(replica.start)
+            texter.down.clear()
+        over.set()
+        await asyncio.gather(*talks)
+        assert sum(sent.values()) > 30
+        assert turn_violations(made.notes.runs(), texter.outcomes) == []

@@ -13,6 +13,8 @@ from tests.faults.turns import Texter, until
 from tests.faults.world import World, number, world
 from tests.processes import wait_for
 
+pytestmark = pytest.mark.asyncio
+
 ENV = {
     "SMSD_DIALOGUE": "tests.faults.dialogues:misbehaves",
     "SMSD_DIALOGUE_TIMEOUT": "1",
@@ -60,98 +62,74 @@ MISDEEDS = {
 
 
 @pytest.mark.parametrize("misdeed", MISDEEDS)
-def test_g12_misbehaving_coroutine_harms_nobody_else(one: World, misdeed: str) -> None:
+async def test_g12_misbehaving_coroutine_harms_nobody_else(one: World, misdeed: str) -> None:
     texter, from_ = Texter(one.replicas), number()
     pid, before = one.replicas[0].pid, failed(one)
-
-    async def misbehave() -> None:
-        bad = asyncio.create_task(texter.text(misdeed, from_))
-        other = await texter.text("count", number())
-        assert other.text == "1 times"
-        outcome = await bad
-        assert APOLOGY in str(outcome.text)
-        assert outcome.elapsed_s < 15, "Twilio's own limit"
-        assert (await texter.text("count", from_)).text == "2 times"
-
-    asyncio.run(misbehave())
+    bad = asyncio.create_task(texter.text(misdeed, from_))
+    other = await texter.text("count", number())
+    assert other.text == "1 times"
+    outcome = await bad
+    assert APOLOGY in str(outcome.text)
+    assert outcome.elapsed_s < 15, "Twilio's own limit"
+    assert (await texter.text("count", from_)).text == "2 times"
     assert failed(one) == before + 1
     assert MISDEEDS[misdeed] in failures_logged(one)[-1][0]
     assert "zQ7jXw" not in one.replicas[0].log(), "the text of an error is the author's"
     assert (one.replicas[0].pid, one.replicas[0].admin("/livez")[0]) == (pid, 200)
 
 
-def test_g12_task_that_exits_after_the_reply_does_not_end_the_process(one: World) -> None:
+async def test_g12_task_that_exits_after_the_reply_does_not_end_the_process(one: World) -> None:
     texter, from_ = Texter(one.replicas), number()
-
-    async def leave() -> None:
-        assert (await texter.text("forgotten task exits", from_)).text == "1 times"
-        give_up_s = time.monotonic() + 0.5
-        while time.monotonic() < give_up_s:
-            assert (await texter.text("count", number())).text == "1 times"
-
-    asyncio.run(leave())
+    assert (await texter.text("forgotten task exits", from_)).text == "1 times"
+    give_up_s = time.monotonic() + 0.5
+    while time.monotonic() < give_up_s:
+        assert (await texter.text("count", number())).text == "1 times"
 
 
-def test_g12_coroutine_that_blocks_is_late_and_others_go_on_afterwards(one: World) -> None:
+async def test_g12_coroutine_that_blocks_is_late_and_others_go_on_afterwards(one: World) -> None:
     texter, from_ = Texter(one.replicas), number()
-
-    async def block() -> None:
-        blocked = asyncio.create_task(texter.text("blocks", from_))
-        other = await texter.text("count", number())
-        assert other.text == "1 times"
-        assert (await blocked).text == "1 times"
-        assert (await texter.text("count", from_)).text == "2 times"
-
-    asyncio.run(block())
+    blocked = asyncio.create_task(texter.text("blocks", from_))
+    other = await texter.text("count", number())
+    assert other.text == "1 times"
+    assert (await blocked).text == "1 times"
+    assert (await texter.text("count", from_)).text == "2 times"
 
 
 @pytest.mark.parametrize("misdeed", ["block", "exit", "cancelled", "stop iteration", "interrupt"])
-def test_g12_misbehaving_plain_function_harms_nobody_else(plain: World, misdeed: str) -> None:
+async def test_g12_misbehaving_plain_function_harms_nobody_else(plain: World, misdeed: str) -> None:
     texter, from_ = Texter(plain.replicas), number()
     before = failed(plain)
-
-    async def misbehave() -> None:
-        bad = asyncio.create_task(texter.text(misdeed, from_))
-        assert (await texter.text("count", number())).text == "1 times"
-        assert APOLOGY in str((await bad).text)
-        assert (await texter.text("count", from_)).text == "2 times"
-
-    asyncio.run(misbehave())
+    bad = asyncio.create_task(texter.text(misdeed, from_))
+    assert (await texter.text("count", number())).text == "1 times"
+    assert APOLOGY in str((await bad).text)
+    assert (await texter.text("count", from_)).text == "2 times"
     assert failed(plain) == before + 1
     assert "zQ7jXw" not in plain.replicas[0].log()
 
 
-def test_g12_coroutine_left_behind_is_counted_and_does_not_hold_up_the_end() -> None:
+async def test_g12_coroutine_left_behind_is_counted_and_does_not_hold_up_the_end() -> None:
     with world(replicas=1, env=ENV) as made:
         texter, replica = Texter(made.replicas), made.replicas[0]
-
-        async def misbehave() -> None:
-            for _ in range(3):
-                assert APOLOGY in str((await texter.text("swallows", number())).text)
-
-        asyncio.run(misbehave())
+        for _ in range(3):
+            assert APOLOGY in str((await texter.text("swallows", number())).text)
         wait_for(lambda: replica.metric("smsd_dialogues_abandoned") == 3, "three are left behind")
         began_s = time.monotonic()
         assert replica.terminate() == 0
         assert time.monotonic() - began_s < 20
 
 
-def test_g12_plain_function_that_blocks_does_not_hold_up_the_end(plain: World) -> None:
+async def test_g12_plain_function_that_blocks_does_not_hold_up_the_end(plain: World) -> None:
     env = {**ENV, "SMSD_DIALOGUE": "tests.faults.dialogues:plain_misbehaves"}
     with world(replicas=1, env=env) as made:
         texter = Texter(made.replicas)
-        assert APOLOGY in str(asyncio.run(texter.text("block", number())).text)
+        assert APOLOGY in str((await texter.text("block", number())).text)
         assert made.replicas[0].terminate() == 0
 
 
-def test_g12_dialogue_that_runs_at_sigterm_may_finish(one: World) -> None:
+async def test_g12_dialogue_that_runs_at_sigterm_may_finish(one: World) -> None:
     with world(replicas=1, env=ENV) as made:
         texter, replica = Texter(made.replicas, fallback=False), made.replicas[0]
-
-        async def stop() -> None:
-            bad = asyncio.create_task(texter.text("swallows", number()))
-            await until(lambda: replica.metric("smsd_turns_waiting") == 1, "it runs")
-            assert await asyncio.to_thread(replica.terminate) == 0
-            assert APOLOGY in str((await bad).text)
-
-        asyncio.run(stop())
+        bad = asyncio.create_task(texter.text("swallows", number()))
+        await until(lambda: replica.metric("smsd_turns_waiting") == 1, "it runs")
+        assert await asyncio.to_thread(replica.terminate) == 0
+        assert APOLOGY in str((await bad).text)

@@ -11,6 +11,8 @@ from tests.faults.history import Recorder
 from tests.faults.proxy import Fault
 from tests.faults.world import PATIENT, World, number, world
 
+pytestmark = pytest.mark.asyncio
+
 
 @pytest.fixture(scope="module")
 def four() -> Iterator[World]:
@@ -18,74 +20,66 @@ def four() -> Iterator[World]:
         yield made
 
 
-def at_once(
+async def at_once(
     made: World, *, conversations: int, messages: int, copies: int = 1, seed: int = 1
 ) -> Recorder:
     """So many messages of each conversation, all sent at the same time; the history."""
-
-    async def run() -> Recorder:
-        async with Recorder(made.replicas, seed=seed) as twilio:
-            numbers = [number() for _ in range(conversations)]
-            sent = [twilio.compose(from_) for from_ in numbers for _ in range(messages)] * copies
-            twilio.random.shuffle(sent)
-            await asyncio.gather(*(twilio.deliver(message) for message in sent))
-            for from_ in numbers:
-                assert (await twilio.text(from_, cookies=LOST)).count == messages + 1
-            return twilio
-
-    return asyncio.run(run())
+    async with Recorder(made.replicas, seed=seed) as twilio:
+        numbers = [number() for _ in range(conversations)]
+        sent = [twilio.compose(from_) for from_ in numbers for _ in range(messages)] * copies
+        twilio.random.shuffle(sent)
+        await asyncio.gather(*(twilio.deliver(message) for message in sent))
+        for from_ in numbers:
+            assert (await twilio.text(from_, cookies=LOST)).count == messages + 1
+        return twilio
 
 
-def test_g2_messages_of_many_conversations_at_once_leave_no_gap(four: World) -> None:
-    assert at_once(four, conversations=20, messages=10).violations() == []
+async def test_g2_messages_of_many_conversations_at_once_leave_no_gap(four: World) -> None:
+    assert (await at_once(four, conversations=20, messages=10)).violations() == []
 
 
-def test_g2_eighty_messages_of_one_conversation_at_once_leave_no_gap(four: World) -> None:
-    assert at_once(four, conversations=1, messages=80).violations() == []
+async def test_g2_eighty_messages_of_one_conversation_at_once_leave_no_gap(four: World) -> None:
+    assert (await at_once(four, conversations=1, messages=80)).violations() == []
 
 
-def test_g2_duplicates_at_the_same_time_leave_no_gap(four: World) -> None:
-    assert at_once(four, conversations=4, messages=10, copies=3).violations() == []
+async def test_g2_duplicates_at_the_same_time_leave_no_gap(four: World) -> None:
+    assert (await at_once(four, conversations=4, messages=10, copies=3)).violations() == []
 
 
-def test_g2_slow_answers_leave_no_gap(four: World) -> None:
+async def test_g2_slow_answers_leave_no_gap(four: World) -> None:
     for proxy in four.proxies:
         proxy.delay_s = 0.01
         proxy.set(Fault.SLOW)
     try:
-        assert at_once(four, conversations=3, messages=8).violations() == []
+        assert (await at_once(four, conversations=3, messages=8)).violations() == []
     finally:
         for proxy in four.proxies:
             proxy.set(Fault.PASS)
 
 
-def test_g2_replicas_do_collide(four: World) -> None:
+async def test_g2_replicas_do_collide(four: World) -> None:
     """The tests above would show nothing if no two replicas ever wrote the same record
     at the same time."""
-    at_once(four, conversations=1, messages=20)
+    await at_once(four, conversations=1, messages=20)
     assert sum(replica.metric("smsd_store_conflicts_total") for replica in four.replicas) > 0
     assert all(
         replica.metric('smsd_messages_total{outcome="degraded"}') == 0 for replica in four.replicas
     )
 
 
-def test_g2_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
+async def test_g2_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
     """Messages that wait for a second for their turn are counted in memcached all the
     same."""
     with world(replicas=2, env={"SMSD_DIALOGUE": "tests.faults.dialogues:slow"}) as made:
-
-        async def run() -> None:
-            async with Recorder(made.replicas) as twilio:
-                from_ = number()
-                messages = [twilio.compose(from_) for _ in range(3)]
-                await asyncio.gather(
-                    *(
-                        twilio.deliver(message, made.replicas[i % 2])
-                        for i, message in enumerate(messages)
-                    )
+        async with Recorder(made.replicas) as twilio:
+            from_ = number()
+            messages = [twilio.compose(from_) for _ in range(3)]
+            await asyncio.gather(
+                *(
+                    twilio.deliver(message, made.replicas[i % 2])
+                    for i, message in enumerate(messages)
                 )
-                assert twilio.violations() == []
-
-        asyncio.run(run())
+            )
+            assert twilio.violations() == []
         for replica in made.replicas:
             assert replica.metric('smsd_messages_total{outcome="degraded"}') == 0

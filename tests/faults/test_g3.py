@@ -13,6 +13,8 @@ from tests.faults.history import TO, Recorder
 from tests.faults.world import World, number, wait_until_merged, world
 from tests.processes import ACCOUNT, SETTINGS, Memcached
 
+pytestmark = pytest.mark.asyncio
+
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[World]:
@@ -66,146 +68,121 @@ LOSSES: list[Callable[[Memcached, str], None]] = [flush, restart, evict]
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-def test_g3_no_count_is_lost_with_the_record(
+async def test_g3_no_count_is_lost_with_the_record(
     small: World, lose: Callable[[Memcached, str], None]
 ) -> None:
-    async def converse() -> None:
-        async with Recorder(small.replicas) as twilio:
-            from_ = number()
-            for _ in range(6):
-                await twilio.text(from_)
-                await twilio.text(from_)
-                assert any(stands(node, from_) for node in small.nodes)
-                for node in small.nodes:
-                    if stands(node, from_):
-                        await asyncio.to_thread(lose, node, from_)
-                assert not any(stands(node, from_) for node in small.nodes)
-            await twilio.text(from_)
-            assert twilio.violations() == []
-
     before = sum(
         r.metric('smsd_conversations_restored_total{source="cookie"}') for r in small.replicas
     )
-    asyncio.run(converse())
+    async with Recorder(small.replicas) as twilio:
+        from_ = number()
+        for _ in range(6):
+            await twilio.text(from_)
+            await twilio.text(from_)
+            assert any(stands(node, from_) for node in small.nodes)
+            for node in small.nodes:
+                if stands(node, from_):
+                    await asyncio.to_thread(lose, node, from_)
+            assert not any(stands(node, from_) for node in small.nodes)
+        await twilio.text(from_)
+        assert twilio.violations() == []
     after = sum(
         r.metric('smsd_conversations_restored_total{source="cookie"}') for r in small.replicas
     )
     assert after == before + 6
 
 
-def test_g3_a_restarted_node_is_not_taken_for_an_outage(small: World) -> None:
-    async def converse() -> None:
-        async with Recorder(small.replicas) as twilio:
-            froms = [number() for _ in range(6)]
-            for _ in range(3):
-                for from_ in froms:
-                    await twilio.text(from_)
-                for node in small.nodes:
-                    await asyncio.to_thread(restart, node, "")
+async def test_g3_a_restarted_node_is_not_taken_for_an_outage(small: World) -> None:
+    before = sum(r.metric('smsd_messages_total{outcome="degraded"}') for r in small.replicas)
+    async with Recorder(small.replicas) as twilio:
+        froms = [number() for _ in range(6)]
+        for _ in range(3):
             for from_ in froms:
                 await twilio.text(from_)
-            assert twilio.violations() == []
-
-    before = sum(r.metric('smsd_messages_total{outcome="degraded"}') for r in small.replicas)
-    asyncio.run(converse())
+            for node in small.nodes:
+                await asyncio.to_thread(restart, node, "")
+        for from_ in froms:
+            await twilio.text(from_)
+        assert twilio.violations() == []
     after = sum(r.metric('smsd_messages_total{outcome="degraded"}') for r in small.replicas)
     assert after == before
 
 
-def test_g3_a_retry_with_the_cookie_from_before_counts_once_though_the_record_is_lost(
+async def test_g3_a_retry_with_the_cookie_from_before_counts_once_though_the_record_is_lost(
     small: World,
 ) -> None:
-    async def retry() -> None:
-        async with Recorder(small.replicas) as twilio:
-            from_ = number()
-            for _ in range(20):
-                message = twilio.compose(from_)
-                held = twilio.client.twilio.jar.header(message.pair)
-                await twilio.deliver(message)
-                for node in small.nodes:
-                    node.flush()
-                await twilio.deliver(
-                    message, cookies=Cookies(send=held, keep=False) if held else LOST
-                )
-            await twilio.text(from_)
-            assert twilio.violations() == []
-
-    asyncio.run(retry())
+    async with Recorder(small.replicas) as twilio:
+        from_ = number()
+        for _ in range(20):
+            message = twilio.compose(from_)
+            held = twilio.client.twilio.jar.header(message.pair)
+            await twilio.deliver(message)
+            for node in small.nodes:
+                node.flush()
+            await twilio.deliver(message, cookies=Cookies(send=held, keep=False) if held else LOST)
+        await twilio.text(from_)
+        assert twilio.violations() == []
 
 
 @pytest.mark.parametrize("older_first", [True, False])
-def test_g3_a_stale_cookie_loses_and_doubles_nothing(small: World, older_first: bool) -> None:
+async def test_g3_a_stale_cookie_loses_and_doubles_nothing(small: World, older_first: bool) -> None:
     """Ten messages; the record is lost; two arrive at once, one with the cookie after
     the tenth, one with the cookie after the seventh.
     """
-
-    async def two() -> None:
-        async with Recorder(small.replicas) as twilio:
-            from_ = number()
-            for _ in range(10):
-                await twilio.text(from_)
-            for node in small.nodes:
-                node.flush()
-            stale, newest = Cookies(back=3, keep=False), JAR
-            for cookies in (stale, newest) if older_first else (newest, stale):
-                await twilio.text(from_, cookies=cookies)
-            assert (await twilio.text(from_)).count == 13
-
-    asyncio.run(two())
+    async with Recorder(small.replicas) as twilio:
+        from_ = number()
+        for _ in range(10):
+            await twilio.text(from_)
+        for node in small.nodes:
+            node.flush()
+        stale, newest = Cookies(back=3, keep=False), JAR
+        for cookies in (stale, newest) if older_first else (newest, stale):
+            await twilio.text(from_, cookies=cookies)
+        assert (await twilio.text(from_)).count == 13
 
 
-def test_g3_a_message_without_cookie_after_the_loss_is_added_once_the_cookie_is_back(
+async def test_g3_a_message_without_cookie_after_the_loss_is_added_once_the_cookie_is_back(
     small: World,
 ) -> None:
-    async def lose_both() -> None:
-        async with Recorder(small.replicas) as twilio:
-            from_ = number()
-            for _ in range(5):
-                await twilio.text(from_)
-            for node in small.nodes:
-                node.flush()
-            assert (await twilio.text(from_, cookies=Cookies(omit=True, keep=False))).count == 1
-            assert (await twilio.text(from_)).count == 7
-            assert (await twilio.text(from_, cookies=LOST)).count == 8
-
-    asyncio.run(lose_both())
+    async with Recorder(small.replicas) as twilio:
+        from_ = number()
+        for _ in range(5):
+            await twilio.text(from_)
+        for node in small.nodes:
+            node.flush()
+        assert (await twilio.text(from_, cookies=Cookies(omit=True, keep=False))).count == 1
+        assert (await twilio.text(from_)).count == 7
+        assert (await twilio.text(from_, cookies=LOST)).count == 8
 
 
-def test_g3_a_lost_cookie_loses_nothing_while_the_record_stands(small: World) -> None:
-    async def forgetful() -> None:
-        async with Recorder(small.replicas) as twilio:
-            from_ = number()
-            for _ in range(10):
-                await twilio.text(from_, cookies=LOST)
-            assert twilio.violations() == []
-
-    asyncio.run(forgetful())
+async def test_g3_a_lost_cookie_loses_nothing_while_the_record_stands(small: World) -> None:
+    async with Recorder(small.replicas) as twilio:
+        from_ = number()
+        for _ in range(10):
+            await twilio.text(from_, cookies=LOST)
+        assert twilio.violations() == []
 
 
-def test_g3_nodes_that_lose_everything_under_load_lose_no_count(small: World) -> None:
+async def test_g3_nodes_that_lose_everything_under_load_lose_no_count(small: World) -> None:
     """Forty conversations go on while nodes are flushed, restarted and overfull, one
     after the other."""
+    async with Recorder(small.replicas) as twilio:
+        from_s = [number() for _ in range(40)]
 
-    async def run() -> None:
-        async with Recorder(small.replicas) as twilio:
-            from_s = [number() for _ in range(40)]
-
-            async def converse(from_: str) -> None:
-                while not over.is_set():
-                    await twilio.text(from_)
-
-            over = asyncio.Event()
-            talks = [asyncio.create_task(converse(from_)) for from_ in from_s]
-            for turn in range(6):
-                node = small.nodes[turn % 2]
-                await asyncio.to_thread((flush, restart)[turn // 2 % 2], node, "")
-                await asyncio.sleep(0.1)
-            over.set()
-            await asyncio.gather(*talks)
-            await asyncio.to_thread(wait_until_merged, small)
-            for from_ in from_s:
+        async def converse(from_: str) -> None:
+            while not over.is_set():
                 await twilio.text(from_)
-            assert twilio.violations() == []
-            assert len(twilio.history) > 200
 
-    asyncio.run(run())
+        over = asyncio.Event()
+        talks = [asyncio.create_task(converse(from_)) for from_ in from_s]
+        for turn in range(6):
+            node = small.nodes[turn % 2]
+            await asyncio.to_thread((flush, restart)[turn // 2 % 2], node, "")
+            await asyncio.sleep(0.1)
+        over.set()
+        await asyncio.gather(*talks)
+        await asyncio.to_thread(wait_until_merged, small)
+        for from_ in from_s:
+            await twilio.text(from_)
+        assert twilio.violations() == []
+        assert len(twilio.history) > 200

@@ -34,6 +34,8 @@ from tests.faults.world import (
 from tests.observer import Told
 from tests.processes import Memcached, free_port, wait_for
 
+pytestmark = pytest.mark.asyncio
+
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[World]:
@@ -132,94 +134,81 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fault", "delay_s"), FAULTS)
-def test_g4_messages_are_answered_and_counted_through_faults(
+async def test_g4_messages_are_answered_and_counted_through_faults(
     two: World, fault: Fault, delay_s: float
 ) -> None:
     """Each conversation counts on before, during and after the fault. Afterwards a
     message without a cookie finds the sum.
     """
-
-    async def run() -> None:
-        async with Recorder(two.replicas) as twilio:
-            numbers = [number() for _ in range(6)]
-            await converse(twilio, numbers, 3)
-            with outage(two, fault, delay_s):
-                during = await converse(twilio, numbers, 4)
-            await asyncio.to_thread(wait_until_merged, two)
-            for from_ in numbers:
-                await twilio.text(from_, cookies=LOST)
-            assert twilio.violations() == []
-            assert max(delivery.took_s for delivery in during) < 1
-
-    asyncio.run(run())
+    async with Recorder(two.replicas) as twilio:
+        numbers = [number() for _ in range(6)]
+        await converse(twilio, numbers, 3)
+        with outage(two, fault, delay_s):
+            during = await converse(twilio, numbers, 4)
+        await asyncio.to_thread(wait_until_merged, two)
+        for from_ in numbers:
+            await twilio.text(from_, cookies=LOST)
+        assert twilio.violations() == []
+        assert max(delivery.took_s for delivery in during) < 1
 
 
 @pytest.mark.parametrize("delay_s", [0.1, 0.2, 0.24])
-def test_g4_concurrent_messages_are_answered_while_memcached_is_slow(
+async def test_g4_concurrent_messages_are_answered_while_memcached_is_slow(
     two: World, delay_s: float
 ) -> None:
-    async def run() -> None:
-        async with Recorder(two.replicas) as twilio:
-            from_ = number()
-            with outage(two, Fault.SLOW, delay_s):
-                messages = [twilio.compose(from_) for _ in range(12)]
-                during = await asyncio.gather(*map(twilio.deliver, messages))
-            assert all(delivery.status == 200 for delivery in during)
-            assert max(delivery.took_s for delivery in during) < 1
-            await asyncio.to_thread(wait_until_merged, two)
-            assert (await twilio.text(from_, cookies=LOST)).count == 13
-
-    asyncio.run(run())
+    async with Recorder(two.replicas) as twilio:
+        from_ = number()
+        with outage(two, Fault.SLOW, delay_s):
+            messages = [twilio.compose(from_) for _ in range(12)]
+            during = await asyncio.gather(*map(twilio.deliver, messages))
+        assert all(delivery.status == 200 for delivery in during)
+        assert max(delivery.took_s for delivery in during) < 1
+        await asyncio.to_thread(wait_until_merged, two)
+        assert (await twilio.text(from_, cookies=LOST)).count == 13
 
 
 @pytest.mark.parametrize("fault", [hung, down])
 @pytest.mark.parametrize("nodes", [1, 3])
-def test_g4_hung_or_killed_nodes_delay_no_answer(
+async def test_g4_hung_or_killed_nodes_delay_no_answer(
     bare: World, lag: "Lag", fault: Callable[[Memcached], object], nodes: int
 ) -> None:
     """Bounds the slowest answer, the median after the breaker opened, and the time
     until the return is seen. The event loop is never blocked for 50 ms.
     """
-
-    async def run() -> None:
-        async with Recorder(bare.replicas) as twilio:
-            numbers = [number() for _ in range(12)]
-            await converse(twilio, numbers, 2)
-            faults = [fault(node) for node in bare.nodes[:nodes]]
+    async with Recorder(bare.replicas) as twilio:
+        numbers = [number() for _ in range(12)]
+        await converse(twilio, numbers, 2)
+        faults = [fault(node) for node in bare.nodes[:nodes]]
+        for each in faults:
+            each.__enter__()  # type: ignore[attr-defined]
+        try:
+            first = [
+                await twilio.text(from_, replica) for replica in bare.replicas for from_ in numbers
+            ]
+            for replica in bare.replicas:
+                await asyncio.to_thread(wait_for, sees(replica, "down"), "the breaker is open")
+            later = [await twilio.text(from_) for from_ in numbers * 5]
+        finally:
             for each in faults:
-                each.__enter__()  # type: ignore[attr-defined]
-            try:
-                first = [
-                    await twilio.text(from_, replica)
-                    for replica in bare.replicas
-                    for from_ in numbers
-                ]
-                for replica in bare.replicas:
-                    await asyncio.to_thread(wait_for, sees(replica, "down"), "the breaker is open")
-                later = [await twilio.text(from_) for from_ in numbers * 5]
-            finally:
-                for each in faults:
-                    each.__exit__(None, None, None)  # type: ignore[attr-defined]
-            back_s = time.monotonic()
-            await asyncio.to_thread(wait_until_merged, bare)
-            assert time.monotonic() - back_s < 2
-            assert max(delivery.took_s for delivery in first + later) < 1
-            assert median(delivery.took_s for delivery in later) < 0.05 + lag.worst_s
-            for from_ in numbers:
-                await twilio.text(from_, cookies=LOST)
-            assert twilio.violations() == []
-
-    asyncio.run(run())
+                each.__exit__(None, None, None)  # type: ignore[attr-defined]
+        back_s = time.monotonic()
+        await asyncio.to_thread(wait_until_merged, bare)
+        assert time.monotonic() - back_s < 2
+        assert max(delivery.took_s for delivery in first + later) < 1
+        assert median(delivery.took_s for delivery in later) < 0.05 + lag.worst_s
+        for from_ in numbers:
+            await twilio.text(from_, cookies=LOST)
+        assert twilio.violations() == []
     for replica in bare.replicas:
         assert replica.metric("smsd_event_loop_lag_seconds") < 0.05 + 2 * lag.worst_s
 
 
-def test_g4_outage_leaves_one_log_line_at_each_end() -> None:
+async def test_g4_outage_leaves_one_log_line_at_each_end() -> None:
     """However many messages come meanwhile. Kind and duration are told, and no node is
     down for a reason of its own: operations may take 5 s.
     """
-
-    async def run() -> None:
+    with world(1, 1, PATIENT) as made:
+        (node,), (replica,) = made.nodes, made.replicas
         async with Recorder([replica]) as twilio:
             numbers = [number() for _ in range(10)]
             await converse(twilio, numbers, 1)
@@ -227,10 +216,6 @@ def test_g4_outage_leaves_one_log_line_at_each_end() -> None:
                 await asyncio.to_thread(wait_for, sees(replica, "down"), "the outage is seen")
                 await converse(twilio, numbers, 5)
             await asyncio.to_thread(wait_until_merged, made)
-
-    with world(1, 1, PATIENT) as made:
-        (node,), (replica,) = made.nodes, made.replicas
-        asyncio.run(run())
         lines = [
             json.loads(line) for line in replica.log().splitlines() if "memcached node" in line
         ]
@@ -241,137 +226,117 @@ def test_g4_outage_leaves_one_log_line_at_each_end() -> None:
         assert 0 < lines[1]["down_s"] < 60
 
 
-def test_g4_writes_of_a_node_that_wakes_double_nothing(bare: World) -> None:
+async def test_g4_writes_of_a_node_that_wakes_double_nothing(bare: World) -> None:
     """It carries out what was sent before the breaker opened."""
-
-    async def run() -> None:
-        async with Recorder(bare.replicas) as twilio:
-            numbers = [number() for _ in range(30)]
-            for _ in range(3):
-                await converse(twilio, numbers, 1)
-                for node in bare.nodes:
-                    node.hang()
-                await converse(twilio, numbers, 2)
-                for node in bare.nodes:
-                    node.resume()
-                await converse(twilio, numbers, 1)
-            await asyncio.to_thread(wait_until_merged, bare)
-            for from_ in numbers:
-                await twilio.text(from_, cookies=LOST)
-            assert twilio.violations() == []
-
-    asyncio.run(run())
+    async with Recorder(bare.replicas) as twilio:
+        numbers = [number() for _ in range(30)]
+        for _ in range(3):
+            await converse(twilio, numbers, 1)
+            for node in bare.nodes:
+                node.hang()
+            await converse(twilio, numbers, 2)
+            for node in bare.nodes:
+                node.resume()
+            await converse(twilio, numbers, 1)
+        await asyncio.to_thread(wait_until_merged, bare)
+        for from_ in numbers:
+            await twilio.text(from_, cookies=LOST)
+        assert twilio.violations() == []
 
 
-def test_g4_replica_cut_off_from_its_nodes_keeps_counting(two: World) -> None:
+async def test_g4_replica_cut_off_from_its_nodes_keeps_counting(two: World) -> None:
     """One replica reaches no node, the other reaches all; both get messages in turn."""
     cut_off, other = two.replicas
-
-    async def run() -> None:
-        async with Recorder(two.replicas) as twilio:
-            numbers = [number() for _ in range(6)]
-            await converse(twilio, numbers, 2)
-            try:
-                for proxy in two.proxies:
-                    proxy.set(Fault.SILENT, only=cut_off)
-                await converse(twilio, numbers, 10)
-                assert sees(cut_off, "down")()
-                assert not sees(other, "down")()
-            finally:
-                for proxy in two.proxies:
-                    proxy.set(Fault.PASS)
-            await asyncio.to_thread(wait_until_merged, two)
-            for from_ in numbers:
-                await twilio.text(from_, other, LOST)
-            assert twilio.violations() == []
-
-    asyncio.run(run())
+    async with Recorder(two.replicas) as twilio:
+        numbers = [number() for _ in range(6)]
+        await converse(twilio, numbers, 2)
+        try:
+            for proxy in two.proxies:
+                proxy.set(Fault.SILENT, only=cut_off)
+            await converse(twilio, numbers, 10)
+            assert sees(cut_off, "down")()
+            assert not sees(other, "down")()
+        finally:
+            for proxy in two.proxies:
+                proxy.set(Fault.PASS)
+        await asyncio.to_thread(wait_until_merged, two)
+        for from_ in numbers:
+            await twilio.text(from_, other, LOST)
+        assert twilio.violations() == []
 
 
-def test_g4_counts_of_separated_replicas_add_up(two: World) -> None:
+async def test_g4_counts_of_separated_replicas_add_up(two: World) -> None:
     """Both count the same conversation on their overlays, and may show the same numbers
     meanwhile, as docs/promises.md says. Afterwards the sum is right.
     """
-
-    async def run() -> None:
-        async with Recorder(two.replicas) as twilio:
-            from_ = number()
-            await twilio.text(from_)
-            with outage(two, Fault.REFUSE):
-                for _ in range(5):
-                    await asyncio.gather(*(twilio.text(from_, replica) for replica in two.replicas))
-                assert [status(replica)["pending"] for replica in two.replicas] == [1, 1]
-            await asyncio.to_thread(wait_until_merged, two)
-            for replica in two.replicas:
-                await twilio.text(from_, replica, LOST)
-            assert [delivery.count for delivery in twilio.history[-2:]] == [12, 13]
-
     before = sum(map(counted, two.replicas))
-    asyncio.run(run())
+    async with Recorder(two.replicas) as twilio:
+        from_ = number()
+        await twilio.text(from_)
+        with outage(two, Fault.REFUSE):
+            for _ in range(5):
+                await asyncio.gather(*(twilio.text(from_, replica) for replica in two.replicas))
+            assert [status(replica)["pending"] for replica in two.replicas] == [1, 1]
+        await asyncio.to_thread(wait_until_merged, two)
+        for replica in two.replicas:
+            await twilio.text(from_, replica, LOST)
+        assert [delivery.count for delivery in twilio.history[-2:]] == [12, 13]
     assert sum(map(counted, two.replicas)) == before + 13
 
 
-def test_g4_overlay_is_merged_before_its_replica_ends(two: World) -> None:
+async def test_g4_overlay_is_merged_before_its_replica_ends(two: World) -> None:
     """SIGTERM after memcached came back, but before the merge, loses nothing. Messages
     without a cookie show it.
     """
     leaving, other = two.replicas
-
-    async def run() -> None:
-        async with Recorder([leaving]) as twilio:
-            numbers = [number() for _ in range(20)]
-            with outage(two, Fault.REFUSE):
-                await converse(twilio, numbers, 2)
-            assert await asyncio.to_thread(leaving.terminate) == 0
-            for from_ in numbers:
-                assert (await twilio.text(from_, other, LOST)).count == 3
-
-    asyncio.run(run())
+    async with Recorder([leaving]) as twilio:
+        numbers = [number() for _ in range(20)]
+        with outage(two, Fault.REFUSE):
+            await converse(twilio, numbers, 2)
+        assert await asyncio.to_thread(leaving.terminate) == 0
+        for from_ in numbers:
+            assert (await twilio.text(from_, other, LOST)).count == 3
     leaving.start()
 
 
-def test_g4_dropped_overlay_records_live_on_in_cookies() -> None:
+async def test_g4_dropped_overlay_records_live_on_in_cookies() -> None:
     """At the limit the oldest conversations are dropped and counted. A message with its
     cookie still counts on exactly; one without begins again.
     """
+    observer = Told()
+    now_ms, bits = time.time_ns() // 1_000_000, count(1).__next__
+    remote = Remote(
+        [f"127.0.0.1:{free_port()}"],
+        timeout_s=0.2,
+        ttl_s=14400,
+        now_ms=lambda: now_ms,
+        observer=observer,
+    )
+    store = OverlayStore(
+        remote,
+        timeout_s=0.2,
+        ttl_s=14400,
+        now_ms=lambda: now_ms,
+        random_bits=bits,
+        observer=observer,
+        max_pending_bytes=20_000,
+    )
 
-    async def run() -> None:
-        observer = Told()
-        now_ms, bits = time.time_ns() // 1_000_000, count(1).__next__
-        remote = Remote(
-            [f"127.0.0.1:{free_port()}"],
-            timeout_s=0.2,
-            ttl_s=14400,
-            now_ms=lambda: now_ms,
-            observer=observer,
-        )
-        store = OverlayStore(
-            remote,
-            timeout_s=0.2,
-            ttl_s=14400,
-            now_ms=lambda: now_ms,
-            random_bits=bits,
-            observer=observer,
-            max_pending_bytes=20_000,
-        )
+    async def message(key: bytes, copy: Record | None) -> Record:
+        view = await store.load(key)
+        copies = (copy, *view.versions) if copy else view.versions
+        record = opened(
+            view.stored, copies, now_ms=now_ms, ttl_ms=14_400_000, random_bits=bits()
+        ).record
+        record = added(record, b"%06d" % bits(), b"reply", now_ms=now_ms, data=b"")
+        assert await store.save(key, record, view.token)
+        return record
 
-        async def message(key: bytes, copy: Record | None) -> Record:
-            view = await store.load(key)
-            copies = (copy, *view.versions) if copy else view.versions
-            record = opened(
-                view.stored, copies, now_ms=now_ms, ttl_ms=14_400_000, random_bits=bits()
-            ).record
-            record = added(record, b"%06d" % bits(), b"reply", now_ms=now_ms, data=b"")
-            assert await store.save(key, record, view.token)
-            return record
-
-        keys = [b"conversation-%d" % i for i in range(1000)]
-        cookies = {key: await message(key, None) for key in keys}
-        assert store.pending < 1000
-        assert observer.dropped == 1000 - store.pending
-        assert (await message(keys[-1], None)).count == 2
-        assert (await message(keys[0], cookies[keys[0]])).count == 2
-        assert (await message(keys[1], None)).count == 1
-        await store.close(within_s=0)
-
-    asyncio.run(run())
+    keys = [b"conversation-%d" % i for i in range(1000)]
+    cookies = {key: await message(key, None) for key in keys}
+    assert store.pending < 1000
+    assert observer.dropped == 1000 - store.pending
+    assert (await message(keys[-1], None)).count == 2
+    assert (await message(keys[0], cookies[keys[0]])).count == 2
+    assert (await message(keys[1], None)).count == 1
+    await store.close(within_s=0)

@@ -14,6 +14,8 @@ from tests.faults.history import Recorder
 from tests.faults.world import PATIENT, World, number, status, wait_until_merged, world
 from tests.processes import Memcached, wait_for
 
+pytestmark = pytest.mark.asyncio
+
 
 @pytest.fixture(scope="module")
 def full() -> Iterator[World]:
@@ -47,49 +49,41 @@ def refused(made: World) -> float:
     return replica.metric(f'smsd_store_errors_total{{kind="server",node="{node.node}"}}')
 
 
-def test_g4_full_memcached_is_retried_with_back_off(
+async def test_g4_full_memcached_is_retried_with_back_off(
     full: World,
 ) -> None:
     (node,) = full.nodes
     (replica,) = full.replicas
-
-    async def run() -> None:
-        async with Recorder(full.replicas) as twilio:
-            numbers = [number() for _ in range(200)]
-            fill(node)
-            for _ in range(2):
-                await asyncio.gather(*map(twilio.text, numbers))
-            assert status(replica)["pending"] == len(numbers)
-            assert max(delivery.took_s for delivery in twilio.history) < 5
-            before, begun_s = commands(node), time.monotonic()
-            refusals = refused(full)
-            wait_for(lambda: refused(full) > refusals, "the reconciliation tries again")
-            await asyncio.sleep(4)
-            rate = (commands(node) - before) / (time.monotonic() - begun_s)
-            assert rate < 100  # 1,600 without back-off: each conversation, four times a second
-            assert "down" not in str(status(replica)["nodes"])
-            node.flush()
-            await asyncio.to_thread(wait_until_merged, full)
-            for from_ in numbers:
-                await twilio.text(from_, cookies=LOST)
-            assert twilio.violations() == []
-
-    asyncio.run(run())
+    async with Recorder(full.replicas) as twilio:
+        numbers = [number() for _ in range(200)]
+        fill(node)
+        for _ in range(2):
+            await asyncio.gather(*map(twilio.text, numbers))
+        assert status(replica)["pending"] == len(numbers)
+        assert max(delivery.took_s for delivery in twilio.history) < 5
+        before, begun_s = commands(node), time.monotonic()
+        refusals = refused(full)
+        wait_for(lambda: refused(full) > refusals, "the reconciliation tries again")
+        await asyncio.sleep(4)
+        rate = (commands(node) - before) / (time.monotonic() - begun_s)
+        assert rate < 100  # 1,600 without back-off: each conversation, four times a second
+        assert "down" not in str(status(replica)["nodes"])
+        node.flush()
+        await asyncio.to_thread(wait_until_merged, full)
+        for from_ in numbers:
+            await twilio.text(from_, cookies=LOST)
+        assert twilio.violations() == []
 
 
-def test_g4_full_memcached_does_not_delay_shutdown(full: World) -> None:
+async def test_g4_full_memcached_does_not_delay_shutdown(full: World) -> None:
     """SIGTERM with conversations that nobody takes: smsd ends, and says how many were
     lost.
     """
     (replica,) = full.replicas
-
-    async def run() -> None:
-        async with Recorder(full.replicas) as twilio:
-            fill(full.nodes[0])
-            await asyncio.gather(*(twilio.text(number()) for _ in range(50)))
-            assert status(replica)["pending"]
-
-    asyncio.run(run())
+    async with Recorder(full.replicas) as twilio:
+        fill(full.nodes[0])
+        await asyncio.gather(*(twilio.text(number()) for _ in range(50)))
+        assert status(replica)["pending"]
     before = commands(full.nodes[0])
     assert replica.terminate() == 0
     assert '"overlay lost at shutdown"' in replica.log()

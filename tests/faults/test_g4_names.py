@@ -13,6 +13,8 @@ from tests.faults.names import HANGS, Names
 from tests.faults.world import World, number, sees, settled, status, store_of, wait_until_merged
 from tests.processes import Memcached, wait_for
 
+pytestmark = pytest.mark.asyncio
+
 
 @pytest.fixture
 def names() -> Iterator[Names]:
@@ -31,10 +33,11 @@ def named(nodes: list[Memcached]) -> list[str]:
     return [f"memcached-{i}.test:{node.port}" for i, node in enumerate(nodes)]
 
 
-def test_g4_slow_lookup_delays_no_message(names: Names, three: list[Memcached]) -> None:
+async def test_g4_slow_lookup_delays_no_message(names: Names, three: list[Memcached]) -> None:
     """The lookup takes four times as long as a store operation may."""
-
-    async def run(made: World) -> None:
+    names.set("memcached-0.test", "127.0.0.1", after_s=1.0)
+    with names.smsd(store_of(named(three[:1]))) as one:
+        made = World(three[:1], [], [one])
         async with Recorder(made.replicas) as twilio:
             numbers = [number() for _ in range(6)]
             for from_ in numbers * 3:
@@ -45,19 +48,21 @@ def test_g4_slow_lookup_delays_no_message(names: Names, three: list[Memcached]) 
             assert twilio.violations() == []
             assert max(delivery.took_s for delivery in twilio.history) < 1
 
-    names.set("memcached-0.test", "127.0.0.1", after_s=1.0)
-    with names.smsd(store_of(named(three[:1]))) as one:
-        asyncio.run(run(World(three[:1], [], [one])))
-
 
 @pytest.mark.parametrize("fails", ["hangs", "has no address"])
-def test_g4_failing_lookup_affects_only_its_node(
+async def test_g4_failing_lookup_affects_only_its_node(
     names: Names, three: list[Memcached], fails: str
 ) -> None:
     def is_up(node: int) -> bool:
         return f"'{nodes[node]}': 'up'" in str(status(replica)["nodes"])
 
-    async def run() -> None:
+    nodes = named(three)
+    for i in range(3):
+        names.set(f"memcached-{i}.test", "127.0.0.1")
+    names.set("memcached-0.test", after_s=HANGS if fails == "hangs" else 0)
+    with names.smsd(store_of(nodes)) as replica:
+        wait_for(lambda: is_up(1) and is_up(2), "the other nodes are up")
+        wait_for(sees(replica, "down"), "the failing lookup is seen")
         async with Recorder([replica]) as twilio:
             numbers = [number() for _ in range(12)]
             for _ in range(4):
@@ -76,15 +81,6 @@ def test_g4_failing_lookup_affects_only_its_node(
                 await twilio.text(from_, cookies=LOST)
             assert twilio.violations() == []
             assert max(delivery.took_s for delivery in twilio.history) < 1
-
-    nodes = named(three)
-    for i in range(3):
-        names.set(f"memcached-{i}.test", "127.0.0.1")
-    names.set("memcached-0.test", after_s=HANGS if fails == "hangs" else 0)
-    with names.smsd(store_of(nodes)) as replica:
-        wait_for(lambda: is_up(1) and is_up(2), "the other nodes are up")
-        wait_for(sees(replica, "down"), "the failing lookup is seen")
-        asyncio.run(run())
         assert replica.metric(f'smsd_store_errors_total{{kind="lookup",node="{nodes[0]}"}}') > 0
         assert log_events(replica.log(), "memcached node down") == [(nodes[0], "lookup")]
         assert log_events(replica.log(), "memcached node up") == [(nodes[0], "lookup")]
@@ -106,39 +102,33 @@ def test_g4_hanging_lookups_do_not_delay_shutdown(names: Names, three: list[Memc
         assert replica.terminate() == 0
 
 
-def test_g4_hanging_lookup_keeps_the_open_connection(names: Names, three: list[Memcached]) -> None:
+async def test_g4_hanging_lookup_keeps_the_open_connection(
+    names: Names, three: list[Memcached]
+) -> None:
     names.set("memcached-0.test", "127.0.0.1")
     with names.smsd(store_of(named(three[:1]))) as replica:
-
-        async def run() -> None:
-            async with Recorder([replica]) as twilio:
-                from_ = number()
+        async with Recorder([replica]) as twilio:
+            from_ = number()
+            await twilio.text(from_)
+            names.set("memcached-0.test", after_s=HANGS)
+            ends_s = time.monotonic() + 8  # longer than the budget of a lookup
+            while time.monotonic() < ends_s:
                 await twilio.text(from_)
-                names.set("memcached-0.test", after_s=HANGS)
-                ends_s = time.monotonic() + 8  # longer than the budget of a lookup
-                while time.monotonic() < ends_s:
-                    await twilio.text(from_)
-                    await asyncio.sleep(0.1)
-                assert twilio.violations() == []
-
-        asyncio.run(run())
+                await asyncio.sleep(0.1)
+            assert twilio.violations() == []
         assert settled(replica)
         assert replica.metric('smsd_messages_total{outcome="degraded"}') == 0
         assert log_events(replica.log(), "memcached node down") == []
 
 
-def test_g4_node_is_reached_at_the_address_that_answers(
+async def test_g4_node_is_reached_at_the_address_that_answers(
     names: Names, three: list[Memcached]
 ) -> None:
     names.set("memcached-0.test", "127.0.0.2", "127.0.0.3", "127.0.0.1")
     with names.smsd(store_of(named(three[:1]))) as replica:
-
-        async def run() -> None:
-            async with Recorder([replica]) as twilio:
-                from_ = number()
-                for _ in range(3):
-                    await twilio.text(from_, cookies=LOST)
-                assert twilio.violations() == []
-
         wait_for(lambda: settled(replica), "the node is up")
-        asyncio.run(run())
+        async with Recorder([replica]) as twilio:
+            from_ = number()
+            for _ in range(3):
+                await twilio.text(from_, cookies=LOST)
+            assert twilio.violations() == []

@@ -1,7 +1,6 @@
 """G5: only requests that Twilio signed change anything; a captured request replayed
 changes nothing."""
 
-import asyncio
 import dataclasses
 from collections.abc import Callable, Iterator
 from urllib.parse import parse_qsl, urlencode
@@ -12,6 +11,8 @@ from smsd.simulator import LOST, Outcome, Request, Response
 from tests.faults.history import Recorder
 from tests.faults.world import World, counted, number, world
 from tests.processes import Memcached
+
+pytestmark = pytest.mark.asyncio
 
 
 @pytest.fixture(scope="module")
@@ -65,46 +66,37 @@ async def captured(twilio: Recorder, from_: str) -> Outcome:
 
 
 @pytest.mark.parametrize("how", TAMPERED)
-def test_g5_a_tampered_request_changes_nothing(two: World, how: str) -> None:
-    async def attack() -> None:
-        async with Recorder(two.replicas) as twilio:
-            from_ = number()
-            request = (await captured(twilio, from_)).attempts[0].request
-            before = writes(two.nodes[0])
-            for replica in two.replicas:
-                answer = await twilio.client.perform(
-                    TAMPERED[how](request), connect_to=replica.address
-                )
-                assert isinstance(answer, Response)
-                assert answer.status == 403
-                assert answer.body == b""
-                assert not answer.all("Set-Cookie")
-            assert writes(two.nodes[0]) == before
-            assert (await twilio.text(from_, cookies=LOST)).count == 2
-
-    asyncio.run(attack())
+async def test_g5_a_tampered_request_changes_nothing(two: World, how: str) -> None:
+    async with Recorder(two.replicas) as twilio:
+        from_ = number()
+        request = (await captured(twilio, from_)).attempts[0].request
+        before = writes(two.nodes[0])
+        for replica in two.replicas:
+            answer = await twilio.client.perform(TAMPERED[how](request), connect_to=replica.address)
+            assert isinstance(answer, Response)
+            assert answer.status == 403
+            assert answer.body == b""
+            assert not answer.all("Set-Cookie")
+        assert writes(two.nodes[0]) == before
+        assert (await twilio.text(from_, cookies=LOST)).count == 2
 
 
-def test_g5_a_captured_request_replayed_changes_nothing(two: World) -> None:
+async def test_g5_a_captured_request_replayed_changes_nothing(two: World) -> None:
     """With its own cookie, another's, the newest, none, at every replica, also while
     the conversation goes on."""
-
-    async def attack() -> None:
-        async with Recorder(two.replicas) as twilio:
-            from_, other = number(), number()
-            first = await captured(twilio, from_)
-            foreign = (await captured(twilio, other)).cookie
-            for _ in range(30):
-                await twilio.text(from_, cookies=LOST)
-            newest = twilio.client.twilio.jar.header(first.message.pair)
-            before = writes(two.nodes[0]), sum(map(counted, two.replicas))
-            for cookie in (None, foreign, newest, first.cookie, "smsd=garbage"):
-                request = with_header(first.attempts[0].request, "Cookie", cookie)
-                for replica in two.replicas:
-                    answer = await twilio.client.perform(request, connect_to=replica.address)
-                    assert isinstance(answer, Response)
-                    assert answer.body == first.twiml
-            assert (writes(two.nodes[0]), sum(map(counted, two.replicas))) == before
-            assert (await twilio.text(from_, cookies=LOST)).count == 32
-
-    asyncio.run(attack())
+    async with Recorder(two.replicas) as twilio:
+        from_, other = number(), number()
+        first = await captured(twilio, from_)
+        foreign = (await captured(twilio, other)).cookie
+        for _ in range(30):
+            await twilio.text(from_, cookies=LOST)
+        newest = twilio.client.twilio.jar.header(first.message.pair)
+        before = writes(two.nodes[0]), sum(map(counted, two.replicas))
+        for cookie in (None, foreign, newest, first.cookie, "smsd=garbage"):
+            request = with_header(first.attempts[0].request, "Cookie", cookie)
+            for replica in two.replicas:
+                answer = await twilio.client.perform(request, connect_to=replica.address)
+                assert isinstance(answer, Response)
+                assert answer.body == first.twiml
+        assert (writes(two.nodes[0]), sum(map(counted, two.replicas))) == before
+        assert (await twilio.text(from_, cookies=LOST)).count == 32

@@ -16,6 +16,8 @@ from tests.faults.history import TO, Recorder
 from tests.faults.world import World, number, world
 from tests.processes import ACCOUNT, PUBLIC_URL, SETTINGS, TOKEN, Smsd, wait_for
 
+pytestmark = pytest.mark.asyncio
+
 OLD_KEY = SETTINGS["SMSD_COOKIE_KEYS"]
 NEW_KEY = "2:" + "new-cookie-key-" * 3
 NEW_TOKEN = "f" * 32
@@ -75,56 +77,51 @@ async def changed(made: World, change: Callable[[], None], result: str = "ok") -
         await asyncio.to_thread(wait_for, partial(_more, replica, result, seen), "read again")
 
 
-def test_g8_tokens_cookie_keys_and_people_rotate_under_load_and_nothing_is_refused(
+async def test_g8_tokens_cookie_keys_and_people_rotate_under_load_and_nothing_is_refused(
     two: World, mounted: Mounted
 ) -> None:
-    async def run() -> None:
-        async with Recorder(two.replicas) as twilio:
-            over = asyncio.Event()
+    async with Recorder(two.replicas) as twilio:
+        over = asyncio.Event()
 
-            async def talk(from_: str) -> None:
-                while not over.is_set():
-                    await twilio.text(from_)
-                    await asyncio.sleep(0.02)
+        async def talk(from_: str) -> None:
+            while not over.is_set():
+                await twilio.text(from_)
+                await asyncio.sleep(0.02)
 
-            talks = [asyncio.create_task(talk(number())) for _ in range(10)]
+        talks = [asyncio.create_task(talk(number())) for _ in range(10)]
 
-            async def some_messages() -> None:
-                enough = len(twilio.history) + 40
-                while len(twilio.history) < enough:
-                    await asyncio.sleep(0.01)
+        async def some_messages() -> None:
+            enough = len(twilio.history) + 40
+            while len(twilio.history) < enough:
+                await asyncio.sleep(0.01)
 
-            async def write(name: str, content: str) -> None:
-                """A change, and some messages after it."""
-                await changed(two, lambda: mounted.write(name, content))
-                await some_messages()
-
-            for name, content in (
-                ("TWILIO_AUTH_TOKEN_SECONDARY", NEW_TOKEN),
-                ("SMSD_COOKIE_KEYS", f"{OLD_KEY},{NEW_KEY}"),
-                ("SMSD_COOKIE_KEYS", f"{NEW_KEY},{OLD_KEY}"),
-                ("SMSD_PEOPLE", '"+14158675309" = "Rey Skywalker"\n'),
-            ):
-                await write(name, content)
-            twilio.client.account = Account(
-                ACCOUNT, NEW_TOKEN, f"{PUBLIC_URL}/sms"
-            )  # promoted: it signs now
+        async def write(name: str, content: str) -> None:
+            """A change, and some messages after it."""
+            await changed(two, lambda: mounted.write(name, content))
             await some_messages()
-            await write("TWILIO_AUTH_TOKEN", NEW_TOKEN)
-            await write("TWILIO_AUTH_TOKEN_SECONDARY", "")
-            await write("SMSD_COOKIE_KEYS", NEW_KEY)
-            over.set()
-            await asyncio.gather(*talks)
-            assert twilio.violations() == []
-            assert len(twilio.history) > 100
-            rey = await twilio.client.text(
-                "hi", from_="+14158675309", to=TO, connect_to=two.replicas[0].address
-            )
-            assert (
-                rey.text == f"Thanks for the new message! Rey Skywalker has messaged {TO} 1 times"
-            )
 
-    asyncio.run(run())
+        for name, content in (
+            ("TWILIO_AUTH_TOKEN_SECONDARY", NEW_TOKEN),
+            ("SMSD_COOKIE_KEYS", f"{OLD_KEY},{NEW_KEY}"),
+            ("SMSD_COOKIE_KEYS", f"{NEW_KEY},{OLD_KEY}"),
+            ("SMSD_PEOPLE", '"+14158675309" = "Rey Skywalker"\n'),
+        ):
+            await write(name, content)
+        twilio.client.account = Account(
+            ACCOUNT, NEW_TOKEN, f"{PUBLIC_URL}/sms"
+        )  # promoted: it signs now
+        await some_messages()
+        await write("TWILIO_AUTH_TOKEN", NEW_TOKEN)
+        await write("TWILIO_AUTH_TOKEN_SECONDARY", "")
+        await write("SMSD_COOKIE_KEYS", NEW_KEY)
+        over.set()
+        await asyncio.gather(*talks)
+        assert twilio.violations() == []
+        assert len(twilio.history) > 100
+        rey = await twilio.client.text(
+            "hi", from_="+14158675309", to=TO, connect_to=two.replicas[0].address
+        )
+        assert rey.text == f"Thanks for the new message! Rey Skywalker has messaged {TO} 1 times"
     for replica in two.replicas:
         for reason in ("signature_missing", "signature_mismatch", "account", "malformed"):
             assert replica.metric(f'smsd_rejected_total{{reason="{reason}"}}') == 0
@@ -132,22 +129,19 @@ def test_g8_tokens_cookie_keys_and_people_rotate_under_load_and_nothing_is_refus
         assert replica.metric('smsd_signatures_total{key="secondary"}') > 0
 
 
-def test_g8_a_broken_new_version_keeps_the_old_one(two: World, mounted: Mounted) -> None:
-    async def run() -> None:
-        async with Recorder(two.replicas) as twilio:
-            from_ = number()
-            for name, content in (
-                ("TWILIO_AUTH_TOKEN", ""),
-                ("SMSD_COOKIE_KEYS", "3:short"),
-                ("SMSD_PEOPLE", "no = = toml"),
-            ):
-                await twilio.text(from_)
-                await changed(two, partial(mounted.write, name, content), "refused")
-                await twilio.text(from_)
-                mounted.write(name, FILES[name])
-            assert twilio.violations() == []
-
-    asyncio.run(run())
+async def test_g8_a_broken_new_version_keeps_the_old_one(two: World, mounted: Mounted) -> None:
+    async with Recorder(two.replicas) as twilio:
+        from_ = number()
+        for name, content in (
+            ("TWILIO_AUTH_TOKEN", ""),
+            ("SMSD_COOKIE_KEYS", "3:short"),
+            ("SMSD_PEOPLE", "no = = toml"),
+        ):
+            await twilio.text(from_)
+            await changed(two, partial(mounted.write, name, content), "refused")
+            await twilio.text(from_)
+            mounted.write(name, FILES[name])
+        assert twilio.violations() == []
 
 
 def test_g8_tokens_that_change_places_are_read_together(

@@ -22,6 +22,8 @@ from tests.faults.history import Delivery, Recorder
 from tests.faults.world import PATIENT, number, store_of
 from tests.processes import Memcached, Smsd, package_at, wait_for
 
+pytestmark = pytest.mark.asyncio
+
 CHECKOUT = Path(__file__).parents[2]
 OLD_COMMIT = "ad364f7dd795803b1fe4875980b21e716107f6b8"
 """The last commit of version 0.1.0."""
@@ -93,13 +95,14 @@ def test_upgrade_replicas_report_their_versions(mixed: Mixed) -> None:
 
 
 @pytest.mark.parametrize("direction", ["upgrade", "rollback"])
-def test_upgrade_rolling_under_traffic_loses_no_count(old_source: Path, direction: str) -> None:
+async def test_upgrade_rolling_under_traffic_loses_no_count(
+    old_source: Path, direction: str
+) -> None:
     """Three replicas are replaced one at a time while TALKERS people text."""
     before, after = old_source, CHECKOUT
     if direction == "rollback":
         before, after = after, before
-
-    async def roll(made: Mixed) -> None:
+    with replicas_of(before, before, before, SMSD_DRAIN_DELAY="1") as made:
         async with (
             Balancer(made.replicas, kept=True) as balancer,
             Recorder(made.replicas) as twilio,
@@ -120,9 +123,6 @@ def test_upgrade_rolling_under_traffic_loses_no_count(old_source: Path, directio
                 await twilio.text(from_, cookies=LOST)
             assert twilio.violations() == []
 
-    with replicas_of(before, before, before, SMSD_DRAIN_DELAY="1") as made:
-        asyncio.run(roll(made))
-
 
 async def _talk(twilio: Recorder, over: asyncio.Event) -> None:
     async def one(from_: str, begin_s: float) -> None:
@@ -136,53 +136,43 @@ async def _talk(twilio: Recorder, over: asyncio.Event) -> None:
     await asyncio.gather(*(one(number(), begin_s) for begin_s in begins))
 
 
-def test_upgrade_message_sent_to_both_versions_counts_once(mixed: Mixed) -> None:
-    async def run() -> None:
-        async with Recorder(mixed.replicas) as twilio:
-            for _ in range(20):
-                from_ = number()
-                for _ in range(3):
-                    message = twilio.compose(from_)
-                    both = [twilio.deliver(message, each) for each in mixed.replicas]
-                    await asyncio.gather(*both)
-            assert twilio.violations() == []
-
-    asyncio.run(run())
-
-
-def test_upgrade_simultaneous_messages_get_different_numbers(mixed: Mixed) -> None:
-    async def run() -> None:
-        async with Recorder(mixed.replicas) as twilio:
-            for _ in range(5):
-                from_ = number()
-                at_once = [twilio.text(from_, each, cookies=LOST) for each in mixed.replicas * 4]
-                await asyncio.gather(*at_once)
-            assert twilio.violations() == []
-
-    asyncio.run(run())
-
-
-def test_upgrade_each_version_reads_the_others_cookie(mixed: Mixed) -> None:
-    async def run() -> list[int | None]:
-        async with Recorder(mixed.replicas) as twilio:
+async def test_upgrade_message_sent_to_both_versions_counts_once(mixed: Mixed) -> None:
+    async with Recorder(mixed.replicas) as twilio:
+        for _ in range(20):
             from_ = number()
-            texted: list[Delivery] = []
-            for replica in (mixed.old, mixed.new, mixed.old, mixed.new):
-                texted += [await twilio.text(from_, replica) for _ in range(3)]
-                mixed.node.flush()
-            return [delivery.count for delivery in texted]
-
-    assert asyncio.run(run()) == list(range(1, 13))
+            for _ in range(3):
+                message = twilio.compose(from_)
+                both = [twilio.deliver(message, each) for each in mixed.replicas]
+                await asyncio.gather(*both)
+        assert twilio.violations() == []
 
 
-def test_upgrade_old_replica_counts_beside_a_running_dialogue(
+async def test_upgrade_simultaneous_messages_get_different_numbers(mixed: Mixed) -> None:
+    async with Recorder(mixed.replicas) as twilio:
+        for _ in range(5):
+            from_ = number()
+            at_once = [twilio.text(from_, each, cookies=LOST) for each in mixed.replicas * 4]
+            await asyncio.gather(*at_once)
+        assert twilio.violations() == []
+
+
+async def test_upgrade_each_version_reads_the_others_cookie(mixed: Mixed) -> None:
+    async with Recorder(mixed.replicas) as twilio:
+        from_ = number()
+        texted: list[Delivery] = []
+        for replica in (mixed.old, mixed.new, mixed.old, mixed.new):
+            texted += [await twilio.text(from_, replica) for _ in range(3)]
+            mixed.node.flush()
+        assert [delivery.count for delivery in texted] == list(range(1, 13))
+
+
+async def test_upgrade_old_replica_counts_beside_a_running_dialogue(
     old_source: Path, tmp_path: Path
 ) -> None:
     """The record then holds a turn, which the old version does not know."""
     (tmp_path / "upgraded.py").write_text(DIALOGUE)
     env = {"PYTHONPATH": str(tmp_path), "SMSD_DIALOGUE": "upgraded:reply"}
-
-    async def run(made: Mixed) -> list[int | None]:
+    with replicas_of(old_source, CHECKOUT, **env) as made:
         async with Recorder(made.replicas) as twilio:
             from_ = number()
             slow = twilio.client.compose("slow", from_=from_)
@@ -193,19 +183,15 @@ def test_upgrade_old_replica_counts_beside_a_running_dialogue(
             first = await running
             third = await twilio.text(from_, made.new, cookies=LOST)
             assert await asyncio.to_thread(_keys, made.node) == [key]
-            return [first.count, second.count, third.count]
-
-    with replicas_of(old_source, CHECKOUT, **env) as made:
-        assert asyncio.run(run(made)) == [1, 2, 3]
+            assert [first.count, second.count, third.count] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("place", [0, -1], ids=["old replica", "new replica"])
-def test_upgrade_restores_a_record_of_a_later_format_from_the_cookie(
+async def test_upgrade_restores_a_record_of_a_later_format_from_the_cookie(
     old_source: Path, place: int
 ) -> None:
     """So a later version may change the format byte, and be rolled back."""
-
-    async def run(made: Mixed) -> list[int | None]:
+    with replicas_of(old_source, CHECKOUT) as made:
         async with Recorder(made.replicas) as twilio:
             from_ = number()
             replica = made.replicas[place]
@@ -215,10 +201,7 @@ def test_upgrade_restores_a_record_of_a_later_format_from_the_cookie(
             client.close()
             texted.append(await twilio.text(from_, replica))
             texted.append(await twilio.text(from_, replica, cookies=LOST))
-            return [delivery.count for delivery in texted]
-
-    with replicas_of(old_source, CHECKOUT) as made:
-        assert asyncio.run(run(made)) == [1, 2, 3, 4, 5]
+            assert [delivery.count for delivery in texted] == [1, 2, 3, 4, 5]
 
 
 def _only_key(node: Memcached) -> str:

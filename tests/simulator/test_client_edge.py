@@ -2,16 +2,19 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import ClassVar
 
 import pytest
+import pytest_asyncio
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
 from smsd.simulator import Account, BlockingClient, Client, Failure, Outcome, Response
+
+pytestmark = pytest.mark.asyncio
 
 PUBLIC = "https://sms.example.com/texts/sms"
 
@@ -38,105 +41,77 @@ class Status(RequestHandler):
         self.set_status(204)
 
 
-def run(test: Callable[[str], Awaitable[None]]) -> None:
-    """Run the test with the address of a server on an unused port."""
-
-    async def main() -> None:
-        Echo.seen.clear()
-        routes = [("/texts/sms", Echo), ("/slow", Slow), ("/status", Status)]
-        sock, port = bind_unused_port()
-        server = HTTPServer(Application(routes))
-        server.add_socket(sock)
-        try:
-            await test(f"127.0.0.1:{port}")
-        finally:
-            server.stop()
-            await server.close_all_connections()
-
-    asyncio.run(main())
+@pytest_asyncio.fixture
+async def address() -> AsyncIterator[str]:
+    """The address of a server on an unused port."""
+    Echo.seen.clear()
+    routes = [("/texts/sms", Echo), ("/slow", Slow), ("/status", Status)]
+    sock, port = bind_unused_port()
+    server = HTTPServer(Application(routes))
+    server.add_socket(sock)
+    yield f"127.0.0.1:{port}"
+    server.stop()
+    await server.close_all_connections()
 
 
-def test_public_url_is_signed_whatever_address_is_connected_to() -> None:
-    async def test(address: str) -> None:
-        async with Client(PUBLIC, connect_to=address, headers=[("X-Extra", "1")]) as client:
-            assert (await client.text("hi")).text == "sms.example.com None 1"
-            outcome = await client.text("hi")
-            assert outcome.text == "sms.example.com a=1; b=1 1"
-            assert outcome.cookie_sent == "a=1; b=1"
-            assert outcome.elapsed_s > 0
-
-    run(test)
+async def test_public_url_is_signed_whatever_address_is_connected_to(address: str) -> None:
+    async with Client(PUBLIC, connect_to=address, headers=[("X-Extra", "1")]) as client:
+        assert (await client.text("hi")).text == "sms.example.com None 1"
+        outcome = await client.text("hi")
+        assert outcome.text == "sms.example.com a=1; b=1 1"
+        assert outcome.cookie_sent == "a=1; b=1"
+        assert outcome.elapsed_s > 0
 
 
-def test_the_blocking_client_does_the_same() -> None:
-    async def test(address: str) -> None:
-        client = BlockingClient(PUBLIC, connect_to=address)
-        first = await asyncio.to_thread(client.text, "hi")
-        second = await asyncio.to_thread(client.text, "hi")
-        assert (first.text, second.text) == (
-            "sms.example.com None None",
-            "sms.example.com a=1; b=1 None",
+async def test_the_blocking_client_does_the_same(address: str) -> None:
+    client = BlockingClient(PUBLIC, connect_to=address)
+    first = await asyncio.to_thread(client.text, "hi")
+    second = await asyncio.to_thread(client.text, "hi")
+    assert (first.text, second.text) == (
+        "sms.example.com None None",
+        "sms.example.com a=1; b=1 None",
+    )
+
+
+async def test_without_connect_to_the_url_itself_is_asked(address: str) -> None:
+    async with Client(f"http://{address}/texts/sms") as client:
+        assert (await client.text("hi")).text == f"{address} None None"
+
+
+async def test_one_message_goes_to_many_addresses_at_once(address: str) -> None:
+    async with Client(PUBLIC) as client:
+        message = client.compose("hi")
+        outcomes = await client.everywhere(message, [address] * 5)
+        assert [outcome.status for outcome in outcomes] == [200] * 5
+        assert Echo.seen == [message.sid] * 5
+
+
+async def test_recorded_request_can_be_changed_and_sent_again(address: str) -> None:
+    async with Client(PUBLIC, connect_to=address) as client:
+        request = (await client.text("hi")).attempts[0].request
+        result = await client.perform(replace(request, body=b"MessageSid=other"))
+        assert isinstance(result, Response)
+        assert Echo.seen[-1] == "other"
+
+
+async def test_status_callbacks_reach_the_service(address: str) -> None:
+    async with Client(PUBLIC, connect_to=address) as client:
+        outcome = await client.text("hi")
+        told = await client.status(outcome, "delivered", url="https://sms.example.com/status")
+        assert (told.status, told.codes) == (204, ())
+        silent: Outcome = replace(outcome, replies=())
+        assert (
+            await client.status(silent, "sent", url="https://sms.example.com/status")
+        ).status == 204
+
+
+async def test_any_bytes_can_be_sent(address: str) -> None:
+    async with Client(PUBLIC, connect_to=address) as client:
+        assert (await client.raw(b"GET / HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 404")
+        assert (
+            await client.raw(b"POST /slow HTTP/1.1\r\nHost: a\r\n", address=address, timeout_s=0.05)
+            == b""
         )
-
-    run(test)
-
-
-def test_without_connect_to_the_url_itself_is_asked() -> None:
-    async def test(address: str) -> None:
-        async with Client(f"http://{address}/texts/sms") as client:
-            assert (await client.text("hi")).text == f"{address} None None"
-
-    run(test)
-
-
-def test_one_message_goes_to_many_addresses_at_once() -> None:
-    async def test(address: str) -> None:
-        async with Client(PUBLIC) as client:
-            message = client.compose("hi")
-            outcomes = await client.everywhere(message, [address] * 5)
-            assert [outcome.status for outcome in outcomes] == [200] * 5
-            assert Echo.seen == [message.sid] * 5
-
-    run(test)
-
-
-def test_recorded_request_can_be_changed_and_sent_again() -> None:
-    async def test(address: str) -> None:
-        async with Client(PUBLIC, connect_to=address) as client:
-            request = (await client.text("hi")).attempts[0].request
-            result = await client.perform(replace(request, body=b"MessageSid=other"))
-            assert isinstance(result, Response)
-            assert Echo.seen[-1] == "other"
-
-    run(test)
-
-
-def test_status_callbacks_reach_the_service() -> None:
-    async def test(address: str) -> None:
-        async with Client(PUBLIC, connect_to=address) as client:
-            outcome = await client.text("hi")
-            told = await client.status(outcome, "delivered", url="https://sms.example.com/status")
-            assert (told.status, told.codes) == (204, ())
-            silent: Outcome = replace(outcome, replies=())
-            assert (
-                await client.status(silent, "sent", url="https://sms.example.com/status")
-            ).status == 204
-
-    run(test)
-
-
-def test_any_bytes_can_be_sent() -> None:
-    async def test(address: str) -> None:
-        async with Client(PUBLIC, connect_to=address) as client:
-            assert (await client.raw(b"GET / HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 404")
-            assert (
-                await client.raw(
-                    b"POST /slow HTTP/1.1\r\nHost: a\r\n", address=address, timeout_s=0.05
-                )
-                == b""
-            )
-
-    run(test)
 
 
 def _silent() -> socket.socket:
@@ -148,8 +123,8 @@ def _silent() -> socket.socket:
 
 
 @pytest.mark.parametrize("kind", [Client, BlockingClient])
-def test_what_goes_wrong_on_the_wire_has_twilios_code(
-    kind: type[Client] | type[BlockingClient],
+async def test_what_goes_wrong_on_the_wire_has_twilios_code(
+    kind: type[Client] | type[BlockingClient], address: str
 ) -> None:
     async def code(url: str, account: Account | None = None) -> tuple[int, ...]:
         client = kind(url, account=account)
@@ -158,28 +133,23 @@ def test_what_goes_wrong_on_the_wire_has_twilios_code(
         async with client:
             return (await client.text("hi")).codes
 
-    async def test(address: str) -> None:
-        free, port = bind_unused_port()
-        free.close()
-        assert await code(f"http://127.0.0.1:{port}/sms") == (11202,)
-        assert await code(f"http://{address}/slow#rt=100") == (11203,)
-        assert await code("http://no-such-host.invalid/sms#rc=0") == (11210,)
-        assert await _serve(_closing, "http", code) == (11205,)
-        babble = await _serve(_babbling, "http", code)
-        assert babble == (
-            (11206,) if kind is BlockingClient else (11205,)
-        )  # Tornado's client just hangs up
-        assert await _serve(_babbling, "https", code) == (11220,)
-        assert await _serve(_stopping, "http", code) == (11203,)
-        with _silent() as full, socket.socket() as first, socket.socket() as second:
-            for filler in (first, second):
-                filler.setblocking(False)
-                filler.connect_ex(full.getsockname())
-            assert await code(f"http://127.0.0.1:{full.getsockname()[1]}/sms#ct=100&rc=0") == (
-                11205,
-            )
-
-    run(test)
+    free, port = bind_unused_port()
+    free.close()
+    assert await code(f"http://127.0.0.1:{port}/sms") == (11202,)
+    assert await code(f"http://{address}/slow#rt=100") == (11203,)
+    assert await code("http://no-such-host.invalid/sms#rc=0") == (11210,)
+    assert await _serve(_closing, "http", code) == (11205,)
+    babble = await _serve(_babbling, "http", code)
+    assert babble == (
+        (11206,) if kind is BlockingClient else (11205,)
+    )  # Tornado's client just hangs up
+    assert await _serve(_babbling, "https", code) == (11220,)
+    assert await _serve(_stopping, "http", code) == (11203,)
+    with _silent() as full, socket.socket() as first, socket.socket() as second:
+        for filler in (first, second):
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        assert await code(f"http://127.0.0.1:{full.getsockname()[1]}/sms#ct=100&rc=0") == (11205,)
 
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -225,22 +195,19 @@ def test_a_failure_tells_what_happened() -> None:
     assert (result.kind, len(outcome.attempts), outcome.status) == ("refused", 2, None)
 
 
-def test_a_status_goes_where_the_reply_says() -> None:
-    async def test(address: str) -> None:
-        async with Client(PUBLIC, connect_to=address) as client:
-            outcome = await client.text("hi")
-            status_url, action = (
-                "https://sms.example.com/status?of=1",
-                "https://sms.example.com/did",
-            )
-            for reply, asked in (
-                (replace(outcome.replies[0], action=action), action),
-                (
-                    replace(outcome.replies[0], action=action, status_callback=status_url),
-                    status_url,
-                ),
-            ):
-                told = await client.status(replace(outcome, replies=(reply,)), "delivered")
-                assert told.attempts[0].request.url == asked
-
-    run(test)
+async def test_a_status_goes_where_the_reply_says(address: str) -> None:
+    async with Client(PUBLIC, connect_to=address) as client:
+        outcome = await client.text("hi")
+        status_url, action = (
+            "https://sms.example.com/status?of=1",
+            "https://sms.example.com/did",
+        )
+        for reply, asked in (
+            (replace(outcome.replies[0], action=action), action),
+            (
+                replace(outcome.replies[0], action=action, status_callback=status_url),
+                status_url,
+            ),
+        ):
+            told = await client.status(replace(outcome, replies=(reply,)), "delivered")
+            assert told.attempts[0].request.url == asked

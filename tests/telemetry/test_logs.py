@@ -221,6 +221,7 @@ hostile = st.text(max_size=60) | st.sampled_from(
 )
 @given(value=hostile, log_format=st.sampled_from(["json", "text"]))
 def test_no_text_breaks_the_line(output: Output, value: str, log_format: str) -> None:
+    logging.getLogger().handlers = []  # what pytest catches must be UTF-8 for pytest-xdist
     logs.setup(log_format, "info", fd=output.fd)
     logs.event(own, logging.INFO, "said", value=value, values=[value])
     foreign.warning(value)
