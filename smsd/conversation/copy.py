@@ -20,8 +20,17 @@ back changed. A payload of 3, 6, 9 … bytes never leads to "=":
 import msgspec
 
 from smsd.conversation.identity import DIGEST_BYTES
-from smsd.conversation.record import NOTHING, UNWRITTEN, Entry, Lineage, Record
+from smsd.conversation.record import (
+    NOTHING,
+    SOMEWHERE,
+    UNWRITTEN,
+    Entry,
+    Lineage,
+    Record,
+    Turn,
+)
 from smsd.conversation.trimming import MAX_LINEAGES, folded_to, trimmed
+from smsd.conversation.turns import PLACE_MS, running_until_ms, shows_running
 from smsd.errors import CookieExpired, CookieForeign, CookieForged
 
 MAX_DATA_BYTES = 400
@@ -55,6 +64,8 @@ class PackedLineage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     number: int  # of the message at `top`
     numbers: tuple[int, ...]  # of all; empty if they are consecutive
     moved: int = 0
+    waiting: int = 0  # bit i: the digest at `top` - i waits for its turn
+    running: int = 0  # bit i: its dialogue runs
 
 
 class PackedCopy(msgspec.Struct, frozen=True, array_like=True):
@@ -71,12 +82,14 @@ class PackedCopy(msgspec.Struct, frozen=True, array_like=True):
     data: bytes | None
     """None if it is too large for the cookie; the stamp is then UNWRITTEN."""
     lineages: tuple[PackedLineage, ...]
+    running_until_ms: int = 0
+    """The end of the lease of the dialogue that runs."""
 
     def record(self) -> Record:
         """The copy, fully decoded."""
-        at_s = self.last_ms // 1000
         lineages = [
-            Lineage(line.id, line.top, line.redundant, _tail(line, at_s)) for line in self.lineages
+            Lineage(line.id, line.top, line.redundant, _tail(line, self), line.moved)
+            for line in self.lineages
         ]
         return Record(
             self.last_ms, self.floor, self.base, tuple(lineages), self.data or b"", self.stamp
@@ -139,6 +152,7 @@ def _copy(record: Record, conversation: bytes, digests: int, lineages: int) -> P
         kept.stamp if fits else UNWRITTEN,
         record.data if fits else None,
         tuple([_line(line) for line in kept.lineages]),
+        running_until_ms(kept),
     )
 
 
@@ -147,17 +161,41 @@ def _line(line: Lineage) -> PackedLineage:
     numbers = tuple([entry.number for entry in line.tail])
     last = numbers[-1] if numbers else 0
     consecutive = numbers == tuple(range(last - len(numbers) + 1, last + 1))
+    waiting = running = 0
+    for place, entry in enumerate(reversed(line.tail)):
+        if entry.is_open:
+            waiting |= (not shows_running(entry)) << place
+            running |= shows_running(entry) << place
     return PackedLineage(
-        line.id, line.top, line.redundant, digests, last, () if consecutive else numbers
+        line.id,
+        line.top,
+        line.redundant,
+        digests,
+        last,
+        () if consecutive else numbers,
+        line.moved,
+        waiting,
+        running,
     )
 
 
-def _tail(line: PackedLineage, at_s: int) -> tuple[Entry, ...]:
+def _turn(line: PackedLineage, place: int, copy: PackedCopy) -> Turn | None:
+    """What a copy tells of the turn of the digest at `top` - `place`."""
+    if line.running >> place & 1:
+        return Turn(0, copy.running_until_ms, SOMEWHERE)
+    return Turn(0, copy.last_ms + PLACE_MS) if line.waiting >> place & 1 else None
+
+
+def _tail(line: PackedLineage, copy: PackedCopy) -> tuple[Entry, ...]:
+    at_s = copy.last_ms // 1000
     chunks = [line.digests[i : i + DIGEST_BYTES] for i in range(0, len(line.digests), DIGEST_BYTES)]
     numbers = line.numbers or range(line.number - len(chunks) + 1, line.number + 1)
+    places = range(len(chunks) - 1, -1, -1)
     return tuple(
         [
-            NOTHING if chunk == _NO_DIGEST else Entry(chunk, number, at_s)
-            for chunk, number in zip(chunks, numbers, strict=False)  # of equal length: we signed it
+            NOTHING
+            if chunk == _NO_DIGEST
+            else Entry(chunk, number, at_s, turn=_turn(line, place, copy))
+            for chunk, number, place in zip(chunks, numbers, places, strict=False)  # we signed it
         ]
     )

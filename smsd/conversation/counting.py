@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from smsd.conversation.identity import lineage_id
-from smsd.conversation.merging import covers, join, progress
+from smsd.conversation.merging import covers, join, progress, without_forgotten
 from smsd.conversation.record import UNWRITTEN, WINDOW, Copy, Entry, Lineage, Record
 from smsd.conversation.trimming import OPEN_GRACE_MS, compacted
 
@@ -63,7 +63,8 @@ def opened(
         if merged is None:
             merged = copy.record()
         elif not covers(merged, copy):
-            merged = join(merged, copy.record())
+            version = copy.record()
+            merged = join(merged, without_forgotten(version, alive) if alive else version)
     if merged is None:
         merged = closed(stored) if stored else Record(now_ms)
     own = alive.own if alive else 0
@@ -159,7 +160,7 @@ def grow(record: Record, entry: Entry) -> tuple[Lineage, ...]:
 
 def _grown(lineage: Lineage, entry: Entry) -> Lineage:
     tail = lineage.tail
-    if len(tail) == WINDOW and not tail[0].is_open:
+    if len(tail) == WINDOW and tail[0].turn is None:  # `compacted` decides about the others
         tail = tail[1:]
     return Lineage(lineage.id, lineage.top + 1, lineage.redundant, (*tail, entry), lineage.moved)
 

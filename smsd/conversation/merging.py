@@ -48,6 +48,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from smsd.conversation.record import (
+    ANSWERED,
     ANSWERED_EPOCH,
     NOTHING,
     Copy,
@@ -158,13 +159,34 @@ def covers(a: Record, b: Copy) -> bool:
     known = {lineage.id: lineage for lineage in a.lineages}
     for lineage in b.lineages:
         here = known.get(lineage.id)
-        if here is None or here.top < lineage.top:
+        if here is None or here.top < lineage.top or here.moved < lineage.moved:
             return False
         if lineage.redundant and not set(lineage.redundant) <= set(here.redundant):
             return False
         if isinstance(lineage, Lineage) and not _covers_slots(here, lineage):
             return False
     return True
+
+
+def without_forgotten(older: Record, stored: Record) -> Record:
+    """The older version, in which what the stored record has forgotten is not open any
+    more: a record forgets no message that still waits for its answer. Otherwise the
+    memory of one process would revive what another one has answered.
+    """
+    tops = {line.id: line.top for line in stored.lineages}
+    known = {entry.digest for line in stored.lineages for entry in line.tail}
+    lineages = []
+    for line in older.lineages:
+        tail = tuple(
+            [
+                msgspec.structs.replace(entry, turn=ANSWERED)
+                if entry.is_open and ordinal <= tops.get(line.id, 0) and entry.digest not in known
+                else entry
+                for ordinal, entry in slots_of(line)
+            ]
+        )
+        lineages.append(msgspec.structs.replace(line, tail=tail))
+    return msgspec.structs.replace(older, lineages=tuple(lineages))
 
 
 def _covers_slots(a: Lineage, b: Lineage) -> bool:

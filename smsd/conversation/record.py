@@ -32,10 +32,16 @@ class Turn(msgspec.Struct, frozen=True, array_like=True, gc=False):
     until_ms: int
     """Running: end of the lease. Waiting: how long the message keeps its place."""
     holder: int = 0
-    """Running: the random number of the process that runs the dialogue."""
+    """Running: the random number of the process that runs the dialogue. Waiting: 0, or
+    SOMEWHERE."""
     lost_runs: int = 0
     """Runs whose lease ran out, which means that their process died or froze."""
 
+
+SOMEWHERE = 1
+"""The holder of a message whose dialogue ran when a cookie was made, and of which
+nothing else is known. Its epoch is 0, so that anything better known wins a join;
+`until_ms` is the end of its lease, as the cookie tells it."""
 
 ANSWERED_EPOCH = 1 << 62
 """The epoch of a message that has its answer. `until_ms` is then how long the answer is
@@ -138,10 +144,11 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def open_until_ms(self) -> int:
-        """How long a message keeps its place or its lease; 0 if all are answered."""
+        """How long a message of this conversation keeps its place or its lease; 0 if
+        all are answered."""
         until_ms = 0
         for lineage in self.lineages:
-            for entry in lineage.tail:
+            for entry in lineage.tail if lineage.id > self.floor else ():
                 if entry.turn is not None and entry.is_open:
                     until_ms = max(until_ms, entry.turn.until_ms)
         return until_ms
@@ -156,6 +163,8 @@ class CopiedLineage(Protocol):
     def top(self) -> int: ...
     @property
     def redundant(self) -> Sequence[int]: ...
+    @property
+    def moved(self) -> int: ...
 
 
 class Copy(Protocol):

@@ -36,7 +36,14 @@ from collections.abc import Collection
 import msgspec
 
 from smsd.conversation.counting import Found, grow, is_small, next_stamp
-from smsd.conversation.record import ANSWERED_EPOCH, Entry, Lineage, Record, Turn
+from smsd.conversation.record import (
+    ANSWERED_EPOCH,
+    SOMEWHERE,
+    Entry,
+    Lineage,
+    Record,
+    Turn,
+)
 from smsd.conversation.trimming import compacted
 
 LEASE_MS = 3_000
@@ -50,6 +57,9 @@ BLOCK_MS = 20_000
 
 PLACE_MS = BLOCK_MS
 """A waiting message keeps its place this long after its last request arrived."""
+
+JUST_MS = 50
+"""A dialogue that was announced less than this ago may still answer at once."""
 
 MOST_WAITING = 32
 MOST_LOST_RUNS = 3
@@ -101,13 +111,32 @@ def is_running(entry: Entry, now_ms: int) -> bool:
     return turn is not None and shows_running(entry) and now_ms <= turn.until_ms + CLOCK_SKEW_MS
 
 
+def ran_somewhere(entry: Entry) -> bool:
+    """Whether its dialogue ran when a cookie was made, and nothing else is known."""
+    turn = entry.turn
+    return turn is not None and entry.is_open and (turn.epoch, turn.holder) == (0, SOMEWHERE)
+
+
+def running_until_ms(record: Record) -> int:
+    """The end of the latest lease of a dialogue that runs; 0 if none does."""
+    return max(
+        [
+            entry.turn.until_ms
+            for line in record.lineages
+            for entry in line.tail
+            if entry.turn is not None and (shows_running(entry) or ran_somewhere(entry))
+        ],
+        default=0,
+    )
+
+
 def holds_up(entry: Entry, now_ms: int) -> bool:
     """Whether others have to wait for it: it gave a sign of life within BLOCK_MS."""
     turn = entry.turn
     if turn is None or not entry.is_open:
         return False
-    signed_ms = turn.until_ms - (LEASE_MS if turn.epoch % 2 else PLACE_MS)
-    return now_ms < signed_ms + BLOCK_MS
+    lasts_ms = LEASE_MS if turn.epoch % 2 or ran_somewhere(entry) else PLACE_MS
+    return now_ms < turn.until_ms - lasts_ms + BLOCK_MS
 
 
 def is_held_up(
@@ -147,7 +176,8 @@ def may_run(
 
     During an outage (`only`, as in `is_held_up`) a message that runs elsewhere is not
     taken over. A turn that shows `holder` itself is left of a write whose outcome was
-    not known.
+    not known. If only a cookie tells that the message ran somewhere, its process has
+    BLOCK_MS more than its lease to come back.
     """
     if is_answered(found.entry):
         return False
@@ -155,7 +185,19 @@ def may_run(
     runs_elsewhere = turn is not None and shows_running(found.entry) and turn.holder != holder
     if runs_elsewhere and (only is not None or is_running(found.entry, now_ms)):
         return False
+    if turn is not None and ran_somewhere(found.entry) and now_ms < turn.until_ms + BLOCK_MS:
+        return False
     return not is_held_up(record, found, now_ms=now_ms, only=only)
+
+
+def has_just_begun(record: Record, *, now_ms: int) -> bool:
+    """Whether the messages that hold others up were all announced within JUST_MS."""
+    return all(
+        shows_running(found.entry)
+        and found.entry.turn is not None
+        and now_ms < found.entry.turn.until_ms - LEASE_MS + JUST_MS
+        for found in open_messages(record)
+    )
 
 
 def is_answered(entry: Entry) -> bool:
@@ -192,7 +234,9 @@ def waiting(record: Record) -> int:
 def is_takeover(found: Found, holder: int) -> bool:
     """Whether a claim by `holder` means that another process is gone."""
     turn = found.entry.turn
-    return turn is not None and shows_running(found.entry) and turn.holder != holder
+    if turn is None or turn.holder == holder:
+        return False
+    return shows_running(found.entry) or ran_somewhere(found.entry)
 
 
 def is_poison(found: Found, holder: int) -> bool:

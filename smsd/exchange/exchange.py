@@ -22,11 +22,12 @@ What happens to a message:
 import asyncio
 from collections.abc import Callable, Sequence
 
-from smsd.conversation import copy, counting, turns
+from smsd.conversation import counting, turns
+from smsd.conversation.copy import open_copy, pack
 from smsd.conversation.counting import Found
 from smsd.conversation.identity import conversation_id, hashing_key, message_digest
 from smsd.conversation.record import Copy, Record
-from smsd.errors import CookieForged, TooManyHops, TooManyWaiting
+from smsd.errors import CookieError, TooManyHops, TooManyWaiting
 from smsd.exchange.events import Answer, Arrival, CookieState, Observer, Outcome
 from smsd.exchange.keeper import Keeper, answered_event
 from smsd.exchange.ledger import Conversation, Ledger, Page
@@ -35,6 +36,15 @@ from smsd.store import Store, View
 from smsd.twilio.limits import MAX_REDIRECTS
 from smsd.twilio.markup import document
 from smsd.twilio.message import Message
+
+PATIENCE_S = 0.05
+LOOK_AGAIN_S = 0.01
+"""If the dialogue of an earlier message has just begun, it may answer at once. Then a
+message need not be registered as waiting, which would cost two writes: it looks again
+after so long, and again, and is registered when its patience is over."""
+
+_CLOSENESS: tuple[CookieState, ...] = ("absent", "forged", "foreign", "expired")
+"""How close a useless cookie came to being of use."""
 
 
 class Exchange:
@@ -114,17 +124,14 @@ class Exchange:
         """The latest copy of this conversation. If there is none, what is wrong with
         the one that came closest.
         """
-        latest: Copy | None = None
-        for packed in copies:
+        now_ms, latest = self._ledger.now_ms(), None
+        for payload in copies:
             try:
-                found = copy.unpack(packed)
-            except CookieForged:
+                found = open_copy(payload, conversation, now_ms=now_ms, ttl_ms=self._ttl_ms)
+            except CookieError as error:
+                state = max(state, error.state, key=_CLOSENESS.index)
                 continue
-            if found.conversation != conversation:
-                state = "expired" if state == "expired" else "foreign"
-            elif self._ledger.now_ms() - found.last_ms >= self._ttl_ms:
-                state = "expired"
-            elif latest is None or found.last_ms > latest.last_ms:
+            if latest is None or found.last_ms > latest.last_ms:
                 latest = found
         return ("valid", latest) if latest else (state, None)
 
@@ -184,6 +191,11 @@ class Exchange:
             return await self._write_reply(arrival, conversation, page, NOT_ASKED, outcome)
         only = conversation.messages_here if page.is_degraded else None
         if turns.is_held_up(page.record, None, now_ms=page.now_ms, only=only):
+            if attempt.may_look_again(self._clock_s()) and turns.has_just_begun(
+                page.record, now_ms=page.now_ms
+            ):
+                await conversation.changed(LOOK_AGAIN_S)
+                return False
             if turns.waiting(page.record) < turns.MOST_WAITING:
                 waits = turns.registered(page.record, arrival.digest, now_ms=page.now_ms)
                 return await self._ledger.write(conversation, waits, page, again=True)
@@ -298,7 +310,7 @@ class Exchange:
         self, conversation: Conversation, twiml: bytes, *, come_again: bool = False, say: str = ""
     ) -> Answer:
         record = conversation.record or Record(0)
-        return Answer(twiml, copy.pack(record, conversation.id), come_again, say)
+        return Answer(twiml, pack(record, conversation.id), come_again, say)
 
 
 class _Attempt:
@@ -311,6 +323,12 @@ class _Attempt:
     is_in_vain = False
     result: Result | None = None
     asked_for: tuple[int, bytes] | None = None
+    _patient_until_s = 0.0
+
+    def may_look_again(self, now_s: float) -> bool:
+        """Whether a message that is held up may wait a moment before it is registered."""
+        self._patient_until_s = self._patient_until_s or now_s + PATIENCE_S
+        return now_s < self._patient_until_s
 
 
 def _with_one_moment(page: Page, arrival: Arrival) -> Record | None:

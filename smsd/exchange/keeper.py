@@ -351,6 +351,8 @@ def _with_fresh_place(page: Page, arrival: Arrival) -> Record | None:
     found = counting.find(page.record, arrival.digest)
     if found is None or turns.is_answered(found.entry) or turns.shows_running(found.entry):
         return None
+    if turns.ran_somewhere(found.entry):
+        return None  # it is not this request that would know
     turn = found.entry.turn
     if turn is not None and page.now_ms < turn.until_ms - turns.PLACE_MS + FRESH_MS:
         return None

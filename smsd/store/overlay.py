@@ -37,7 +37,7 @@ _AT_ONCE = 64
 
 
 class Token(msgspec.Struct):
-    """The overlay's condition for one write, and how long the message has waited."""
+    """The overlay's condition for one write, and how long the message has tried."""
 
     remote: Any = None
     """The remote store's token."""
@@ -45,9 +45,17 @@ class Token(msgspec.Struct):
     """The overlay's version, which the view includes: once written, it is merged."""
     is_overlay: bool = False
     """The overlay is written, not the remote store."""
-    waited_s: float = 0.0
-    """For the remote store, over all reads and writes of the message."""
+    began_s: float = math.inf
+    """When the message read for the first time."""
+    tries: int = 0
 
+
+TRY_AGAIN_FOR = 2.5
+"""Times `timeout_s`, from a message's first read on. When conflicts took longer, it is
+counted on the overlay: three rounds of 200 ms are well, and an answer within a second
+matters more than the fourth. An operation without an answer ends the tries at once."""
+
+MOST_TRIES = 100
 
 READ_FIRST = Token()
 """Given for a write to the overlay: before the next one, see whether memcached is
@@ -57,8 +65,8 @@ back."""
 class OverlayStore:
     """The remote store while it answers, records in this process while it does not.
 
-    timeout_s   the remote store's budget for one operation; a message waits for one and a
-                half times as long, over all its operations
+    timeout_s   the remote store's budget for one operation; a message that meets conflicts
+                tries again for TRY_AGAIN_FOR times as long
     ttl_s       the session's lifetime
     now_ms      the time in milliseconds since 1970
     clock_s     a monotonic clock in seconds
@@ -80,7 +88,7 @@ class OverlayStore:
         max_pending_bytes: int = MAX_PENDING_BYTES,
     ) -> None:
         self.remote = remote
-        self._budget_s = 1.5 * timeout_s
+        self._try_again_for_s = TRY_AGAIN_FOR * timeout_s
         self._ttl_s = ttl_s
         self._now_ms = now_ms
         self._clock_s = clock_s
@@ -101,17 +109,18 @@ class OverlayStore:
 
     async def load(self, key: bytes, before: View | None = None) -> View:
         known, token = (before.versions, before.token) if before else ((), Token())
-        if token.is_overlay or token.waited_s > self._budget_s:
+        began_s = min(token.began_s, self._clock_s())
+        is_late = self._clock_s() > began_s + self._try_again_for_s or token.tries > MOST_TRIES
+        if token.is_overlay or is_late:
             return self._degraded(key, before)
-        asked_s = time.monotonic()
         try:
             stored, remote_token = await self.remote.load(key)
         except StoreUnavailable:
             return self._degraded(key, before)
-        waited_s = token.waited_s + time.monotonic() - asked_s
         pending = self._pending.get(key)
         versions = (*known, pending) if pending else known
-        return View(stored, versions, Token(remote_token, pending, waited_s=waited_s))
+        condition = Token(remote_token, pending, began_s=began_s, tries=token.tries + 1)
+        return View(stored, versions, condition)
 
     def _degraded(self, key: bytes, before: View | None) -> View:
         pending, known = self._pending.get(key), before.versions if before else ()
@@ -124,16 +133,14 @@ class OverlayStore:
     ) -> Token | None:
         if token.is_overlay:
             return self._save_here(key, record, token)
-        if token is READ_FIRST or token.waited_s > self._budget_s:
+        if token is READ_FIRST:
             return None
-        asked_s = time.monotonic()
         try:
             remote_token = await self.remote.save(key, record, token.remote, again=again)
         except StoreUnavailable:
-            token.waited_s = math.inf  # the message goes on with the overlay
+            token.is_overlay = True  # the message goes on there
             return None
         if remote_token is None:
-            token.waited_s += time.monotonic() - asked_s
             self._observer.store_conflict()
             return None
         if token.pending is not None:
@@ -196,8 +203,9 @@ class OverlayStore:
         self._reconciler.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._reconciler
-        deadline_s = time.monotonic() + within_s
-        while len(self._pending) and time.monotonic() < deadline_s:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + within_s
+        while len(self._pending) and loop.time() < deadline_s:
             await self.reconcile()
             await asyncio.sleep(0.05)
         if len(self._pending):

@@ -71,8 +71,8 @@ async def test_g11_after_the_last_hop_the_apology_is_sent_and_the_dialogue_ends(
     texter, from_ = Texter(three.replicas), number()
     message = texter.compose("take 30", from_)
     first = asyncio.create_task(texter.deliver(message))
-    await until(lambda: three.has_started(message.sid), "the dialogue runs")
-    last = Texter(three.replicas, url=f"{PUBLIC_URL}/sms?turn=40")
+    await until(lambda: three.notes.runs(from_), "the dialogue runs")
+    last = Texter(three.replicas, url=f"{PUBLIC_URL}/sms?hop=40")
     outcome = await last.deliver(message)
     assert "went wrong" in str(outcome.text)
     assert (await first).text == outcome.text
