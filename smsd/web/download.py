@@ -11,22 +11,26 @@ elsewhere.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
+from tornado.netutil import Resolver
 
 from smsd.errors import MediaError
 from smsd.settings.table import Settings
+from smsd.store.lookup import LookupFailed, NameLookup
 from smsd.twilio.markup import is_http_url
-from smsd.web.resolver import ThreadResolver
 
 LIMIT_S = 30.0
 """For one file, redirects included."""
 
 CONNECT_LIMIT_S = 5.0
 MOST_REDIRECTS = 5
+MAX_HOSTS = 64
+"""Of which the latest lookup is remembered."""
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SLACK_BYTES = 1_000_000
@@ -34,6 +38,32 @@ _SLACK_BYTES = 1_000_000
 lost connection."""
 
 Credentials = tuple[str, str]
+
+
+class ThreadResolver(Resolver):
+    """Looks up hosts for Tornado's HTTP client: one lookup of a host at a time, in a
+    daemon thread.
+
+    The event loop's resolver would not do, for the reasons in `store.lookup`: a lookup
+    that hangs would hold up others, and the end of the process.
+    """
+
+    def initialize(self) -> None:
+        """Tornado's way to say `__init__`."""
+        self._lookups: dict[tuple[str, int], NameLookup] = {}
+
+    async def resolve(
+        self, host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[tuple[int, Any]]:
+        """The addresses of a host, as Tornado expects them. Raises OSError."""
+        if len(self._lookups) >= MAX_HOSTS:
+            self._lookups.clear()
+        lookup = self._lookups.setdefault((host, port), NameLookup(host, port))
+        try:
+            found = await lookup.addresses()
+        except LookupFailed as error:
+            raise OSError("the host's name cannot be looked up") from error
+        return [(each[0], each[4]) for each in found if family in (socket.AF_UNSPEC, each[0])]
 
 
 class MediaFetcher:

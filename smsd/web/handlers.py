@@ -61,44 +61,39 @@ class WebhookHandler(RequestHandler):
     media_type: str
     """Of the body, in lower case and without parameters."""
 
-    _is_shed = False
-
     def initialize(
         self, gate: Gate, metrics: Metrics, refusals: Refusals, admission: Admission
     ) -> None:
-        """The request has arrived completely. (This is Tornado's way to write
-        `__init__`.)"""
+        """The request has arrived completely. Tornado calls this from `__init__`."""
         self.gate = gate
         self.metrics = metrics
         self.refusals = refusals
         self._admission = admission
         self._arrived_s = time.monotonic()
+        self._is_shed = admission.is_late
         admission.arrive()
         self._prepare_form()
 
     def _prepare_form(self) -> None:
         """Have Tornado read what is a form, however its media type is written, and
-        nothing else: Twilio sends no multipart.
+        nothing else: Twilio sends no multipart, and what is shed is not worth the time.
         """
         headers = self.request.headers
         content_type = headers.get("Content-Type", "")
         # If the header came twice, the first one counts.
         self.media_type = content_type.partition(",")[0].partition(";")[0].strip().lower()
-        is_form = self.media_type == FORM
+        is_form = self.media_type == FORM and not self._is_shed
         if is_form != content_type.startswith((FORM, "multipart/form-data")):
             headers["Content-Type"] = FORM if is_form else ""
 
     def prepare(self) -> Awaitable[None] | None:
         """Wait until the request may begin, or shed it."""
-        if self._admission.is_late:
-            return self._shed()
-        return self._admission.turn()
+        return self._shed() if self._is_shed else self._admission.turn()
 
     async def _shed(self) -> None:
         """Answer 503 at once, so that Twilio uses the fallback URL instead of waiting.
         Until the answer is finished, Tornado reads nothing more from the connection.
         """
-        self._is_shed = True
         self.set_status(503)
         self.set_header("Content-Length", "0")
         self.flush()

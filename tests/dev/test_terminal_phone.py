@@ -475,7 +475,7 @@ def test_a_full_webhook_url_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-HOP = b"<Response><Message>one moment</Message><Redirect>?turn=1</Redirect></Response>"
+HOP = b"<Response><Message>one moment</Message><Redirect>?hop=1</Redirect></Response>"
 DONE = b"<Response><Message>done</Message></Response>"
 
 

@@ -186,9 +186,9 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 DUPLICATE_ROUTE = (
-    ("smsd/web/webhooks.py", "MessageWebhook.post", "the form becomes a `Message`; the reply goes out"),
+    ("smsd/web/handlers.py", "MessageHandler.serve", "the form becomes a `Message`; the reply goes out"),
     ("smsd/exchange/exchange.py", "Exchange.answer", "one message of a conversation at a time"),
-    ("smsd/exchange/exchange.py", "Exchange._arrival", "the cookie is opened"),
+    ("smsd/exchange/exchange.py", "Exchange._arrival", "the best cookie is chosen"),
     ("smsd/exchange/exchange.py", "Exchange._arrive", "is the message in the record?"),
     ("smsd/exchange/ledger.py", "Ledger.read", "the record is read from the store"),
     ("smsd/exchange/ledger.py", "Ledger.page", "the cookie's copy is merged"),

@@ -13,7 +13,7 @@ from smsd.simulator import LOST, STALE, Failure, Request, Response
 from tests.simulator.offline import ACCOUNT, CT, OK, RT, URL, Result, World, answer, moved, xml
 
 FALLBACK = "https://other.example/sms"
-HOP = xml("<Redirect>/sms?turn=1</Redirect>")
+HOP = xml("<Redirect>/sms?hop=1</Redirect>")
 
 
 def form(request: Request) -> dict[str, str]:
@@ -34,7 +34,7 @@ def test_a_hop_is_signed_for_its_own_url() -> None:
     world = World(HOP, OK)
     world.text()
     hop = world.requests[1]
-    assert hop.url == f"{URL}?turn=1"
+    assert hop.url == f"{URL}?hop=1"
     assert RequestValidator("12345").validate(hop.url, form(hop), hop.header("X-Twilio-Signature"))
 
 
@@ -73,12 +73,12 @@ def test_text_before_a_redirect_is_sent_first() -> None:
         seen.append(urlsplit(request.url).query)
         return OK if seen[-1] else one_moment
 
-    one_moment = xml("<Message>one moment</Message><Redirect>?turn=1</Redirect>")
+    one_moment = xml("<Message>one moment</Message><Redirect>?hop=1</Redirect>")
     world = World(service, pace_s=12)
     outcome = world.text(
         on_reply=lambda reply: seen.append(reply.body), on_hop=lambda hop: seen.append(f"hop {hop}")
     )
-    assert seen == ["", "one moment", "hop 1", "turn=1", "ok"]
+    assert seen == ["", "one moment", "hop 1", "hop=1", "ok"]
     assert [reply.after_s for reply in outcome.replies] == [12, 24]
 
 
@@ -98,15 +98,15 @@ def test_failed_hop_is_asked_for_at_the_fallback_url(failure: Result) -> None:
     outcome = world.text()
     assert (outcome.text, outcome.hops, len(outcome.codes)) == ("ok", 1, 1)
     assert world.requests[2].url == FALLBACK
-    assert form(world.requests[2])["ErrorUrl"] == f"{URL}?turn=1"
+    assert form(world.requests[2])["ErrorUrl"] == f"{URL}?hop=1"
 
 
 def test_document_after_a_fallback_has_a_fallback_too() -> None:
-    script = (answer(500), xml("<Redirect>/sms?turn=2</Redirect>"), answer(502), OK)
+    script = (answer(500), xml("<Redirect>/sms?hop=2</Redirect>"), answer(502), OK)
     world = World(*script, account=replace(ACCOUNT, fallback_url=FALLBACK))
     assert world.text().text == "ok"
     assert [request.url for request in world.requests] == [
-        URL, FALLBACK, "https://other.example/sms?turn=2", FALLBACK,
+        URL, FALLBACK, "https://other.example/sms?hop=2", FALLBACK,
     ]  # fmt: skip
     assert ["ErrorCode" in form(request) for request in world.requests] == [
         False, True, False, True,

@@ -15,31 +15,24 @@ from tornado.web import Application, RequestHandler
 from smsd.web import accept, connections
 from smsd.web.accept import BoundedServer
 from smsd.web.connections import Connections
-from smsd.web.listener import Listener, WebhookRequest, WebhookResponse
+
+pytestmark = pytest.mark.asyncio
 
 HEAD = b"POST /sms HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
 LARGE = b"x" * 16_000_000
 """More than the buffers of both sockets hold."""
 
 
-class Echo:
-    def shed(self, request: WebhookRequest) -> WebhookResponse:
-        return WebhookResponse(503)
-
-    async def serve(self, request: WebhookRequest) -> WebhookResponse:
-        if request.body == b"neverrrrrr":
+class Echo(RequestHandler):
+    async def post(self) -> None:
+        if self.request.body == b"neverrrrrr":
             await asyncio.Event().wait()
-        return WebhookResponse(200, {}, LARGE if request.body == b"0123456789" else request.body)
+        self.finish(LARGE if self.request.body == b"0123456789" else self.request.body)
 
 
 class LargePage(RequestHandler):
     def get(self) -> None:
         self.finish(LARGE)
-
-
-class Never(RequestHandler):
-    async def post(self) -> None:
-        await asyncio.Event().wait()
 
 
 class Server(BoundedServer):
@@ -51,12 +44,13 @@ class Server(BoundedServer):
 
 @asynccontextmanager
 async def serving(*, most: int = 1000, **deadlines_s: Any) -> AsyncIterator[Server]:
-    listener = Listener(
-        {"/sms": Echo()},
-        Application([("/large", LargePage), ("/never", Never)]),
-        connections=Connections(**deadlines_s),
+    server = Server(
+        Application([("/sms", Echo), ("/large", LargePage)]),
+        name="public",
+        max_body_bytes=65536,
+        max_connections=most,
+        deadlines=Connections(**deadlines_s),
     )
-    server = Server(listener, name="public", max_body_bytes=65536, max_connections=most)
     sock, server.port = bind_unused_port()
     server.clients = []
     server.add_sockets([sock])
@@ -107,16 +101,13 @@ async def is_closed(reader: asyncio.StreamReader) -> bool:
     ],
     ids=["silent", "head", "body", "body of a page"],
 )
-def test_request_that_never_ends_is_closed(sent: bytes, deadlines_s: dict[str, Any]) -> None:
-    async def test() -> None:
-        async with serving(**deadlines_s) as server:
-            reader, writer = await connect(server)
-            writer.write(sent)
-            assert await is_closed(reader)
-            await until(lambda: not server.connections)
-            assert len(server._listener.connections) == 0
-
-    asyncio.run(test())
+async def test_request_that_never_ends_is_closed(sent: bytes, deadlines_s: dict[str, Any]) -> None:
+    async with serving(**deadlines_s) as server:
+        reader, writer = await connect(server)
+        writer.write(sent)
+        assert await is_closed(reader)
+        await until(lambda: not server.connections)
+        assert len(server._deadlines) == 0
 
 
 @pytest.mark.parametrize(
@@ -125,71 +116,53 @@ def test_request_that_never_ends_is_closed(sent: bytes, deadlines_s: dict[str, A
     ids=["webhook", "page"],
 )
 @pytest.mark.parametrize("reads", [0, 100])
-def test_peer_that_does_not_read_its_answer_is_closed(request_: bytes, reads: int) -> None:
+async def test_peer_that_does_not_read_its_answer_is_closed(request_: bytes, reads: int) -> None:
     """Neither does a peer gain time by reading a little now and then."""
-
-    async def test() -> None:
-        async with serving(unread_s=0.3) as server:
-            with socket.create_connection(("127.0.0.1", server.port)) as peer:
-                peer.setblocking(False)
-                loop = asyncio.get_running_loop()
-                await loop.sock_sendall(peer, request_)
-                await until(lambda: server.connections)
-
-                async def read_a_little() -> None:
-                    while reads:
-                        await loop.sock_recv(peer, reads)
-                        await asyncio.sleep(0.02)
-
-                reading = asyncio.create_task(read_a_little())
-                await until(lambda: not server.connections)
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
-
-    asyncio.run(test())
-
-
-def test_peer_that_pipelines_and_reads_nothing_is_closed() -> None:
-    async def test() -> None:
-        async with serving(unread_s=0.3) as server:
-            _, writer = await connect(server)
-            writer.write((HEAD + b"9876543210") * 100 + (HEAD + b"0123456789") * 2)
+    async with serving(unread_s=0.3) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as peer:
+            peer.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(peer, request_)
             await until(lambda: server.connections)
+
+            async def read_a_little() -> None:
+                while reads:
+                    await loop.sock_recv(peer, reads)
+                    await asyncio.sleep(0.02)
+
+            reading = asyncio.create_task(read_a_little())
             await until(lambda: not server.connections)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
-    asyncio.run(test())
+
+async def test_peer_that_pipelines_and_reads_nothing_is_closed() -> None:
+    async with serving(unread_s=0.3) as server:
+        _, writer = await connect(server)
+        writer.write((HEAD + b"9876543210") * 100 + (HEAD + b"0123456789") * 2)
+        await until(lambda: server.connections)
+        await until(lambda: not server.connections)
 
 
-@pytest.mark.parametrize("path", [b"/sms", b"/never"])
-def test_request_that_is_never_answered_is_closed(path: bytes) -> None:
+async def test_request_that_is_never_answered_is_closed() -> None:
     """A bug of ours must not hold a connection."""
-
-    async def test() -> None:
-        async with serving(serving_s=0.2) as server:
-            reader, writer = await connect(server)
-            writer.write(HEAD.replace(b"/sms", path) + b"neverrrrrr")
-            assert await is_closed(reader)
-            await until(lambda: not server.connections)
-            for task in server._listener.tasks:
-                task.cancel()
-            await asyncio.gather(*server._listener.tasks, return_exceptions=True)
-
-    asyncio.run(test())
+    async with serving(serving_s=0.2) as server:
+        reader, writer = await connect(server)
+        writer.write(HEAD + b"neverrrrrr")
+        assert await is_closed(reader)
+        await until(lambda: not server.connections)
 
 
-def test_connection_within_its_deadlines_is_kept() -> None:
-    async def test() -> None:
-        async with serving(idle_s=20, body_s=20, serving_s=20, unread_s=20) as server:
-            reader, writer = await connect(server)
-            for _ in range(3):
-                writer.write(HEAD + b"98765")
-                await asyncio.sleep(0.05)
-                writer.write(b"43210")
-                answer = await reader.readuntil(b"9876543210")
-                assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-            assert server.connections == 1
-
-    asyncio.run(test())
+async def test_connection_within_its_deadlines_is_kept() -> None:
+    async with serving(idle_s=20, body_s=20, serving_s=20, unread_s=20) as server:
+        reader, writer = await connect(server)
+        for _ in range(3):
+            writer.write(HEAD + b"98765")
+            await asyncio.sleep(0.05)
+            writer.write(b"43210")
+            answer = await reader.readuntil(b"9876543210")
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert server.connections == 1
 
 
 # ---- too many
@@ -199,60 +172,48 @@ def refused_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == accept.log.name]
 
 
-def test_no_more_connections_are_accepted_than_allowed(
+async def test_no_more_connections_are_accepted_than_allowed(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "RECYCLED_AFTER_S", 60)
-
-    async def test() -> None:
-        async with serving(most=5) as server:
-            peers = [await connect(server) for _ in range(12)]  # the kernel accepts for us
-            await until(lambda: server.connections == 5)
-            for _, writer in peers:
-                writer.write(HEAD + b"9876543210")
-            for reader, writer in peers:
-                async with asyncio.timeout(20):
-                    await reader.readuntil(b"9876543210")
-                assert server.connections <= 5
-                writer.close()
-
-    asyncio.run(test())
+    async with serving(most=5) as server:
+        peers = [await connect(server) for _ in range(12)]  # the kernel accepts for us
+        await until(lambda: server.connections == 5)
+        for _, writer in peers:
+            writer.write(HEAD + b"9876543210")
+        for reader, writer in peers:
+            async with asyncio.timeout(20):
+                await reader.readuntil(b"9876543210")
+            assert server.connections <= 5
+            writer.close()
     assert refused_lines(caplog) == ["too many connections"]
 
 
-def test_idle_connections_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_connections_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "RECYCLED_AFTER_S", 0.05)
-
-    async def test() -> None:
-        async with serving(most=8) as server:
-            for _ in range(30):
-                await connect(server)
-            reader, writer = await connect(server)
-            writer.write(HEAD + b"9876543210")
-            async with asyncio.timeout(20):
-                await reader.readuntil(b"9876543210")
-
-    asyncio.run(test())
-
-
-def test_connection_with_a_request_makes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "RECYCLED_AFTER_S", 0)
-
-    async def test() -> None:
-        async with serving(most=1) as server:
-            reader, writer = await connect(server)
-            writer.write(HEAD + b"98765")
-            await until(lambda: server._listener.connections._receiving)
+    async with serving(most=8) as server:
+        for _ in range(30):
             await connect(server)
-            await asyncio.sleep(0.1)
-            writer.write(b"43210")
+        reader, writer = await connect(server)
+        writer.write(HEAD + b"9876543210")
+        async with asyncio.timeout(20):
             await reader.readuntil(b"9876543210")
 
-    asyncio.run(test())
+
+async def test_connection_with_a_request_makes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "RECYCLED_AFTER_S", 0)
+    async with serving(most=1) as server:
+        reader, writer = await connect(server)
+        writer.write(HEAD + b"98765")
+        await until(lambda: server._deadlines._receiving)
+        await connect(server)
+        await asyncio.sleep(0.1)
+        writer.write(b"43210")
+        await reader.readuntil(b"9876543210")
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EPROTO])
-def test_accept_that_fails_backs_off_with_one_line_and_recovers(
+async def test_accept_that_fails_backs_off_with_one_line_and_recovers(
     number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(accept, "BACK_OFF_S", 0.02)
@@ -274,17 +235,14 @@ def test_accept_that_fails_backs_off_with_one_line_and_recovers(
                 raise OSError(number, "no")
             return self._sock.accept()
 
-    async def test() -> None:
-        async with serving() as server:
-            sock, port = bind_unused_port()
-            failing = Failing(sock)
-            server.add_sockets([failing])  # type: ignore[list-item]
-            server.port = port
-            reader, writer = await connect(server)
-            writer.write(HEAD + b"9876543210")
-            await reader.readuntil(b"9876543210")
-            assert failing.failures == 0
-            assert failing.calls < 10
-
-    asyncio.run(test())
+    async with serving() as server:
+        sock, port = bind_unused_port()
+        failing = Failing(sock)
+        server.add_sockets([failing])  # type: ignore[list-item]
+        server.port = port
+        reader, writer = await connect(server)
+        writer.write(HEAD + b"9876543210")
+        await reader.readuntil(b"9876543210")
+        assert failing.failures == 0
+        assert failing.calls < 10
     assert refused_lines(caplog) == ["accept failed"]

@@ -25,6 +25,8 @@ from smsd.settings.table import Settings, load
 from smsd.web import download
 from smsd.web.download import MediaFetcher
 
+pytestmark = pytest.mark.asyncio
+
 ACCOUNT, SUB_ACCOUNT = "AC" + "a" * 32, "AC" + "b" * 32
 TOKEN = "t" * 32
 NAMES = ("api.twilio.com", "media.twiliocdn.com", "twilio.com.elsewhere.example", "mcs.twilio.com")
@@ -122,18 +124,10 @@ async def internet(certificate: Path) -> AsyncIterator[Internet]:
             await server.close_all_connections()
 
 
-def run(certificate: Path, test: Callable[[Internet], Coroutine[Any, Any, None]]) -> None:
-    async def life() -> None:
-        async with internet(certificate) as world:
-            await test(world)
-
-    asyncio.run(life())
-
-
-def test_redirect_to_the_content_network_is_followed_without_credentials(
+async def test_redirect_to_the_content_network_is_followed_without_credentials(
     certificate: Path,
 ) -> None:
-    async def test(world: Internet) -> None:
+    async with internet(certificate) as world:
         world.redirect("/Media/ME1", "https://mcs.twilio.com/v1/signed?x=1")
         world.redirect("/v1/signed", "https://media.twiliocdn.com/file")
         world.file("/file")
@@ -144,28 +138,22 @@ def test_redirect_to_the_content_network_is_followed_without_credentials(
             ("media.twiliocdn.com", "/file", None),
         ]
 
-    run(certificate, test)
 
-
-def test_credentials_stay_away_once_a_redirect_has_led_elsewhere(certificate: Path) -> None:
-    async def test(world: Internet) -> None:
+async def test_credentials_stay_away_once_a_redirect_has_led_elsewhere(certificate: Path) -> None:
+    async with internet(certificate) as world:
         world.redirect("/a", "https://twilio.com.elsewhere.example/b", 302)
         world.redirect("/b", "https://api.twilio.com/c", 302)
         world.file("/c", b"c")
         assert await world.fetch("https://api.twilio.com/a") == b"c"
         assert [credentials is None for _, _, credentials in world.asked] == [False, True, True]
 
-    run(certificate, test)
 
-
-def test_credentials_are_never_sent_over_http_or_to_look_alikes(certificate: Path) -> None:
-    async def test(world: Internet) -> None:
+async def test_credentials_are_never_sent_over_http_or_to_look_alikes(certificate: Path) -> None:
+    async with internet(certificate) as world:
         world.file("/a", b"a")
         await world.fetch("http://api.twilio.com/a")
         await world.fetch("https://twilio.com.elsewhere.example/a")
         assert [credentials for _, _, credentials in world.asked] == [None, None]
-
-    run(certificate, test)
 
 
 @pytest.mark.parametrize(
@@ -184,46 +172,42 @@ def test_credentials_are_never_sent_over_http_or_to_look_alikes(certificate: Pat
         ),
     ],
 )
-def test_api_key_is_preferred_and_a_sub_account_uses_its_own_token(
+async def test_api_key_is_preferred_and_a_sub_account_uses_its_own_token(
     more: dict[str, str], account: str, credentials: str, certificate: Path, tmp_path: Path
 ) -> None:
     accounts = tmp_path / "accounts.toml"
     accounts.write_text(f'[{SUB_ACCOUNT}]\ntokens = ["{"u" * 32}"]\n')
 
-    async def test(world: Internet) -> None:
+    async with internet(certificate) as world:
         world.file("/a")
         fetch = world.fetcher(lambda: given(**more, SMSD_ACCOUNTS=str(accounts)))
         await fetch("https://api.twilio.com/a", 100_000, account)
         assert world.asked[0][2] == credentials
 
-    run(certificate, test)
 
-
-def test_file_of_just_the_limit_arrives_and_a_larger_one_is_refused(certificate: Path) -> None:
-    async def test(world: Internet) -> None:
+async def test_file_of_just_the_limit_arrives_and_a_larger_one_is_refused(
+    certificate: Path,
+) -> None:
+    async with internet(certificate) as world:
         world.file("/a")
         assert await world.fetch("https://api.twilio.com/a", len(FILE)) == FILE
         with pytest.raises(MediaError, match=f"more than {len(FILE) - 1} bytes"):
             await world.fetch("https://api.twilio.com/a", len(FILE) - 1)
 
-    run(certificate, test)
 
-
-def test_endless_file_is_given_up_at_the_limit(certificate: Path) -> None:
+async def test_endless_file_is_given_up_at_the_limit(certificate: Path) -> None:
     async def endless(handler: RequestHandler) -> None:
         while True:
             handler.write(bytes(10_000))
             await handler.flush()
 
-    async def test(world: Internet) -> None:
+    async with internet(certificate) as world:
         world.pages["/a"] = endless
         with pytest.raises(MediaError, match="more than 50000 bytes"):
             await world.fetch("https://api.twilio.com/a", 50_000)
 
-    run(certificate, test)
 
-
-def test_file_that_does_not_arrive_in_time_is_given_up(
+async def test_file_that_does_not_arrive_in_time_is_given_up(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "LIMIT_S", 0.2)
@@ -233,12 +217,10 @@ def test_file_that_does_not_arrive_in_time_is_given_up(
         await handler.flush()
         await asyncio.Event().wait()
 
-    async def test(world: Internet) -> None:
+    async with internet(certificate) as world:
         world.pages["/a"] = hang
         with pytest.raises(MediaError, match=r"within 0.2 s|HTTPTimeoutError"):
             await world.fetch("https://api.twilio.com/a")
-
-    run(certificate, test)
 
 
 @pytest.mark.parametrize(
@@ -253,27 +235,23 @@ def test_file_that_does_not_arrive_in_time_is_given_up(
         (204, "answered 204"),
     ],
 )
-def test_status_of_a_failed_download_is_told(
+async def test_status_of_a_failed_download_is_told(
     status: int, complaint: str, certificate: Path
 ) -> None:
-    async def test(world: Internet) -> None:
+    async with internet(certificate) as world:
         world.status("/a", status)
         with pytest.raises(MediaError, match=complaint) as caught:
             await world.fetch("https://api.twilio.com/a")
         assert caught.value.status == status
         assert "twilio.com" not in str(caught.value)
 
-    run(certificate, test)
 
-
-def test_refusal_by_another_host_does_not_blame_the_credentials(certificate: Path) -> None:
-    async def test(world: Internet) -> None:
+async def test_refusal_by_another_host_does_not_blame_the_credentials(certificate: Path) -> None:
+    async with internet(certificate) as world:
         world.redirect("/a", "https://media.twiliocdn.com/b")
         world.status("/b", 403)
         with pytest.raises(MediaError, match="the file's host refused the request with 403"):
             await world.fetch("https://api.twilio.com/a")
-
-    run(certificate, test)
 
 
 @pytest.mark.parametrize(
@@ -287,10 +265,10 @@ def test_refusal_by_another_host_does_not_blame_the_credentials(certificate: Pat
         ("https://media.twiliocdn.com:1/", "cannot be reached"),
     ],
 )
-def test_redirect_that_leads_nowhere_is_refused(
+async def test_redirect_that_leads_nowhere_is_refused(
     location: str, complaint: str, certificate: Path
 ) -> None:
-    async def test(world: Internet) -> None:
+    async with internet(certificate) as world:
         world.redirect("/a", location)
         fetch = world.fetcher()
         fetch._client = {  # every other port is closed
@@ -303,11 +281,9 @@ def test_redirect_that_leads_nowhere_is_refused(
         with pytest.raises(MediaError, match=complaint):
             await fetch("https://api.twilio.com/a", 100, ACCOUNT)
 
-    run(certificate, test)
 
-
-def test_certificate_of_another_authority_is_refused(certificate: Path) -> None:
-    async def test(world: Internet) -> None:
+async def test_certificate_of_another_authority_is_refused(certificate: Path) -> None:
+    async with internet(certificate) as world:
         world.file("/a")
         fetch = world.fetcher()
         fetch._client = {"hostname_mapping": fetch._client["hostname_mapping"]}
@@ -315,13 +291,9 @@ def test_certificate_of_another_authority_is_refused(certificate: Path) -> None:
             await fetch("https://api.twilio.com/a", 100, ACCOUNT)
         assert world.asked == []
 
-    run(certificate, test)
-
 
 @pytest.mark.parametrize("url", ["", "file:///etc/passwd", "owl.png", "https://"])
-def test_what_is_no_web_address_is_not_asked(url: str, certificate: Path) -> None:
-    async def test(world: Internet) -> None:
+async def test_what_is_no_web_address_is_not_asked(url: str, certificate: Path) -> None:
+    async with internet(certificate) as world:
         with pytest.raises(MediaError, match="no http or https URL"):
             await world.fetch(url)
-
-    run(certificate, test)

@@ -4,13 +4,13 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlencode
 
 import pytest
 
 from smsd.telemetry.metrics import Metrics
-from smsd.web.refusals import ADVICE, Refusals
+from smsd.web.refusals import ADVICE, RefusalKind, Refusals
 from tests import raw_http as wire
 from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN, Smsd, wait_for
 
@@ -93,7 +93,7 @@ BROKEN_CHUNK = (
     b"X-Twilio-Signature: " + SIGNATURE.encode() + b"\r\n\r\nprivate-words\r\n"
 )
 
-KINDS: list[tuple[str, int, str | None, Callable[[Smsd], wire.Answer]]] = [
+KINDS: list[tuple[RefusalKind, int, str | None, Callable[[Smsd], wire.Answer]]] = [
     ("signature_missing", 403, "signature_missing", unsigned),
     ("account", 403, "account", post(AccountSid="AC" + "9" * 32)),
     ("get_webhook", 405, "method", lambda s: get(s, f"?MessageSid=SM1&From={NUMBER}&Body={MARK}")),
@@ -139,7 +139,7 @@ def refused(server: Smsd) -> dict[str, float]:
 )
 def test_refusal_leaves_one_line_and_a_metric(
     smsd: Smsd,
-    kind: str,
+    kind: RefusalKind,
     status: int,
     reason: str | None,
     send: Callable[[Smsd], wire.Answer],
@@ -158,7 +158,7 @@ def test_refusal_leaves_one_line_and_a_metric(
 
 
 def test_every_kind_is_provoked() -> None:
-    assert {kind for kind, *_ in KINDS} == set(ADVICE)
+    assert {kind for kind, *_ in KINDS} == set(ADVICE) == set(get_args(RefusalKind))
 
 
 def test_head_that_is_too_large_leaves_a_line(smsd: Smsd) -> None:

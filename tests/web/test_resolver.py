@@ -8,46 +8,39 @@ import pytest
 
 from smsd.errors import MediaError
 from smsd.store import lookup
-from smsd.web import resolver as resolver_module
-from smsd.web.download import MediaFetcher
-from smsd.web.resolver import ThreadResolver
+from smsd.web import download
+from smsd.web.download import MediaFetcher, ThreadResolver
 from tests.web.test_download import given
 
 
-def test_host_is_looked_up_for_tornado() -> None:
-    async def test() -> None:
-        resolver = ThreadResolver()
-        found = await resolver.resolve("localhost", 80)
-        assert {address[0] for _, address in found} & {"127.0.0.1", "::1"}
-        only = await resolver.resolve("127.0.0.1", 80, socket.AF_INET6)
-        assert only == []
-
-    asyncio.run(test())
+@pytest.mark.asyncio
+async def test_host_is_looked_up_for_tornado() -> None:
+    resolver = ThreadResolver()
+    found = await resolver.resolve("localhost", 80)
+    assert {address[0] for _, address in found} & {"127.0.0.1", "::1"}
+    only = await resolver.resolve("127.0.0.1", 80, socket.AF_INET6)
+    assert only == []
 
 
-def test_host_without_address_is_an_error_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.asyncio
+async def test_host_without_address_is_an_error_of_the_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-
-    async def test() -> None:
-        with pytest.raises(OSError, match="cannot be looked up"):
-            await ThreadResolver().resolve("files.test", 80)
-
-    asyncio.run(test())
+    with pytest.raises(OSError, match="cannot be looked up"):
+        await ThreadResolver().resolve("files.test", 80)
 
 
-def test_few_hosts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver_module, "MAX_HOSTS", 3)
-
-    async def test() -> None:
-        resolver = ThreadResolver()
-        for last in range(10):
-            await resolver.resolve(f"127.0.0.{last + 1}", 80)
-            assert len(resolver._lookups) <= 3
-
-    asyncio.run(test())
+@pytest.mark.asyncio
+async def test_few_hosts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "MAX_HOSTS", 3)
+    resolver = ThreadResolver()
+    for last in range(10):
+        await resolver.resolve(f"127.0.0.{last + 1}", 80)
+        assert len(resolver._lookups) <= 3
 
 
 def test_hanging_lookup_fails_the_download_and_keeps_no_loop_from_closing(
