@@ -89,13 +89,13 @@ class Ledger:
         """A view, merged with the copy and with whatever this process has seen
         meanwhile."""
         stored = view.stored
-        copies: list[Copy] = [*view.versions]
+        copies: tuple[Copy, ...] = view.versions
         if copy is not None and self.store.keeps_records:
-            copies.insert(0, copy)
+            copies = (copy, *copies)
         elif copy is not None:
             stored = counting.resumed(copy.record())
         if conversation is not None and conversation.record is not None:
-            copies.append(conversation.record)
+            copies = (*copies, conversation.record)
         now_ms = self.now_ms()
         opened = counting.opened(
             stored,

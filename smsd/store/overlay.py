@@ -100,15 +100,18 @@ class OverlayStore:
         return len(self._pending)
 
     async def load(self, key: bytes, before: View | None = None) -> View:
-        known, token = (before.versions, before.token) if before else ((), Token())
-        if token.is_overlay or token.waited_s > self._budget_s:
-            return self._degraded(key, before)
+        known: tuple[Record, ...] = ()
+        waited_s = 0.0
+        if before is not None:
+            known, waited_s = before.versions, before.token.waited_s
+            if before.token.is_overlay or waited_s > self._budget_s:
+                return self._degraded(key, before)
         asked_s = time.monotonic()
         try:
             stored, remote_token = await self.remote.load(key)
         except StoreUnavailable:
             return self._degraded(key, before)
-        waited_s = token.waited_s + time.monotonic() - asked_s
+        waited_s += time.monotonic() - asked_s
         pending = self._pending.get(key)
         versions = (*known, pending) if pending else known
         return View(stored, versions, Token(remote_token, pending, waited_s=waited_s))
