@@ -8,6 +8,8 @@ they change.
 from collections.abc import Mapping
 from typing import Protocol
 
+from twilio.twiml.messaging_response import MessagingResponse
+
 from smsd import Message, Session
 
 
@@ -35,10 +37,10 @@ class Greeting:
         self._greeting = settings.greeting
         self._greeting_first = settings.greeting_first
 
-    async def __call__(self, message: Message, session: Session) -> str:
+    async def __call__(self, message: Message, session: Session) -> MessagingResponse:
         number = message.from_.rpartition(":")[2]  # without a channel such as `whatsapp:`
         template = self._greeting_first if session.is_new else self._greeting
-        return template.format_map(
+        text = template.format_map(
             {
                 "name": self._people.get(number, "Friend"),
                 "from": message.from_,
@@ -47,6 +49,9 @@ class Greeting:
                 "times": times(session.count),
             }
         )
+        response = MessagingResponse()
+        response.message(text)
+        return response
 
 
 def times(count: int) -> str:

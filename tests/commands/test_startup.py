@@ -13,7 +13,7 @@ from tests.processes import Memcached, Smsd
 CPU_LIMIT_S = 0.6
 RESIDENT_LIMIT_MB = 60
 NEVER = (
-    "twilio",  # and with it twilio.rest
+    "twilio.rest",
     "aiohttp",
     "requests",
     "pytest",
@@ -26,12 +26,13 @@ NEVER = (
 )
 TELL_MODULES = """
 import os, sys
-
+{imports}
 async def reply(message, session):
     with open(os.environ["MODULES_FILE"], "w") as file:
         file.write("\\n".join(sys.modules))
     return "told"
 """
+"""A dialogue that tells which modules are imported while it answers."""
 
 
 def cpu_s(pid: int) -> float:
@@ -74,9 +75,16 @@ def test_help_loads_no_server() -> None:
     assert done.stdout == "set()\n"
 
 
-def test_production_never_imports_what_it_does_not_need(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("imports", "never"),
+    [("", ("twilio", *NEVER)), ("from smsd.dialogues import greeting", NEVER)],
+    ids=["own dialogue", "greeting"],
+)
+def test_production_never_imports_what_it_does_not_need(
+    tmp_path: Path, imports: str, never: tuple[str, ...]
+) -> None:
     """Asked after a message was answered, so that nothing is imported late either."""
-    (tmp_path / "tell.py").write_text(TELL_MODULES)
+    (tmp_path / "tell.py").write_text(TELL_MODULES.format(imports=imports))
     told = tmp_path / "modules"
     with Memcached() as node:
         env = {
@@ -95,6 +103,6 @@ def test_production_never_imports_what_it_does_not_need(tmp_path: Path) -> None:
         modules
     )
     needless = [
-        name for name in modules if any(name == bad or name.startswith(f"{bad}.") for bad in NEVER)
+        name for name in modules if any(name == bad or name.startswith(f"{bad}.") for bad in never)
     ]
     assert needless == []

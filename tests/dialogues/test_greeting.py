@@ -6,6 +6,7 @@ from smsd import Message, Session
 from smsd.dialogues.loading import LoadedDialogue, load
 from smsd.settings.table import Settings
 from smsd.settings.table import load as load_settings
+from smsd.twilio.reply import to_reply
 
 pytestmark = pytest.mark.asyncio
 
@@ -16,9 +17,10 @@ def settings(**environ: str) -> Settings:
     return load_settings(environ, dev=True)
 
 
-async def say(dialogue: LoadedDialogue, sender: str, count: int) -> object:
+async def say(dialogue: LoadedDialogue, sender: str, count: int) -> str:
     message = Message("SM" + "0" * 32, "AC" + "0" * 32, sender, TO, "hi")
-    return await dialogue(message, Session(count))
+    (text,) = to_reply(await dialogue(message, Session(count))).messages
+    return text
 
 
 def default(**environ: str) -> LoadedDialogue:
