@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+from smsd.dev.dev_service import WatchedService
 from smsd.dev.virtual_time import VirtualTimeLoop
-from smsd.dev.watched_service import WatchedService
 from smsd.dialogues import loading
 from smsd.dialogues.calling import as_exception
 from smsd.errors import MediaError, SettingsError

@@ -290,10 +290,8 @@ class Terminal:
         if self.target.order is None:
             self.display.warn(ONLY_DEV)
             return
-        try:
-            self.target.order(path, body)
-        except OSError as error:
-            self.display.warn(f"the service did not do it: {error}")
+        if problem := self.target.order(path, body):
+            self.display.warn(f"the service did not do it: {problem}")
         else:
             self.display.note(done)
 

@@ -7,26 +7,24 @@ nothing; its token comes from TWILIO_AUTH_TOKEN or from a prompt, never from the
 line.
 """
 
-import http.client
 import json
 import socket
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from getpass import getpass
 from urllib.parse import urlencode, urlsplit
 
+from smsd.simulator.blocking import BlockingClient
 from smsd.simulator.edge import DEFAULT_SID
-from smsd.simulator.values import Failure, Notice, Outcome, Request, Response
+from smsd.simulator.values import Failure, Headers, Notice, Outcome, Request, Response
 from smsd.simulator.webhook import Account, signature_headers
 
 TIMEOUT_S = 5.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SendOrder = Callable[[str, Mapping[str, object]], None]
-"""Sends an order of the phone page's API, such as ("clock", {"seconds": 60}). OSError
-if it fails."""
+SendOrder = Callable[[str, Mapping[str, object]], str]
+"""Sends an order of the phone page's API, such as ("clock", {"seconds": 60}). Returns why
+it failed, "" if it did not."""
 Perform = Callable[[Request], Response | Failure]
 """Performs one request."""
 
@@ -65,9 +63,12 @@ def find_target(url: str, token: str | None, account: str | None, public_url: st
     sid = account or str(facts.get("account") or DEFAULT_SID)
     people = facts.get("people")
 
-    def order(path: str, body: Mapping[str, object]) -> None:
-        headers = {"Content-Type": "application/json"}
-        _request(url, f"/phone/api/{path}", headers, json.dumps(body).encode())
+    def order(path: str, body: Mapping[str, object]) -> str:
+        headers = [("Content-Type", "application/json")]
+        answer = _request(url, f"/phone/api/{path}", headers, json.dumps(body).encode())
+        if isinstance(answer, Failure):
+            return answer.detail
+        return "" if answer.status == 200 else f"status {answer.status}"
 
     return Target(
         Account(sid, token, webhook),
@@ -102,30 +103,34 @@ def _webhook(url: str) -> str:
 
 def _ask_development_server(url: str, token: str | None) -> dict[str, object]:
     """Token, account and people of `serve --dev`; nothing from any other server."""
-    try:
-        facts = json.loads(_request(url, "/phone/dev.json", {"X-Smsd-Phone": "1"}))
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 403 and not token:  # published by a container, so we are not loopback
-            raise ValueError(
-                "this development server tells its token only on its own machine. In a container, "
-                "run the phone there: docker exec -it CONTAINER smsd phone http://127.0.0.1:8080"
-            ) from None
+    answer = _request(url, "/phone/dev.json", [("X-Smsd-Phone", "1")])
+    if isinstance(answer, Failure):
         return {}
-    except (OSError, http.client.HTTPException, ValueError):
+    if answer.status == 403 and not token:  # published by a container, so we are not loopback
+        raise ValueError(
+            "this development server tells its token only on its own machine. In a container, "
+            "run the phone there: docker exec -it CONTAINER smsd phone http://127.0.0.1:8080"
+        )
+    try:
+        facts = json.loads(answer.body) if answer.status == 200 else None
+    except ValueError:
         return {}
     return facts if isinstance(facts, dict) else {}
 
 
-def _request(url: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
+def _request(url: str, path: str, headers: Headers, body: bytes = b"") -> Response | Failure:
+    """One request to the service itself; a POST if it has a body."""
     parts = urlsplit(url)
-    request = urllib.request.Request(f"{parts.scheme}://{parts.netloc}{path}", body, dict(headers))  # noqa: S310 - http(s)
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({})
-    )  # this machine is asked directly
-    with opener.open(request, timeout=TIMEOUT_S) as response:
-        answer: bytes = response.read()
-    return answer
+    request = Request(
+        "POST" if body else "GET",
+        f"{parts.scheme}://{parts.netloc}{path}",
+        headers,
+        body,
+        connect_timeout_s=TIMEOUT_S,
+        read_timeout_s=TIMEOUT_S,
+        total_timeout_s=TIMEOUT_S,
+    )
+    return BlockingClient().perform(request)
 
 
 def _ask_for_token() -> str:

@@ -22,7 +22,7 @@ import pytest
 from smsd.dev.terminal import Display, Terminal, completion, duration_s
 from smsd.dev.terminal_target import Target, _request, explain, explain_403, find_target
 from smsd.simulator import Account, Failure, Inbound, Notice, Outcome, Request, Response
-from smsd.simulator.values import Attempt
+from smsd.simulator.values import Attempt, Headers
 from tests.dev.processes import DevServer
 from tests.processes import ACCOUNT, TOKEN, Smsd, free_port, wait_for
 
@@ -223,8 +223,8 @@ def test_containers_phone_hint_is_given_from_outside(
     assert find_target(server.url, "t", None, None).order is None
 
 
-def _as_from_outside(url: str, path: str, headers: Mapping[str, str]) -> bytes:
-    return _request(url, path, {**headers, "X-Forwarded-For": "192.0.2.1"})
+def _as_from_outside(url: str, path: str, headers: Headers) -> Response | Failure:
+    return _request(url, path, [*headers, ("X-Forwarded-For", "192.0.2.1")])
 
 
 def test_production_service_is_texted_with_the_given_token() -> None:
@@ -391,12 +391,8 @@ def test_durations(given: str, seconds: float | None) -> None:
     assert duration_s(given) == seconds
 
 
-def _terminal(said: TextIO, failure: Exception | None = None) -> Terminal:
-    def order(_: str, __: object) -> None:
-        if failure:
-            raise failure
-
-    target = Target(Account("AC1", "t", "http://127.0.0.1:1/sms"), None, {"+1": "Rey"}, order)
+def _terminal(said: TextIO) -> Terminal:
+    target = Target(Account("AC1", "t", "http://127.0.0.1:1/sms"), None, {"+1": "Rey"})
     return Terminal(target, "+1", "+2", Display(said))
 
 
@@ -414,10 +410,24 @@ def test_completion_offers_commands_then_people() -> None:
     assert completion(terminal, "hello t", "t", 0) is None
 
 
-def test_a_clock_that_cannot_be_moved_is_said() -> None:
+def test_order_that_the_service_does_not_obey_is_said() -> None:
+    with DevServer() as own:
+        target = find_target(own.url, None, None, None)
+        done = phone(own.url, typed="/wait 7d\n/wait 7d\n/wait 7d\n/wait 7d\n")
+    assert done.stdout.splitlines()[-2:] == [
+        "7d later, also in the service",
+        "the service did not do it: status 400",
+    ]
     said = io.StringIO()
-    _terminal(said, OSError("gone")).line("/wait 4h")
-    assert said.getvalue() == "the service did not do it: gone\n"
+    Terminal(target, "+1", "+2", Display(said)).line("/wait 4h")
+    assert said.getvalue().startswith("the service did not do it: [Errno")
+
+
+@pytest.mark.parametrize("answer", [b"no JSON", b"[]"])
+def test_other_servers_facts_are_passed_over(answer: bytes) -> None:
+    with in_turn(answer) as address:
+        target = find_target(f"http://{address}", "t", None, None)
+    assert (target.people, target.order) == ({}, None)
 
 
 def test_media_and_silence_are_shown() -> None:
@@ -500,6 +510,9 @@ def in_turn(*bodies: bytes) -> Iterator[str]:
     left = list(bodies)
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.do_POST()
+
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             body = left.pop(0)
