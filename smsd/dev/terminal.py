@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from smsd.dev.terminal_target import Target, explain, explain_403, find_target
 from smsd.simulator.blocking import BlockingClient
 from smsd.simulator.twilio import JAR, LOST, STALE, Clock, Twilio
-from smsd.simulator.values import Attempt, Failure, Outbound, Outcome, Response
+from smsd.simulator.values import Attempt, Failure, Headers, Outbound, Outcome
 
 EXIT_NO_REPLY = 1
 EXIT_USAGE = 2
@@ -118,13 +118,7 @@ class Display:
 class Terminal:
     """The phone: its settings, what is armed for the next message, and its commands."""
 
-    def __init__(
-        self,
-        target: Target,
-        from_: str,
-        to: str,
-        display: "Display",
-    ) -> None:
+    def __init__(self, target: Target, from_: str, to: str, display: Display) -> None:
         self.target = target
         self.from_ = self._number(from_)
         self.to = to
@@ -298,7 +292,7 @@ class Terminal:
     def raw(self, _: str) -> None:
         """Show the last request and its answer as they were."""
         if self.last:
-            self.display.say(_raw(self.last))
+            self.display.say("\n\n".join(map(_raw, self.last.attempts)))
         else:
             self.display.note("nothing was sent yet")
 
@@ -314,12 +308,9 @@ class Terminal:
 
     def _number(self, given: str) -> str:
         """The number of a person who is named; anything else stays."""
-        found: Iterator[str] = (
-            number
-            for number, name in self.target.people.items()
-            if name.casefold() == given.casefold()
-        )
-        return next(found, given)
+        people = self.target.people.items()
+        named = (number for number, name in people if name.casefold() == given.casefold())
+        return next(named, given)
 
     def choices(self, command: str) -> list[str]:
         """The words that may follow a command."""
@@ -341,28 +332,23 @@ def _facts(outcome: Outcome) -> str:
     return " · ".join(facts)
 
 
-def _raw(outcome: Outcome) -> str:
-    """Every attempt as it went over the wire; the form one field a line."""
-    return "\n\n".join(_attempt(attempt) for attempt in outcome.attempts)
-
-
-def _attempt(attempt: Attempt) -> str:
-    request = attempt.request
+def _raw(attempt: Attempt) -> str:
+    """A request and its answer as they went over the wire; the form one field a line."""
+    request, result = attempt.request, attempt.result
     form = parse_qsl(request.body.decode(), keep_blank_values=True)
-    asked = [
-        f"{request.method} {request.url}",
-        *(f"{name}: {value}" for name, value in request.headers),
-        "",
-    ]
-    asked += [f"  {name} = {value!r}" for name, value in form]
-    return "\n".join([*asked, "", *_result(attempt.result)])
-
-
-def _result(result: Response | Failure) -> list[str]:
+    lines = [f"{request.method} {request.url}", *_headers(request.headers), ""]
+    lines += [f"  {name} = {value!r}" for name, value in form]
+    lines.append("")
     if isinstance(result, Failure):
-        return [f"failed: {result.kind} ({result.detail})"]
-    headers = [f"{name}: {value}" for name, value in result.headers]
-    return [str(result.status), *headers, "", result.body.decode("utf-8", "replace")]
+        lines.append(f"failed: {result.kind} ({result.detail})")
+    else:
+        lines += [str(result.status), *_headers(result.headers), ""]
+        lines.append(result.body.decode("utf-8", "replace"))
+    return "\n".join(lines)
+
+
+def _headers(headers: Headers) -> list[str]:
+    return [f"{name}: {value}" for name, value in headers]
 
 
 def duration_s(given: str) -> float | None:
