@@ -17,7 +17,7 @@ from smsd.clock import now_ms
 from smsd.conversation.identity import storage_key
 from smsd.conversation.record import Record
 from smsd.conversation.turns import shows_running
-from smsd.dev.failures import show, traceback_text
+from smsd.dev.failures import show_error
 from smsd.dev.live_reload import LiveReload
 from smsd.dev.switch import Switch
 from smsd.dialogues.loading import LoadedDialogue
@@ -109,8 +109,7 @@ class DevService(WatchedService):
         """Show the error of the dialogue, if it failed."""
         super().counted(event)
         if event.error:
-            text = traceback_text(event.error)
-            show(f"The dialogue failed, and the sender got the apology:\n{text}")
+            show_error("The dialogue failed, and the sender got the apology", event.error)
 
     def advance(self, seconds: float) -> None:
         """Put the clock forward, or back if `seconds` is negative."""
@@ -134,9 +133,8 @@ class DevService(WatchedService):
         if self._switch is None:
             return None
         try:
-            record, _ = await self._switch.load(
-                storage_key(self.service.exchange.conversation_of(*pair))
-            )
+            whose = self.service.exchange.conversation_of(*pair)
+            record, _ = await self._switch.load(storage_key(whose))
         except StoreUnavailable:
             return None
         return record_json(record) if record else None

@@ -220,7 +220,7 @@ class Clear(Guarded):
     """Forgets the messages between `{"from": …, "to": …}`."""
 
     def post(self) -> None:
-        self.send_json(self.page.clear(*parse_pair(self.asked())))
+        self.send_json(self.page.clear(*parse_numbers(self.asked())))
 
 
 class VirtualClock(Guarded):
@@ -255,7 +255,7 @@ class StoreSwitch(Guarded):
 
 def parse_draft(asked: Mapping[str, object]) -> Draft:
     """The text that the page asks to be sent."""
-    from_, to = parse_pair(asked)
+    from_, to = parse_numbers(asked)
     draft = Draft(
         from_,
         to,
@@ -272,7 +272,7 @@ def parse_draft(asked: Mapping[str, object]) -> Draft:
     return draft
 
 
-def parse_pair(asked: Mapping[str, object]) -> tuple[str, str]:
+def parse_numbers(asked: Mapping[str, object]) -> tuple[str, str]:
     """From and To of what the page asks."""
     return _address(asked, "from"), _address(asked, "to")
 
