@@ -32,7 +32,8 @@ Pair = tuple[str, str, str]
 
 
 class WatchedService(Observer):
-    """A `Service` and what is observed of it. Arguments as for `Service`."""
+    """A `Service` whose store can be taken down, and whose messages can be followed.
+    Arguments as for `Service`."""
 
     def __init__(
         self,

@@ -107,7 +107,7 @@ class Phone:
             self._thread.files[url] = content[0] if content else f"content of {url}".encode()
         links = [(url, content_type) for url, content_type, *_ in media]
         message = client.compose(body, from_=self.number, to=self.to, media=links, extra=extra)
-        with self._thread.service.following(message.sid) as counted:
+        with self._thread.watched.following(message.sid) as counted:
             outcomes = [client.deliver(message, cookies=cookies) for _ in range(deliveries)]
         self.last = outcomes[-1]
         errors = [event.error for event in counted if event.error]
@@ -140,16 +140,16 @@ class Phone:
 
     def lose_store(self) -> None:
         """Empty the store, as a restart of memcached does. Cookies keep what they hold."""
-        self._thread.run(self._thread.service.flush())
+        self._thread.run(self._thread.watched.flush())
 
     @contextmanager
     def store_down(self) -> Iterator[None]:
         """Within the `with` block the store cannot be reached."""
-        self._thread.service.set_store_up(False)
+        self._thread.watched.set_store_up(False)
         try:
             yield
         finally:
-            self._thread.service.set_store_up(True)
+            self._thread.watched.set_store_up(True)
 
     def as_(self, number: str, to: str | None = None) -> "Phone":
         """Another person's phone. It texts the same number unless `to` says otherwise."""
@@ -168,7 +168,7 @@ def _check_replies(outcomes: Sequence[Outcome]) -> None:
 
 class ServiceThread:
     """The service in front of a dialogue, on an event loop in a thread of its own. It
-    starts when `client` or `service` is first asked for.
+    starts when `client` or `watched` is first asked for.
 
     dialogue, environ  as for `phone_for`
     files              the content of media, by URL; None for a file that is gone
@@ -179,7 +179,7 @@ class ServiceThread:
         self._environ = environ
         self._started = ExitStack()
         self._client: BlockingClient | None = None
-        self._service: WatchedService
+        self._watched: WatchedService
         self.files: dict[str, bytes | None] = {}
         start_s = time.time()
         self.clock = Clock(lambda: start_s)
@@ -197,10 +197,10 @@ class ServiceThread:
         return self._client
 
     @property
-    def service(self) -> WatchedService:
+    def watched(self) -> WatchedService:
         """The running service."""
         _ = self.client
-        return self._service
+        return self._watched
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """What a coroutine returns, run on the event loop."""
@@ -239,7 +239,7 @@ class ServiceThread:
     async def _serve(self, settings: table.Settings, loaded: loading.LoadedDialogue) -> int:
         """Open the dialogue and listen; returns the port."""
         await loaded.open()
-        self._service = WatchedService(
+        self._watched = WatchedService(
             settings,
             loaded,
             now_ms=lambda: round(self.clock() * 1000),
@@ -247,7 +247,7 @@ class ServiceThread:
             fetch_media=self._read_file,
             observers=[self.loop],
         )
-        server = HTTPServer(self._service.service.public())
+        server = HTTPServer(self._watched.service.public())
         sockets = bind_sockets(0, "127.0.0.1")
         server.add_sockets(sockets)
         self._started.callback(lambda: self.run(self._stop(server)))
@@ -257,7 +257,7 @@ class ServiceThread:
     async def _stop(self, server: HTTPServer) -> None:
         server.stop()
         await server.close_all_connections()
-        await self._service.service.close()
+        await self._watched.service.close()
 
     async def _read_file(self, url: str, limit: int, _account_sid: str) -> bytes:
         """Serve what `Phone.text` was given, with the errors of a real download."""
