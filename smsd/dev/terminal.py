@@ -46,7 +46,7 @@ def main(
         return EXIT_USAGE
     display = Display(
         sys.stdout,
-        is_terminal=sys.stdout.isatty() and "NO_COLOR" not in environ,
+        is_colored=sys.stdout.isatty() and "NO_COLOR" not in environ,
         has_progress=send is None,
     )
     phone = Terminal(target, from_, to, display)
@@ -60,15 +60,13 @@ def main(
 class Display:
     """What the phone shows.
 
-    is_terminal   with colors, and with a progress line that vanishes when the answer arrives;
+    is_colored    with colors, and with a progress line that vanishes when the answer arrives;
                   elsewhere progress is a line for each time that Twilio is asked to come again
     has_progress  False for no progress at all
     """
 
-    def __init__(
-        self, out: TextIO, *, is_terminal: bool = False, has_progress: bool = True
-    ) -> None:
-        self.is_terminal = is_terminal
+    def __init__(self, out: TextIO, *, is_colored: bool = False, has_progress: bool = True) -> None:
+        self.is_colored = is_colored
         self._out = out
         self._has_progress = has_progress
 
@@ -97,18 +95,18 @@ class Display:
         """Show how often Twilio was asked to come again."""
         text = f"… a reply is on its way; asked to come again ({hops})" if hops else "…"
         self.hide_waiting()
-        if self._has_progress and self.is_terminal:
+        if self._has_progress and self.is_colored:
             self._write(self._colored("2", text))
         elif self._has_progress and hops:
             self.say(text)
 
     def hide_waiting(self) -> None:
         """Take the progress line away."""
-        if self._has_progress and self.is_terminal:
+        if self._has_progress and self.is_colored:
             self._write("\r\x1b[K")
 
     def _colored(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.is_terminal else text
+        return f"\x1b[{code}m{text}\x1b[0m" if self.is_colored else text
 
     def _write(self, text: str) -> None:
         self._out.write(text)
@@ -205,7 +203,7 @@ class Terminal:
             self.display.warn(line)
         if not outcome.replies and not outcome.errors:
             self.display.note("no reply")
-        if self.display.is_terminal:
+        if self.display.is_colored:
             self.display.note(_facts(outcome))
 
     def _explain(self, outcome: Outcome) -> list[str]:

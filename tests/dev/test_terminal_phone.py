@@ -492,16 +492,16 @@ DONE = b"<Response><Message>done</Message></Response>"
 
 def test_phone_shows_that_a_reply_is_coming() -> None:
     """Twilio is asked to come again: by a service that answers so, over a real socket."""
-    for is_terminal in (False, True):
+    for is_colored in (False, True):
         shown = io.StringIO()
         with in_turn(HOP, DONE) as address:
             account = Account("AC1", "t", f"http://{address}/sms")
-            display = Display(shown, is_terminal=is_terminal)
+            display = Display(shown, is_colored=is_colored)
             Terminal(Target(account), "+1", "+2", display).line("hi")
         steps = "one moment", "a reply is on its way; asked to come again (1)", "done"
         places = [shown.getvalue().index(step) for step in steps]
         assert places == sorted(places)
-        assert ("Twilio was asked to come again once" in shown.getvalue()) is is_terminal
+        assert ("Twilio was asked to come again once" in shown.getvalue()) is is_colored
 
 
 @contextmanager
