@@ -6,7 +6,7 @@ of `smsd.exchange.events.Observer`, and is never read from log lines.
 
 - `dev_server`, `dev_service`, `environment`, `live_reload`, `failures`: the development server.
 - `page_handlers`, `phone_page`, `verdict`, `page/`: the phone page.
-- `terminal`, `terminal_target`, `console`, `probe`: the phone in the terminal.
+- `terminal`, `terminal_target`: the phone in the terminal.
 - `fixture`, `virtual_time`: a dialogue under test.
 - `watched_service`, `switch`: the service whose store can be taken down, for all of them.
 """

@@ -25,10 +25,9 @@ from smsd.server import Server
 from smsd.settings.casts import LOOPBACK
 from smsd.settings.reload import Reloader
 from smsd.settings.table import Settings
+from smsd.simulator.edge import DEFAULT_FROM, DEFAULT_TO
 
 INITS = {"catatonit", "docker-init", "dumb-init", "tini"}
-CURL_FROM = "+14158675309"
-CURL_TO = "+14158141829"
 CURL_ACCOUNT = "AC" + "0" * 32
 
 
@@ -121,21 +120,12 @@ def curl_line(settings: Settings, local: str) -> str:
     form = {
         "MessageSid": "SM" + "0" * 32,
         "AccountSid": settings.account_sid or CURL_ACCOUNT,
-        "From": CURL_FROM,
-        "To": CURL_TO,
+        "From": DEFAULT_FROM,
+        "To": DEFAULT_TO,
         "Body": "Hello",
         "NumMedia": "0",
     }
     url = f"{settings.public_url}/sms"
-    signature = RequestValidator(settings.auth_token.reveal().decode()).compute_signature(url, form)
-    return shlex.join(
-        [
-            "curl",
-            "-s",
-            "-H",
-            f"X-Twilio-Signature: {signature}",
-            "-d",
-            urlencode(form),
-            f"{local}/sms",
-        ]
-    )
+    validator = RequestValidator(settings.auth_token.reveal().decode())
+    header = f"X-Twilio-Signature: {validator.compute_signature(url, form)}"
+    return shlex.join(["curl", "-s", "-H", header, "-d", urlencode(form), f"{local}/sms"])

@@ -1,27 +1,96 @@
-"""The service of `smsd serve --dev`, opened up so that the phone page can look inside.
+"""The service as development and tests run it: its store can be taken down, what becomes
+of a message can be followed, and under `serve --dev` the phone page can look inside.
 
-Production must never import this module.
+Production must never import this module. What happens arrives as events of the exchange
+(`smsd.exchange.events`). It must not be read from log lines: a dialogue may configure
+`logging` as it likes.
 """
 
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
+from smsd.app import Service
 from smsd.clock import now_ms
 from smsd.conversation.identity import storage_key
 from smsd.conversation.record import Record
 from smsd.conversation.turns import shows_running
-from smsd.dev.failures import show, traceback_text
+from smsd.dev.failures import show_error
 from smsd.dev.live_reload import LiveReload
-from smsd.dev.watched_service import WatchedService
+from smsd.dev.switch import Switch
 from smsd.dialogues.loading import LoadedDialogue
 from smsd.errors import CookieError, StoreUnavailable
-from smsd.exchange.events import Counted
+from smsd.exchange.events import Counted, Observer
 from smsd.settings.table import Settings
+from smsd.store import Remote
+from smsd.twilio.message import FetchMedia
 from smsd.web import cookies
 
 Pair = tuple[str, str, str]
 """AccountSid, To and From."""
+
+
+class WatchedService(Observer):
+    """A `Service` whose store can be taken down, and whose messages can be followed.
+    Arguments as for `Service`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        dialogue: LoadedDialogue,
+        *,
+        now_ms: Callable[[], int],
+        clock_s: Callable[[], float],
+        fetch_media: FetchMedia | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self._switch: Switch | None = None  # cookie:// has no store
+        self._followed: dict[str, list[Counted]] = {}
+        self.service = Service(
+            settings,
+            dialogue,
+            now_ms=now_ms,
+            clock_s=clock_s,
+            wrap=self._wrap,
+            fetch_media=fetch_media,
+            observers=[self, *observers],
+        )
+
+    @contextmanager
+    def following(self, sid: str) -> Iterator[list[Counted]]:
+        """Within the `with` block: how each delivery of this message was counted, a list
+        that grows."""
+        events = self._followed[sid] = []
+        try:
+            yield events
+        finally:
+            del self._followed[sid]
+
+    def counted(self, event: Counted) -> None:
+        """Keep the event if somebody follows the message."""
+        if event.message.sid in self._followed:
+            self._followed[event.message.sid].append(event)
+
+    @property
+    def is_store_up(self) -> bool:
+        """Whether the store can be reached."""
+        return self._switch is None or self._switch.up
+
+    def set_store_up(self, up: bool) -> None:
+        """Take the store down, or up again."""
+        if self._switch:
+            self._switch.up = up
+
+    async def flush(self) -> None:
+        """Empty the store."""
+        if self._switch:
+            await self._switch.flush()
+
+    def _wrap(self, remote: Remote) -> Switch:
+        self._switch = Switch(remote)
+        return self._switch
 
 
 class DevService(WatchedService):
@@ -42,8 +111,7 @@ class DevService(WatchedService):
         """Show the error of the dialogue, if it failed."""
         super().counted(event)
         if event.error:
-            text = traceback_text(event.error)
-            show(f"The dialogue failed, and the sender got the apology:\n{text}")
+            show_error("The dialogue failed, and the sender got the apology", event.error)
 
     def advance(self, seconds: float) -> None:
         """Put the clock forward, or back if `seconds` is negative."""
@@ -68,9 +136,8 @@ class DevService(WatchedService):
         if self._switch is None:
             return None
         try:
-            record, _ = await self._switch.load(
-                storage_key(self.service.exchange.conversation_of(*pair))
-            )
+            whose = self.service.exchange.conversation_of(*pair)
+            record, _ = await self._switch.load(storage_key(whose))
         except StoreUnavailable:
             return None
         return record_json(record) if record else None

@@ -76,10 +76,8 @@ def _project_dialogue(project: Path) -> dict[str, str]:
 
 
 def _free_port(host: str) -> int:
-    with socket.create_server(
-        ("::1" if ":" in host else DEV_HOST, 0), family=_family(host)
-    ) as sock:
-        port: int = sock.getsockname()[1]
+    with _listen("::1" if ":" in host else DEV_HOST, 0) as listener:
+        port: int = listener.getsockname()[1]
         return port
 
 
@@ -87,7 +85,7 @@ def _is_taken(host: str, port: str) -> bool:
     """Whether somebody listens there. A port that is no number is for the settings to
     refuse."""
     try:
-        socket.create_server((host, int(port)), family=_family(host)).close()
+        _listen(host, int(port)).close()
     except OSError:
         return True
     except (ValueError, OverflowError):
@@ -95,5 +93,6 @@ def _is_taken(host: str, port: str) -> bool:
     return False
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)

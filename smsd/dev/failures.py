@@ -26,6 +26,11 @@ def show(text: str) -> None:
         sys.stderr.flush()
 
 
+def show_error(what: str, error: BaseException) -> None:
+    """Print what happened, and the error with its traceback."""
+    show(f"{what}:\n{traceback_text(error)}")
+
+
 def show_author_errors() -> None:
     """Show from now on what the author's code logs with an exception, and what its tasks
     raise that nobody awaits. Call it in the running event loop."""
@@ -36,7 +41,7 @@ def show_author_errors() -> None:
 def _show_unawaited(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """An exception handler of the event loop."""
     if error := context.get("exception"):
-        show(f"{context['message']}:\n{traceback_text(error)}")
+        show_error(context["message"], error)
     loop.default_exception_handler(context)
 
 
@@ -51,8 +56,7 @@ class _LoggedErrors(logging.Handler):
         if (is_smsd and not is_dialogue) or record.name == "asyncio":
             return
         if record.exc_info and record.exc_info[1]:
-            message = str(record.msg).partition("\n")[0]
-            show(f"{message}:\n{traceback_text(record.exc_info[1])}")
+            show_error(str(record.msg).partition("\n")[0], record.exc_info[1])
 
 
 def problem_json(error: BaseException) -> dict[str, str]:

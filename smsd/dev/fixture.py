@@ -13,7 +13,7 @@ once.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from threading import Thread
 from typing import Any, TypeVar
@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+from smsd.dev.dev_service import WatchedService
 from smsd.dev.virtual_time import VirtualTimeLoop
-from smsd.dev.watched_service import WatchedService
 from smsd.dialogues import loading
 from smsd.dialogues.calling import as_exception
 from smsd.errors import MediaError, SettingsError
@@ -37,7 +37,6 @@ DEFAULT_DIALOGUE = "smsd.dialogues.greeting:reply"
 TYPING_S = 30.0  # so that a test with many messages does not look like two machines in a loop
 PATIENCE_S = 30.0
 T = TypeVar("T")
-Run = Callable[[Coroutine[Any, Any, T]], T]
 
 
 @contextmanager
@@ -52,8 +51,8 @@ def phone_for(dialogue: Any, environ: Mapping[str, str]) -> Iterator["Phone"]:
         problems = loading.import_problems(dialogue)
         if problems:
             raise SettingsError(*problems)
-    with closing(ServiceThread(dialogue, environ)) as service:
-        yield Phone(service, DEFAULT_FROM, DEFAULT_TO)
+    with closing(ServiceThread(dialogue, environ)) as thread:
+        yield Phone(thread, DEFAULT_FROM, DEFAULT_TO)
 
 
 class Phone:
@@ -65,8 +64,8 @@ class Phone:
             request and answer, Twilio's error codes; None before the first message
     """
 
-    def __init__(self, service: "ServiceThread", number: str, to: str) -> None:
-        self._service = service
+    def __init__(self, thread: "ServiceThread", number: str, to: str) -> None:
+        self._thread = thread
         self.number = number
         self.to = to
         self.last: Outcome | None = None
@@ -102,13 +101,13 @@ class Phone:
         cannot be used, and AssertionError if Twilio would refuse the reply or if two
         deliveries got different replies.
         """
-        client = self._service.client
-        self._service.clock.advance(TYPING_S)
+        client = self._thread.client
+        self._thread.clock.advance(TYPING_S)
         for url, _, *content in media:
-            self._service.files[url] = content[0] if content else f"content of {url}".encode()
+            self._thread.files[url] = content[0] if content else f"content of {url}".encode()
         links = [(url, content_type) for url, content_type, *_ in media]
         message = client.compose(body, from_=self.number, to=self.to, media=links, extra=extra)
-        with self._service.watched.following(message.sid) as counted:
+        with self._thread.watched.following(message.sid) as counted:
             outcomes = [client.deliver(message, cookies=cookies) for _ in range(deliveries)]
         self.last = outcomes[-1]
         errors = [event.error for event in counted if event.error]
@@ -137,24 +136,24 @@ class Phone:
 
     def wait(self, seconds: float = 0, *, minutes: float = 0, hours: float = 0) -> None:
         """Let time pass. After four hours without a message a conversation is over."""
-        self._service.clock.advance(seconds + 60 * minutes, hours=hours)
+        self._thread.clock.advance(seconds + 60 * minutes, hours=hours)
 
     def lose_store(self) -> None:
         """Empty the store, as a restart of memcached does. Cookies keep what they hold."""
-        self._service.run(self._service.watched.flush())
+        self._thread.run(self._thread.watched.flush())
 
     @contextmanager
     def store_down(self) -> Iterator[None]:
         """Within the `with` block the store cannot be reached."""
-        self._service.watched.set_store_up(False)
+        self._thread.watched.set_store_up(False)
         try:
             yield
         finally:
-            self._service.watched.set_store_up(True)
+            self._thread.watched.set_store_up(True)
 
     def as_(self, number: str, to: str | None = None) -> "Phone":
         """Another person's phone. It texts the same number unless `to` says otherwise."""
-        return Phone(self._service, number, to or self.to)
+        return Phone(self._thread, number, to or self.to)
 
 
 def _check_replies(outcomes: Sequence[Outcome]) -> None:

@@ -48,12 +48,11 @@ _PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "Via")
 
 def routes(page: PhonePage) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
     """The Tornado rules of the phone page, to be mounted as they are."""
-    files = [file.name for file in PAGE.iterdir() if file.name != "index.html"]
     shared = {"page": page}
     return [
         (r"/", RedirectHandler, {"url": "/phone", "permanent": False}),
-        (r"/phone/?", File, {**shared, "name": "index.html"}),
-        *((rf"/phone/{re.escape(name)}", File, {**shared, "name": name}) for name in files),
+        (r"/phone/?", File, shared),
+        (r"/phone/([a-z]+\.(?:css|js|svg))", File, shared),
         (r"/phone/dev\.json", Developer, shared),
         (r"/phone/api/state", State, shared),
         (r"/phone/api/events", Events, shared),
@@ -82,7 +81,6 @@ class Guarded(RequestHandler):
     page: PhonePage
 
     def initialize(self, page: PhonePage) -> None:
-        """Take what all handlers share."""
         self.page = page
 
     def set_default_headers(self) -> None:
@@ -133,55 +131,43 @@ class Guarded(RequestHandler):
 class File(Guarded):
     """A file of the page."""
 
-    def initialize(self, page: PhonePage, name: str = "") -> None:
-        """Take the file's name as well."""
-        super().initialize(page)
-        self.file = PAGE / name
-
-    def get(self) -> None:
-        """Send the file."""
-        self.set_header("Content-Type", CONTENT_TYPES[self.file.suffix])
-        self.finish(self.file.read_bytes())
+    def get(self, name: str = "index.html") -> None:
+        file = PAGE / name
+        if not file.exists():
+            raise HTTPError(404)
+        self.set_header("Content-Type", CONTENT_TYPES[file.suffix])
+        self.finish(file.read_bytes())
 
 
 class Developer(Guarded):
     """What `smsd phone` needs to sign, for processes of this machine alone."""
 
     def get(self) -> None:
-        """Send token, account, webhook URL and people."""
-        loopback = ipaddress.ip_address(self.request.remote_ip or "0.0.0.0").is_loopback  # noqa: S104
-        if (
-            not loopback
-            or "Origin" in self.request.headers
-            or self.request.headers.get("X-Smsd-Phone") != "1"
-        ):
+        headers = self.request.headers
+        peer = ipaddress.ip_address(self.request.remote_ip or "0.0.0.0")  # noqa: S104
+        is_phone = headers.get("X-Smsd-Phone") == "1" and "Origin" not in headers
+        if not (peer.is_loopback and is_phone):
             raise HTTPError(403, reason="This is for smsd phone only")
         account = self.page.account
         people = dict(self.page.dev.settings.people)
-        self.send_json(
-            {
-                "token": account.token,
-                "account": account.sid,
-                "webhook": account.url,
-                "people": people,
-            }
-        )
+        facts = {"account": account.sid, "webhook": account.url, "people": people}
+        self.send_json({"token": account.token, **facts})
 
 
 class State(Guarded):
-    """The present state."""
+    """Everything that the page needs to begin."""
 
     def get(self) -> None:
-        """Send everything that the page needs to begin."""
         self.send_json(self.page.state())
 
 
 class Events(Guarded):
-    """Server-sent events: whatever happens, as it happens."""
+    """Server-sent events: whatever happens, as it happens.
+
+    The stream ends after a minute; the browser comes back and says which it had.
+    """
 
     async def get(self) -> None:
-        """Send events for a minute, then end; the browser comes back and says which it
-        had."""
         self.set_header("Content-Type", "text/event-stream")
         self._write_named("hello", self.page.boot)
         self.write("retry: 500\n\n")
@@ -210,18 +196,16 @@ class Events(Guarded):
 
 
 class SegmentCount(Guarded):
-    """How many segments a text needs."""
+    """How many segments the text in `{"body": …}` needs."""
 
     def post(self) -> None:
-        """Count encoding, units and segments of `{"body": …}`."""
         self.send_json(asdict(segments(str(self.asked().get("body", "")))))
 
 
 class Messages(Guarded):
-    """Texts the service."""
+    """Texts the service as Twilio would; answers with what became of it."""
 
     async def post(self) -> None:
-        """Send one message as Twilio would; answers with what became of it."""
         draft = parse_draft(self.asked())
         self.send_json(await self.page.send(draft, self._own_address()))
 
@@ -233,19 +217,17 @@ class Messages(Guarded):
 
 
 class Clear(Guarded):
-    """Clears a thread."""
+    """Forgets the messages between `{"from": …, "to": …}`."""
 
     def post(self) -> None:
-        """Forget the messages between `{"from": …, "to": …}`."""
-        self.send_json(self.page.clear(*parse_pair(self.asked())))
+        self.send_json(self.page.clear(*parse_numbers(self.asked())))
 
 
 class VirtualClock(Guarded):
-    """Lets time pass, and takes it back."""
+    """Puts the clocks forward by `{"seconds": …}`, or back to the present by
+    `{"seconds": null}`."""
 
     def post(self) -> None:
-        """Put the clocks forward by `{"seconds": …}`, or back to the present by
-        `{"seconds": null}`."""
         asked = self.asked()
         if asked == {"seconds": None}:
             self.send_json(self.page.return_to_present())
@@ -259,10 +241,9 @@ class VirtualClock(Guarded):
 
 
 class StoreSwitch(Guarded):
-    """Empties the store, takes it down, or brings it back."""
+    """Does to the store what `{"action": "flush" | "down" | "up"}` says."""
 
     async def post(self) -> None:
-        """Do what `{"action": "flush" | "down" | "up"}` says."""
         action = self.asked().get("action")
         if action == "flush":
             self.send_json(await self.page.flush())
@@ -274,7 +255,7 @@ class StoreSwitch(Guarded):
 
 def parse_draft(asked: Mapping[str, object]) -> Draft:
     """The text that the page asks to be sent."""
-    from_, to = parse_pair(asked)
+    from_, to = parse_numbers(asked)
     draft = Draft(
         from_,
         to,
@@ -291,7 +272,7 @@ def parse_draft(asked: Mapping[str, object]) -> Draft:
     return draft
 
 
-def parse_pair(asked: Mapping[str, object]) -> tuple[str, str]:
+def parse_numbers(asked: Mapping[str, object]) -> tuple[str, str]:
     """From and To of what the page asks."""
     return _address(asked, "from"), _address(asked, "to")
 

@@ -11,7 +11,6 @@ a page that is opened in the middle sees the same as one that was there from the
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -60,7 +59,8 @@ class PhonePage:
         self.twilio = Twilio(self.clock)
         self.ahead_s = 0.0
         self.boot = new_token(self.twilio.random)  # tells a page that the process is another one
-        self.events: deque[Json] = deque(maxlen=MOST_EVENTS)
+        self._events: dict[int, Json] = {}
+        """The last events by `key`, in the order in which they were first published."""
         self._last_id = 0
         self._news = asyncio.Event()
 
@@ -86,7 +86,7 @@ class PhonePage:
             "store_up": self.dev.is_store_up,
             "ahead_s": self.ahead_s,
             "boot": self.boot,
-            "events": list(self.events),
+            "events": list(self._events.values()),
         }
 
     def dialogue(self) -> Json:
@@ -115,7 +115,8 @@ class PhonePage:
                     for _ in range(draft.deliveries)
                 ]
         deliveries = [self._delivery(outcome) for outcome in outcomes]
-        errors = [problem_json(each.error) for each in counted if each.error]
+        error = next((each.error for each in counted if each.error), None)
+        problem = problem_json(error) if error else None
         facts = Facts(
             outcomes,
             counted,
@@ -124,14 +125,14 @@ class PhonePage:
             cookie_count=_count(deliveries[0]["cookie_sent"]),
             record_count=_count(record_before),
             is_store_up=self.dev.is_store_up,
-            problem=errors[0]["text"] if errors else "",
+            problem=problem["text"] if problem else "",
         )
         return self.publish(
             {
                 **event,
                 "pending": False,
                 "verdict": asdict(judge(facts)),
-                "problem": errors[0] if errors else None,
+                "problem": problem,
                 "deliveries": deliveries,
                 "record": await self.dev.record(message.pair),
             }
@@ -156,9 +157,11 @@ class PhonePage:
 
     def clear(self, from_: str, to: str) -> Json:
         """Forget the messages of a thread here; the conversation itself goes on."""
-        gone = [e for e in self.events if (e.get("from"), e.get("to")) == (from_, to)]
-        for event in gone:
-            self.events.remove(event)
+        self._events = {
+            key: event
+            for key, event in self._events.items()
+            if (event.get("from"), event.get("to")) != (from_, to)
+        }
         return self.publish({"kind": "clear", "from": from_, "to": to})
 
     def advance(self, seconds: float) -> Json:
@@ -191,11 +194,9 @@ class PhonePage:
         wake who waits."""
         self._last_id += 1
         event = {"key": self._last_id, "at": self.clock(), **event, "id": self._last_id}
-        places = [place for place, one in enumerate(self.events) if one["key"] == event["key"]]
-        if places:
-            self.events[places[0]] = event
-        else:
-            self.events.append(event)
+        self._events[event["key"]] = event
+        if len(self._events) > MOST_EVENTS:
+            del self._events[next(iter(self._events))]
         news, self._news = self._news, asyncio.Event()
         news.set()
         return event
@@ -209,7 +210,7 @@ class PhonePage:
                     await self._news.wait()
             except TimeoutError:
                 return []
-        newer = [event for event in self.events if event["id"] > last_id]
+        newer = [event for event in self._events.values() if event["id"] > last_id]
         return sorted(newer, key=lambda event: int(event["id"]))
 
     def _delivery(self, outcome: Outcome) -> Json:

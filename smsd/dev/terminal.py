@@ -4,22 +4,24 @@ Reads lines, texts the service, shows what came back. It holds no rule of Twilio
 those are the simulator's.
 """
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from types import ModuleType
+from typing import TextIO
+from urllib.parse import parse_qsl
 
-from smsd.dev.console import Ink, Progress, duration_s, explain, prompt_lines, shown_raw
-from smsd.dev.probe import explain_403
-from smsd.dev.terminal_target import Target, find_target
+from smsd.dev.terminal_target import Target, explain, explain_403, find_target
 from smsd.simulator.blocking import BlockingClient
 from smsd.simulator.twilio import JAR, LOST, STALE, Clock, Twilio
-from smsd.simulator.values import Failure, Outbound, Outcome, Request, Response
-from smsd.simulator.webhook import WebhookUrl
+from smsd.simulator.values import Attempt, Failure, Headers, Outbound, Outcome
 
 EXIT_NO_REPLY = 1
 EXIT_USAGE = 2
 WRONG_TOKEN = "a-wrong-token"  # noqa: S105 - to be refused
 ONLY_DEV = "only `smsd serve --dev` can do that"
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def main(
@@ -37,60 +39,92 @@ def main(
     The exit code is 0 if the last message got a reply, 1 if not, 2 if the phone cannot
     start.
     """
-    ink = Ink(sys.stdout.isatty() and "NO_COLOR" not in environ)
     try:
         target = find_target(url, environ.get("TWILIO_AUTH_TOKEN"), account, public_url)
     except ValueError as error:
         sys.stderr.write(f"smsd phone: {error}\n")
         return EXIT_USAGE
-    progress = Progress(ink, sys.stdout if send is None else None)
-    phone = Terminal(target, from_, to, say=_say, ink=ink, progress=progress)
+    display = Display(
+        sys.stdout,
+        is_colored=sys.stdout.isatty() and "NO_COLOR" not in environ,
+        has_progress=send is None,
+    )
+    phone = Terminal(target, from_, to, display)
     if send is not None:
         phone.text(send)
     else:
-        phone.run(prompt_lines(phone, phone.commands, ink), interactive=sys.stdin.isatty())
+        phone.run(prompt_lines(phone), interactive=sys.stdin.isatty())
     return 0 if phone.answered else EXIT_NO_REPLY
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
+class Display:
+    """What the phone shows.
 
+    is_colored    with colors, and with a progress line that vanishes when the answer arrives;
+                  elsewhere progress is a line for each time that Twilio is asked to come again
+    has_progress  False for no progress at all
+    """
 
-class _Client(BlockingClient):
-    """Tells the progress line what is being waited for."""
+    def __init__(self, out: TextIO, *, is_colored: bool = False, has_progress: bool = True) -> None:
+        self.is_colored = is_colored
+        self._out = out
+        self._has_progress = has_progress
 
-    progress: Progress
+    def say(self, text: str) -> None:
+        """Show what the sender of the messages sees."""
+        self._write(f"{text}\n")
 
-    def perform(self, request: Request, *, connect_to: str | None = None) -> Response | Failure:
-        """Perform one request; every URL but the webhook's own is one hop further."""
-        hop = request.url != WebhookUrl.parse(self.sender.url).url
-        with self.progress.waiting(hop=hop):
-            return super().perform(request, connect_to=connect_to)
+    def note(self, text: str) -> None:
+        """Show what is only said about it."""
+        self.say(self._colored("2", text))
+
+    def warn(self, text: str) -> None:
+        """Show what went wrong."""
+        self.say(self._colored("31", text))
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Show within the `with` block that a reply is on its way."""
+        self.show_waiting(0)
+        try:
+            yield
+        finally:
+            self.hide_waiting()
+
+    def show_waiting(self, hops: int) -> None:
+        """Show how often Twilio was asked to come again."""
+        text = f"… a reply is on its way; asked to come again ({hops})" if hops else "…"
+        self.hide_waiting()
+        if self._has_progress and self.is_colored:
+            self._write(self._colored("2", text))
+        elif self._has_progress and hops:
+            self.say(text)
+
+    def hide_waiting(self) -> None:
+        """Take the progress line away."""
+        if self._has_progress and self.is_colored:
+            self._write("\r\x1b[K")
+
+    def _colored(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.is_colored else text
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
 
 
 class Terminal:
     """The phone: its settings, what is armed for the next message, and its commands."""
 
-    def __init__(
-        self,
-        target: Target,
-        from_: str,
-        to: str,
-        *,
-        say: Callable[[str], None],
-        ink: Ink,
-        progress: Progress | None = None,
-    ) -> None:
+    def __init__(self, target: Target, from_: str, to: str, display: Display) -> None:
         self.target = target
         self.from_ = self._number(from_)
         self.to = to
-        self.say = say
-        self.ink = ink
+        self.display = display
         self.clock = Clock()
-        self.client = _Client(
+        self.client = BlockingClient(
             account=target.account, connect_to=target.connect_to, twilio=Twilio(self.clock)
         )
-        self.client.progress = progress or Progress(ink, None)
         self.last: Outcome | None = None
         self.answered = True
         self.stopped = False
@@ -126,7 +160,7 @@ class Terminal:
             except KeyboardInterrupt:
                 if not interactive:
                     raise
-                self.say(self.ink.dim("stopped waiting for the reply"))
+                self.display.note("stopped waiting for the reply")
             if self.stopped:
                 return
 
@@ -136,7 +170,7 @@ class Terminal:
         if word in self.commands:
             self.commands[word](rest.strip())
         elif word.startswith("/"):
-            self.say(self.ink.bad(f"{word} is not a command; /help lists them"))
+            self.display.warn(f"{word} is not a command; /help lists them")
         elif line.strip():
             self.text(line)
 
@@ -146,24 +180,31 @@ class Terminal:
         deliveries, cookies, self.client.account = self._deliveries, self._cookies, self._account
         self._deliveries, self._cookies, self._account = 1, JAR, self.target.account
         for _ in range(deliveries):
-            self.last = self.client.deliver(message, cookies=cookies, on_reply=self._show_reply)
+            with self.display.waiting():
+                self.last = self.client.deliver(
+                    message,
+                    cookies=cookies,
+                    on_reply=self._show_reply,
+                    on_hop=self.display.show_waiting,
+                )
             self.answered = bool(self.last.replies)
             self._show_outcome(self.last)
 
     def _show_reply(self, reply: Outbound) -> None:
-        self.say(reply.body)
+        self.display.hide_waiting()
+        self.display.say(reply.body)
         for link in reply.media:
-            self.say(self.ink.dim(f"media: {link}"))
+            self.display.note(f"media: {link}")
 
     def _show_outcome(self, outcome: Outcome) -> None:
         if outcome.automatic:
-            self.say(self.ink.dim(f"Twilio itself answers: {outcome.automatic}"))
+            self.display.note(f"Twilio itself answers: {outcome.automatic}")
         for line in self._explain(outcome):
-            self.say(self.ink.bad(line))
+            self.display.warn(line)
         if not outcome.replies and not outcome.errors:
-            self.say(self.ink.dim("no reply"))
-        if self.ink.on:
-            self.say(self.ink.dim(_facts(outcome)))
+            self.display.note("no reply")
+        if self.display.is_colored:
+            self.display.note(_facts(outcome))
 
     def _explain(self, outcome: Outcome) -> list[str]:
         sender = self.client.sender
@@ -172,20 +213,18 @@ class Terminal:
         if sender.token == WRONG_TOKEN:
             return ["403: refused, as it should be, because the token was wrong"]
         refused = outcome.attempts[-1].request
-        return explain_403(
-            sender, refused, lambda probe: BlockingClient.perform(self.client, probe)
-        )
+        return explain_403(sender, refused, self.client.perform)
 
     def set_from(self, given: str) -> None:
         """NUMBER or NAME: who texts."""
         self.from_ = self._number(given) if given else self.from_
         known = self.name != self.from_
-        self.say(self.ink.dim(f"from {self.name} {self.from_}" if known else f"from {self.from_}"))
+        self.display.note(f"from {self.name} {self.from_}" if known else f"from {self.from_}")
 
     def set_to(self, given: str) -> None:
         """NUMBER: which number is texted."""
         self.to = given or self.to
-        self.say(self.ink.dim(f"to {self.to}"))
+        self.display.note(f"to {self.to}")
 
     def twice(self, given: str) -> None:
         """[TEXT]: deliver this message, or the next one, twice."""
@@ -211,19 +250,17 @@ class Terminal:
         if body:
             self.text(body)
         else:
-            self.say(self.ink.dim(f"the next message is {how}"))
+            self.display.note(f"the next message is {how}")
 
     def wait(self, given: str) -> None:
         """[4h]: let time pass; s, m, h or d."""
         seconds = duration_s(given or "4h")
         if seconds is None:
-            self.say(self.ink.bad("/wait takes a time such as 90s, 30m or 4h"))
+            self.display.warn("/wait takes a time such as 90s, 30m or 4h")
             return
         self.clock.advance(seconds)
         if self.target.order is None:
-            self.say(
-                self.ink.dim(f"the phone's cookies are older now; the service's clock: {ONLY_DEV}")
-            )
+            self.display.note(f"the phone's cookies are older now; the service's clock: {ONLY_DEV}")
         else:
             self._order(
                 "clock", {"seconds": seconds}, f"{given or '4h'} later, also in the service"
@@ -234,7 +271,7 @@ class Terminal:
         if given in ("down", "up"):
             self._order("store", {"action": given}, f"the store is {given}")
         else:
-            self.say(self.ink.bad("/store takes down or up"))
+            self.display.warn("/store takes down or up")
 
     def flush(self, _: str) -> None:
         """Empty the service's store, as a restart of memcached does."""
@@ -243,24 +280,25 @@ class Terminal:
     def _order(self, path: str, body: Mapping[str, object], done: str) -> None:
         """Have the development server do something, and say so."""
         if self.target.order is None:
-            self.say(self.ink.bad(ONLY_DEV))
+            self.display.warn(ONLY_DEV)
             return
-        try:
-            self.target.order(path, body)
-        except OSError as error:
-            self.say(self.ink.bad(f"the service did not do it: {error}"))
+        if problem := self.target.order(path, body):
+            self.display.warn(f"the service did not do it: {problem}")
         else:
-            self.say(self.ink.dim(done))
+            self.display.note(done)
 
     def raw(self, _: str) -> None:
         """Show the last request and its answer as they were."""
-        self.say(shown_raw(self.last) if self.last else self.ink.dim("nothing was sent yet"))
+        if self.last:
+            self.display.say("\n\n".join(map(_raw, self.last.attempts)))
+        else:
+            self.display.note("nothing was sent yet")
 
     def help(self, _: str) -> None:
         """Show this list."""
-        self.say("Every line is a text message. Commands:")
+        self.display.say("Every line is a text message. Commands:")
         for name, command in self.commands.items():
-            self.say(f"  {name:<14}{command.__doc__}")
+            self.display.say(f"  {name:<14}{command.__doc__}")
 
     def quit(self, _: str) -> None:
         """Leave, as Ctrl-D does, and Ctrl-C on an empty line."""
@@ -268,12 +306,9 @@ class Terminal:
 
     def _number(self, given: str) -> str:
         """The number of a person who is named; anything else stays."""
-        found: Iterator[str] = (
-            number
-            for number, name in self.target.people.items()
-            if name.casefold() == given.casefold()
-        )
-        return next(found, given)
+        people = self.target.people.items()
+        named = (number for number, name in people if name.casefold() == given.casefold())
+        return next(named, given)
 
     def choices(self, command: str) -> list[str]:
         """The words that may follow a command."""
@@ -293,3 +328,75 @@ def _facts(outcome: Outcome) -> str:
         times = "once" if outcome.hops == 1 else f"{outcome.hops} times"
         facts.append(f"Twilio was asked to come again {times}")
     return " · ".join(facts)
+
+
+def _raw(attempt: Attempt) -> str:
+    """A request and its answer as they went over the wire; the form one field a line."""
+    request, result = attempt.request, attempt.result
+    form = parse_qsl(request.body.decode(), keep_blank_values=True)
+    lines = [f"{request.method} {request.url}", *_headers(request.headers), ""]
+    lines += [f"  {name} = {value!r}" for name, value in form]
+    lines.append("")
+    if isinstance(result, Failure):
+        lines.append(f"failed: {result.kind} ({result.detail})")
+    else:
+        lines += [str(result.status), *_headers(result.headers), ""]
+        lines.append(result.body.decode("utf-8", "replace"))
+    return "\n".join(lines)
+
+
+def _headers(headers: Headers) -> list[str]:
+    return [f"{name}: {value}" for name, value in headers]
+
+
+def duration_s(given: str) -> float | None:
+    """Seconds of 90s, 30m, 4h, 1d; None if it is none of these."""
+    number, unit = given[:-1], given[-1:]
+    return int(number) * UNITS_S[unit] if number.isdecimal() and unit in UNITS_S else None
+
+
+def prompt_lines(phone: Terminal) -> Iterator[str]:
+    """Lines from the terminal, with history and completion; from a pipe just the lines.
+
+    Ends at Ctrl-D, and at Ctrl-C on an empty line. Ctrl-C elsewhere discards the line.
+    """
+    if not sys.stdin.isatty():
+        for line in sys.stdin:
+            yield line.rstrip("\n")
+        return
+    phone.display.note(
+        "Every line is a text message. /help lists commands, Tab completes them; "
+        "/quit, Ctrl-D or Ctrl-C leaves."
+    )
+    readline = _complete(phone)
+    with contextlib.suppress(EOFError):
+        while True:
+            try:
+                yield input(f"{phone.name} > {phone.to}: ")
+            except KeyboardInterrupt:
+                if not (readline and readline.get_line_buffer()):
+                    break
+                print()
+    print()
+
+
+def _complete(phone: Terminal) -> ModuleType | None:
+    """Turn on history and completion; the module that does it, if the system has one."""
+    try:
+        import readline  # noqa: PLC0415 - not on every system
+    except ImportError:
+        return None
+    readline.set_completer_delims(" ")
+    readline.set_completer(
+        lambda text, state: completion(phone, readline.get_line_buffer(), text, state)
+    )
+    readline.parse_and_bind("tab: complete")
+    return readline
+
+
+def completion(phone: Terminal, line: str, text: str, state: int) -> str | None:
+    """The word number `state` that completes `text` at the end of the line."""
+    command, blank, _ = line.partition(" ")
+    words = phone.choices(command) if blank else [f"{name} " for name in phone.commands]
+    fitting = [word for word in words if word.casefold().startswith(text.casefold())]
+    return fitting[state] if state < len(fitting) else None

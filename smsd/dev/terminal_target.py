@@ -1,5 +1,5 @@
 """What the terminal phone texts: which URL is signed, with which token, and where to
-connect.
+connect; and why a text did not get through.
 
 A development server (`smsd serve --dev`) tells all of that to a phone on its own
 machine, and takes orders: let time pass, take the store down. Any other service tells
@@ -7,25 +7,26 @@ nothing; its token comes from TWILIO_AUTH_TOKEN or from a prompt, never from the
 line.
 """
 
-import http.client
 import json
 import socket
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from getpass import getpass
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
+from smsd.simulator.blocking import BlockingClient
 from smsd.simulator.edge import DEFAULT_SID
-from smsd.simulator.webhook import Account
+from smsd.simulator.values import Failure, Headers, Notice, Outcome, Request, Response
+from smsd.simulator.webhook import Account, signature_headers
 
 TIMEOUT_S = 5.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SendOrder = Callable[[str, Mapping[str, object]], None]
-"""Sends an order of the phone page's API, such as ("clock", {"seconds": 60}). OSError
-if it fails."""
+SendOrder = Callable[[str, Mapping[str, object]], str]
+"""Sends an order of the phone page's API, such as ("clock", {"seconds": 60}). Returns why
+it failed, "" if it did not."""
+Perform = Callable[[Request], Response | Failure]
+"""Performs one request."""
 
 
 @dataclass
@@ -62,9 +63,12 @@ def find_target(url: str, token: str | None, account: str | None, public_url: st
     sid = account or str(facts.get("account") or DEFAULT_SID)
     people = facts.get("people")
 
-    def order(path: str, body: Mapping[str, object]) -> None:
-        headers = {"Content-Type": "application/json"}
-        _request(url, f"/phone/api/{path}", headers, json.dumps(body).encode())
+    def order(path: str, body: Mapping[str, object]) -> str:
+        headers = [("Content-Type", "application/json")]
+        answer = _request(url, f"/phone/api/{path}", headers, json.dumps(body).encode())
+        if isinstance(answer, Failure):
+            return answer.detail
+        return "" if answer.status == 200 else f"status {answer.status}"
 
     return Target(
         Account(sid, token, webhook),
@@ -99,30 +103,34 @@ def _webhook(url: str) -> str:
 
 def _ask_development_server(url: str, token: str | None) -> dict[str, object]:
     """Token, account and people of `serve --dev`; nothing from any other server."""
-    try:
-        facts = json.loads(_request(url, "/phone/dev.json", {"X-Smsd-Phone": "1"}))
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 403 and not token:  # published by a container, so we are not loopback
-            raise ValueError(
-                "this development server tells its token only on its own machine. In a container, "
-                "run the phone there: docker exec -it CONTAINER smsd phone http://127.0.0.1:8080"
-            ) from None
+    answer = _request(url, "/phone/dev.json", [("X-Smsd-Phone", "1")])
+    if isinstance(answer, Failure):
         return {}
-    except (OSError, http.client.HTTPException, ValueError):
+    if answer.status == 403 and not token:  # published by a container, so we are not loopback
+        raise ValueError(
+            "this development server tells its token only on its own machine. In a container, "
+            "run the phone there: docker exec -it CONTAINER smsd phone http://127.0.0.1:8080"
+        )
+    try:
+        facts = json.loads(answer.body) if answer.status == 200 else None
+    except ValueError:
         return {}
     return facts if isinstance(facts, dict) else {}
 
 
-def _request(url: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
+def _request(url: str, path: str, headers: Headers, body: bytes = b"") -> Response | Failure:
+    """One request to the service itself; a POST if it has a body."""
     parts = urlsplit(url)
-    request = urllib.request.Request(f"{parts.scheme}://{parts.netloc}{path}", body, dict(headers))  # noqa: S310 - http(s)
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({})
-    )  # this machine is asked directly
-    with opener.open(request, timeout=TIMEOUT_S) as response:
-        answer: bytes = response.read()
-    return answer
+    request = Request(
+        "POST" if body else "GET",
+        f"{parts.scheme}://{parts.netloc}{path}",
+        headers,
+        body,
+        connect_timeout_s=TIMEOUT_S,
+        read_timeout_s=TIMEOUT_S,
+        total_timeout_s=TIMEOUT_S,
+    )
+    return BlockingClient().perform(request)
 
 
 def _ask_for_token() -> str:
@@ -137,3 +145,85 @@ def _ask_for_token() -> str:
     if not token:
         raise ValueError("without the service's auth token no message can be signed")
     return token
+
+
+CAUSES: Mapping[int, str] = {
+    11202: "nothing listens there. Is the service running, and is the port right?",
+    11203: "the service accepted the request but did not answer in time.",
+    11205: "the connection failed, or broke before the answer arrived.",
+    11210: "there is no host of that name.",
+    11216: "Twilio does not follow this redirect (308). Enter the final https URL in its console.",
+    11220: "the TLS connection failed: a bad certificate, or no TLS on that port.",
+    12100: "the answer is not well-formed XML, so Twilio would send nothing.",
+    12200: "the TwiML has a part that Twilio does not know.",
+    12300: "the answer's content type is not TwiML (text/xml).",
+}
+
+
+def explain(outcome: Outcome) -> list[str]:
+    """A line for each thing that went wrong."""
+    return [_explanation(notice, outcome) for notice in outcome.errors]
+
+
+def _explanation(notice: Notice, outcome: Outcome) -> str:
+    cause = CAUSES.get(notice.code, notice.text)
+    detail = f" ({notice.text})" if notice.code in (12100, 12200, 12300) else ""
+    where = f" [{outcome.attempts[-1].request.url}]" if outcome.status is None else ""
+    return f"{notice.code}: {cause}{detail}{where}"
+
+
+UNKNOWN = (
+    "403: the service refused the signature. Likely causes:",
+    "  - another token: TWILIO_AUTH_TOKEN here must be the service's own",
+    "  - another URL: {url} was signed; give the service's SMSD_PUBLIC_URL as --public-url",
+    "The service's log line `signature mismatch` names the cause.",
+)
+
+
+def explain_403(account: Account, refused: Request, perform: Perform) -> list[str]:
+    """Why a service answers 403, and what to change, in one or more lines.
+
+    Tries other signed URLs, and has nothing counted: the form that it sends is not a
+    message. smsd answers such a form with 400 if the signature is good.
+    """
+    for url in _candidates(refused.url):
+        if _accepted(account, url, refused, perform):
+            return [_cause_of_403(account, url, refused.url)]
+    return [line.format(url=refused.url) for line in UNKNOWN]
+
+
+def _cause_of_403(account: Account, accepted: str, asked: str) -> str:
+    if accepted == asked:
+        return (
+            f"403: the signature is good, but the service does not serve the account {account.sid}. "
+            "Its TWILIO_ACCOUNT_SID says which it serves: give that as --account"
+        )
+    base = accepted.removesuffix("/sms")
+    return (
+        f"403: {asked} was signed, but the service's SMSD_PUBLIC_URL is {base}. "
+        f"Use --public-url {base}"
+    )
+
+
+def _accepted(account: Account, url: str, refused: Request, perform: Perform) -> bool:
+    form = [("AccountSid", account.sid)]
+    headers = [
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        *signature_headers(account, url, form),
+    ]
+    result = perform(replace(refused, headers=headers, body=urlencode(form).encode()))
+    return isinstance(result, Response) and result.status == 400
+
+
+def _candidates(url: str) -> Iterator[str]:
+    """The URL, and its usual variants: another scheme, another name of this machine, no
+    port."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    here = ("127.0.0.1", "localhost")
+    hosts = here if parts.hostname in here else (parts.hostname or "",)
+    yield url
+    for scheme in ("http", "https"):
+        for host in hosts:
+            for netloc in dict.fromkeys((f"{host}{port}", host)):
+                yield parts._replace(scheme=scheme, netloc=netloc).geturl()

@@ -86,30 +86,30 @@ def _judge_delivery(facts: Facts, last: Outcome) -> Verdict:
     if not facts.counted:  # Twilio got an answer from something that is not this smsd
         return Verdict(f"Answered with {last.status}, but not by this smsd.", good=False)
     outcome = facts.counted[0].outcome
-    counted = f"{_known(facts)}: counted as {facts.counted[0].number}"
+    sentence = f"{_known(facts)}: counted as {facts.counted[0].number}"
     notes = _waiting(last)
     if facts.problem or outcome == "failed":
         got = "The sender got the apology" if last.replies else "The sender got nothing"
         text = "The dialogue failed" + (f": {facts.problem}" if facts.problem else ".")
-        return Verdict(text, False, (f"{got}. {counted}.", *notes))
+        return Verdict(text, False, (f"{got}. {sentence}.", *notes))
     codes = [notice.code for notice in last.errors if not notice.warning]
     if 21610 in codes:
         return Verdict(
-            f"This number has opted out: Twilio sends it nothing. {counted}.", True, notes
+            f"This number has opted out: Twilio sends it nothing. {sentence}.", True, notes
         )
     if codes:
         return Verdict(
-            f"{counted}, but Twilio refused a reply: {last.errors[0].text}.", False, notes
+            f"{sentence}, but Twilio refused a reply: {last.errors[0].text}.", False, notes
         )
     if outcome == "opted_out":
-        return Verdict(f"Twilio itself answers this word. {counted}, no dialogue.", True, notes)
+        return Verdict(f"Twilio itself answers this word. {sentence}, no dialogue.", True, notes)
     if outcome == "looped":
-        return Verdict(f"Too many quick replies: smsd is silent. {counted}.", True, notes)
+        return Verdict(f"Too many quick replies: smsd is silent. {sentence}.", True, notes)
     if not facts.is_store_up:
-        counted += " for now; merged when the store is back"
+        sentence += " for now; merged when the store is back"
     if not last.replies:
-        counted += "; the dialogue did not reply"
-    return Verdict(f"{counted}.", True, notes)
+        sentence += "; the dialogue did not reply"
+    return Verdict(f"{sentence}.", True, notes)
 
 
 def _known(facts: Facts) -> str:

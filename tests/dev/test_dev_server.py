@@ -1,6 +1,8 @@
 """`serve --dev` tells a developer everything: which file runs, and why a dialogue
 failed."""
 
+import asyncio
+import io
 import re
 import subprocess
 import sys
@@ -282,6 +284,29 @@ def test_a_traceback_begins_where_the_authors_code_does() -> None:
     text = failures.traceback_text(error)
     assert "LookupError: gone" in text
     assert "ValueError: cause" in text
+
+
+def test_stderr_that_is_gone_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = io.StringIO()
+    gone.close()
+    monkeypatch.setattr("sys.stderr", gone)
+    failures.show("nobody reads this")
+
+
+@pytest.mark.asyncio
+async def test_loop_errors_are_shown_with_what_was_raised(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop = asyncio.get_running_loop()
+    logged: list[str] = []
+    monkeypatch.setattr(loop, "default_exception_handler", lambda it: logged.append(it["message"]))
+    monkeypatch.setattr("logging.root.handlers", [])
+    failures.show_author_errors()
+    loop.call_exception_handler({"message": "a late reply"})
+    assert capsys.readouterr().err == ""
+    loop.call_exception_handler({"message": "lost", "exception": ValueError("gone")})
+    assert capsys.readouterr().err == "\nlost:\nValueError: gone\n\n"
+    assert logged == ["a late reply", "lost"]
 
 
 def test_record_shows_which_messages_run_and_wait() -> None:

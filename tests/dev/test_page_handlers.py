@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from smsd.dev.page_handlers import ADDRESS, PAGE, BadRequest, parse_draft, parse_pair
+from smsd.dev.page_handlers import ADDRESS, PAGE, BadRequest, parse_draft, parse_numbers
 
 GOOD = [
     "+14158675309",
@@ -59,8 +59,8 @@ def test_a_draft_has_defaults() -> None:
     assert (draft.body, draft.deliveries, draft.cookie, draft.forged) == ("", 1, "jar", False)
 
 
-def test_a_pair_needs_both_numbers() -> None:
-    assert parse_pair({"from": "12345", "to": "23456"}) == ("12345", "23456")
+def test_both_numbers_are_needed() -> None:
+    assert parse_numbers({"from": "12345", "to": "23456"}) == ("12345", "23456")
     with pytest.raises(BadRequest) as caught:
-        parse_pair({"from": "12345"})
+        parse_numbers({"from": "12345"})
     assert caught.value.problem.startswith("To: a number is missing")

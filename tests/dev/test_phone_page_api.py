@@ -55,6 +55,11 @@ def test_the_page_is_served_with_a_strict_policy(server: DevServer, path: str) -
         assert other not in content.replace("http://www.w3.org/2000/svg", "")
 
 
+@pytest.mark.parametrize("path", ["/phone/nothing.js", "/phone/dev_json", "/phone/page/dom.js"])
+def test_other_files_are_not_there(server: DevServer, path: str) -> None:
+    assert ask(server, "GET", path)[0] == 404
+
+
 def test_a_text_is_delivered_and_taken_apart(server: DevServer) -> None:
     status, event, _ = ask(server, "POST", "/phone/api/messages", {**ORDER, "twice": True})
     assert status == 200

@@ -15,16 +15,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
+from typing import Self, TextIO
 
 import pytest
 
-from smsd.dev.console import Ink, Progress, completion, duration_s, explain, shown_raw
-from smsd.dev.probe import explain_403
-from smsd.dev.terminal import Terminal
-from smsd.dev.terminal_target import Target, _request, find_target
+from smsd.dev.terminal import Display, Terminal, completion, duration_s
+from smsd.dev.terminal_target import Target, _request, explain, explain_403, find_target
 from smsd.simulator import Account, Failure, Inbound, Notice, Outcome, Request, Response
-from smsd.simulator.values import Attempt
+from smsd.simulator.values import Attempt, Headers
 from tests.dev.processes import DevServer
 from tests.processes import ACCOUNT, TOKEN, Smsd, free_port, wait_for
 
@@ -131,9 +129,9 @@ def test_nothing_listening_is_said_first(env: dict[str, str]) -> None:
 def test_a_service_that_goes_away_meanwhile_is_explained() -> None:
     with DevServer() as own:
         account = find_target(own.url, None, None, None).account
-    said: list[str] = []
-    Terminal(Target(account), "+1", "+2", say=said.append, ink=Ink(False)).text("hi")
-    assert said == [
+    said = io.StringIO()
+    Terminal(Target(account), "+1", "+2", Display(said)).text("hi")
+    assert said.getvalue().splitlines() == [
         (
             "11202: nothing listens there. Is the service running, and is the port right? "
             f"[{own.url}/sms]"
@@ -225,8 +223,8 @@ def test_containers_phone_hint_is_given_from_outside(
     assert find_target(server.url, "t", None, None).order is None
 
 
-def _as_from_outside(url: str, path: str, headers: Mapping[str, str]) -> bytes:
-    return _request(url, path, {**headers, "X-Forwarded-For": "192.0.2.1"})
+def _as_from_outside(url: str, path: str, headers: Headers) -> Response | Failure:
+    return _request(url, path, [*headers, ("X-Forwarded-For", "192.0.2.1")])
 
 
 def test_production_service_is_texted_with_the_given_token() -> None:
@@ -393,37 +391,47 @@ def test_durations(given: str, seconds: float | None) -> None:
     assert duration_s(given) == seconds
 
 
-def _terminal(said: list[str], failure: Exception | None = None) -> Terminal:
-    def order(_: str, __: object) -> None:
-        if failure:
-            raise failure
-
-    target = Target(Account("AC1", "t", "http://127.0.0.1:1/sms"), None, {"+1": "Rey"}, order)
-    return Terminal(target, "+1", "+2", say=said.append, ink=Ink(False))
+def _terminal(said: TextIO) -> Terminal:
+    target = Target(Account("AC1", "t", "http://127.0.0.1:1/sms"), None, {"+1": "Rey"})
+    return Terminal(target, "+1", "+2", Display(said))
 
 
 def test_documentation_lists_every_command() -> None:
     page = (Path(__file__).parents[2] / "docs" / "dialogues.md").read_text("utf-8")
     listed = re.findall(r"^\| `(/[a-z-]+)", page, re.MULTILINE)
-    assert listed == list(_terminal([]).commands)
+    assert listed == list(_terminal(io.StringIO()).commands)
 
 
 def test_completion_offers_commands_then_people() -> None:
-    terminal = _terminal([])
-    offered = [completion(terminal, terminal.commands, "/t", "/t", state) for state in range(3)]
+    terminal = _terminal(io.StringIO())
+    offered = [completion(terminal, "/t", "/t", state) for state in range(3)]
     assert offered == ["/to ", "/twice ", None]
-    assert completion(terminal, terminal.commands, "/from r", "r", 0) == "Rey"
-    assert completion(terminal, terminal.commands, "hello t", "t", 0) is None
+    assert completion(terminal, "/from r", "r", 0) == "Rey"
+    assert completion(terminal, "hello t", "t", 0) is None
 
 
-def test_a_clock_that_cannot_be_moved_is_said() -> None:
-    said: list[str] = []
-    _terminal(said, OSError("gone")).line("/wait 4h")
-    assert said == ["the service did not do it: gone"]
+def test_order_that_the_service_does_not_obey_is_said() -> None:
+    with DevServer() as own:
+        target = find_target(own.url, None, None, None)
+        done = phone(own.url, typed="/wait 7d\n/wait 7d\n/wait 7d\n/wait 7d\n")
+    assert done.stdout.splitlines()[-2:] == [
+        "7d later, also in the service",
+        "the service did not do it: status 400",
+    ]
+    said = io.StringIO()
+    Terminal(target, "+1", "+2", Display(said)).line("/wait 4h")
+    assert said.getvalue().startswith("the service did not do it: [Errno")
+
+
+@pytest.mark.parametrize("answer", [b"no JSON", b"[]"])
+def test_other_servers_facts_are_passed_over(answer: bytes) -> None:
+    with in_turn(answer) as address:
+        target = find_target(f"http://{address}", "t", None, None)
+    assert (target.people, target.order) == ({}, None)
 
 
 def test_media_and_silence_are_shown() -> None:
-    said: list[str] = []
+    said = io.StringIO()
     terminal = _terminal(said)
     body = b"<Response><Message><Body>look</Body><Media>https://a.example/1.png</Media></Message></Response>"
     answers = [Response(200, [("Content-Type", "text/xml")], xml) for xml in (body, b"<Response/>")]
@@ -432,7 +440,7 @@ def test_media_and_silence_are_shown() -> None:
     terminal.line("/twice")
     terminal._deliveries = 1
     terminal.line("two")
-    assert said == [
+    assert said.getvalue().splitlines() == [
         "look",
         "media: https://a.example/1.png",
         "the next message is delivered twice",
@@ -454,8 +462,11 @@ def test_bad_twiml_is_explained_with_its_detail() -> None:
         ),
         "21617: too long",
     ]
-    failed = Outcome(message, (), (), (Attempt(request, Failure("refused", "no"), 0, 1),))
-    assert shown_raw(failed).endswith("failed: refused (no)")
+    said = io.StringIO()
+    terminal = _terminal(said)
+    terminal.last = Outcome(message, (), (), (Attempt(request, Failure("refused", "no"), 0, 1),))
+    terminal.line("/raw")
+    assert said.getvalue().endswith("failed: refused (no)\n")
 
 
 def test_unanswered_probe_names_the_usual_causes() -> None:
@@ -481,23 +492,16 @@ DONE = b"<Response><Message>done</Message></Response>"
 
 def test_phone_shows_that_a_reply_is_coming() -> None:
     """Twilio is asked to come again: by a service that answers so, over a real socket."""
-    for ink in (Ink(False), Ink(True)):
+    for is_colored in (False, True):
         shown = io.StringIO()
         with in_turn(HOP, DONE) as address:
             account = Account("AC1", "t", f"http://{address}/sms")
-            terminal = Terminal(
-                Target(account),
-                "+1",
-                "+2",
-                say=lambda text, shown=shown: print(text, file=shown),  # type: ignore[misc]
-                ink=ink,
-                progress=Progress(ink, shown),
-            )
-            terminal.line("hi")
+            display = Display(shown, is_colored=is_colored)
+            Terminal(Target(account), "+1", "+2", display).line("hi")
         steps = "one moment", "a reply is on its way; asked to come again (1)", "done"
         places = [shown.getvalue().index(step) for step in steps]
         assert places == sorted(places)
-        assert ("Twilio was asked to come again once" in shown.getvalue()) is ink.on
+        assert ("Twilio was asked to come again once" in shown.getvalue()) is is_colored
 
 
 @contextmanager
@@ -506,6 +510,9 @@ def in_turn(*bodies: bytes) -> Iterator[str]:
     left = list(bodies)
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.do_POST()
+
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             body = left.pop(0)

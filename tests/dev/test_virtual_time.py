@@ -29,11 +29,11 @@ async def sleepy(message: Message, session: Session) -> str:
 
 def test_a_dialogue_that_sleeps_is_answered_in_virtual_time() -> None:
     with phone_of(sleepy) as phone:
-        real_s, virtual_s = time.monotonic(), phone._service.clock()
+        real_s, virtual_s = time.monotonic(), phone._thread.clock()
         assert phone.text("9") == "slept 9"
         assert time.monotonic() - real_s < phone.waited_s
         assert 9 <= phone.waited_s < MANY_S
-        assert phone._service.clock() - virtual_s == pytest.approx(30 + phone.waited_s, abs=0.001)
+        assert phone._thread.clock() - virtual_s == pytest.approx(30 + phone.waited_s, abs=0.001)
 
 
 def test_long_dialogue_is_answered_by_redirects() -> None:
@@ -54,9 +54,9 @@ def test_a_late_dialogue_is_apologized_for_in_virtual_time() -> None:
 
 def test_a_quick_dialogue_leaves_the_clock_where_it_was() -> None:
     with phone_of(sleepy) as phone:
-        start_s = phone._service.clock()
+        start_s = phone._thread.clock()
         phone.text("0")
-        assert phone._service.clock() - start_s == pytest.approx(30, abs=1e-6)
+        assert phone._thread.clock() - start_s == pytest.approx(30, abs=1e-6)
 
 
 def test_before_the_first_text_nobody_has_waited() -> None:
@@ -71,7 +71,7 @@ def test_work_in_a_thread_takes_real_time() -> None:
 
     with phone_of(busy) as phone:
         assert phone.text("go") == "done"
-        assert phone._service.loop.skipped_s == 0
+        assert phone._thread.loop.skipped_s == 0
 
 
 def test_time_is_real_while_any_dialogue_is_busy() -> None:

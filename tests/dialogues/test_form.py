@@ -232,7 +232,5 @@ async def test_repetitions_collisions_and_a_lost_store_lose_no_answer() -> None:
     assert said(answer) == "booked Ada 4"
     desk.sent = 100
     await desk.text("hi")
-    both = await asyncio.gather(
-        *(desk.answer(desk.message("Ada"), desk.cookie) for _ in range(2))
-    )
+    both = await asyncio.gather(*(desk.answer(desk.message("Ada"), desk.cookie) for _ in range(2)))
     assert [said(answer) for answer in both] == ["Ada, which day?", "Like 2026-12-24."]
