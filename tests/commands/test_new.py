@@ -32,7 +32,9 @@ class Newcomer:
         at_hand = folder / "at-hand"
         at_hand.mkdir()
         for entry in Path(sysconfig.get_path("purelib")).iterdir():
-            if not re.match(r"smsd|__editable__|pip\b|pytest_(tornado|asyncio)|.*\.pth$", entry.name):
+            if not re.match(
+                r"smsd|__editable__|pip\b|pytest_(tornado|asyncio)|.*\.pth$", entry.name
+            ):
                 (at_hand / entry.name).symlink_to(entry)
         checkout = folder / "smsd"
         ignored = shutil.ignore_patterns("__pycache__")
