@@ -8,8 +8,8 @@ from threading import Thread
 
 import pytest
 
+from docs.tools.pages import ROOT
 from smsd.simulator import BlockingClient
-from tests.docs.pages import ROOT
 from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN, cluster
 
 EXAMPLES = ROOT / "docs" / "examples"
