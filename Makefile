@@ -48,12 +48,12 @@ manifests: $(DEV) ## check the manifests, the alerts and the release
 	@tests/manifests/run
 
 docs: $(DEV) ## refresh listings and tables in the pages, and build the site
-	@$(BIN)/python -m tests.docs.refresh
-	@$(BIN)/python -m tests.docs.site .artefacts/site
+	@$(BIN)/python -m docs.tools.refresh
+	@$(BIN)/python -m docs.tools.site .artefacts/site
 
 screenshots: $(DEV) ## take the pictures of the documentation
 	@.ci/need chromium npm
-	@$(BIN)/python -m tests.docs.pictures
+	@$(BIN)/python -m docs.tools.pictures
 
 release: $(DEV) ## build sdist, wheel and bill of materials into dist/; publish nothing
 	@.ci/release dist

@@ -104,7 +104,7 @@ def test_serving_process_downloads_media_for_both_kinds_of_handlers(tmp_path: Pa
     (tmp_path / "mine.py").write_text(DIALOGUE)
     env = {"SMSD_DIALOGUE": "mine:router", "PYTHONPATH": str(tmp_path)}
     with HTTPServer(("127.0.0.1", 0), Files) as files, Smsd(env) as smsd:
-        Thread(target=files.serve_forever, daemon=True).start()
+        Thread(target=files.serve_forever, args=(0.01,), daemon=True).start()
         phone = BlockingClient(
             f"{PUBLIC_URL}/sms", token=TOKEN, sid=ACCOUNT, connect_to=smsd.address
         )

@@ -8,8 +8,8 @@ from threading import Thread
 
 import pytest
 
+from docs.tools.pages import ROOT
 from smsd.simulator import BlockingClient
-from tests.docs.pages import ROOT
 from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN, cluster
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -29,7 +29,7 @@ def test_assistant_whose_model_takes_20_seconds_replies_once(
     stand_in = __import__("test_assistant")  # the example's own model server
     monkeypatch.delitem(sys.modules, "test_assistant")
     with stand_in.Model() as model:
-        Thread(target=model.serve_forever, daemon=True).start()
+        Thread(target=model.serve_forever, args=(0.01,), daemon=True).start()
         env = {
             "SMSD_DIALOGUE": "assistant:reply",
             "PYTHONPATH": str(example),

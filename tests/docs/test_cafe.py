@@ -23,11 +23,11 @@ from tornado.httputil import HTTPServerRequest
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
+from docs.tools.pages import ROOT, page
 from smsd.conversation.session import Session
 from smsd.dialogues.loading import LoadedDialogue
 from smsd.simulator import BlockingClient
 from smsd.twilio.message import Message
-from tests.docs.pages import ROOT, page
 from tests.processes import ACCOUNT, free_port, wait_for
 
 pytestmark = pytest.mark.asyncio

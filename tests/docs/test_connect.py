@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.docs.pages import page
+from docs.tools.pages import page
 
 PAGE = page("docs/twilio.md")
 

@@ -7,8 +7,8 @@ import inspect
 
 import pytest
 
-from tests.docs.pages import Page, pages
-from tests.docs.tables import API_MODULES, public_names
+from docs.tools.pages import Page, pages
+from docs.tools.tables import API_MODULES, public_names
 
 MODULES = (
     "smsd",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT
+from docs.tools.pages import ROOT
 
 PROJECTS = sorted({path.parent for path in (ROOT / "docs/examples").rglob("test_*.py")})
 

@@ -1,6 +1,6 @@
 """The list of the messages for people is complete."""
 
-from tests.docs.messages import messages
+from docs.tools.messages import messages
 
 
 def test_the_list_holds_messages_of_every_kind() -> None:

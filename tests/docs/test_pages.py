@@ -7,11 +7,11 @@ import re
 import pytest
 from prometheus_client import parser
 
+from docs.tools.pages import ROOT, Page, page, pages
 from smsd.settings.table import SETTINGS
 from smsd.telemetry.metrics import Metrics
 from smsd.twilio.diagnosis import ADVICE
 from tests.commands.test_cli import smsd
-from tests.docs.pages import ROOT, Page, page, pages
 
 EVERY_TEXT = "\n".join(each.text for each in pages() if each.path != "CHANGELOG.md")
 LINKS = [(each, link) for each in pages() for link in each.links() if "://" not in link]

@@ -2,8 +2,8 @@
 
 import re
 
-from tests.docs.pages import page
-from tests.docs.pictures import PICTURES, SCHEMES, diagrams, is_current
+from docs.tools.pages import page
+from docs.tools.pictures import PICTURES, SCHEMES, diagrams, is_current
 
 RETAKE = "the phone page or a diagram has changed: run `make screenshots` and look at the pictures"
 

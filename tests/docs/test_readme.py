@@ -2,9 +2,9 @@
 
 import re
 
+from docs.tools.pages import page
 from tests import processes
 from tests import raw_http as wire
-from tests.docs.pages import page
 from tests.docs.test_tables import PROMISES
 
 README = page("README.md")

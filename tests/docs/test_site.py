@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.docs import site
-from tests.docs.pages import Page, pages
+from docs.tools import site
+from docs.tools.pages import Page, pages
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ import tomllib
 
 import pytest
 
+from docs.tools.pages import ROOT, Page, cells, page, pages
+from docs.tools.refresh import included_files, refreshed
+from docs.tools.tables import API_MODULES, LONGEST_ROUTE, duplicate_lines, public_names
 from smsd.commands.doctor import console
 from smsd.settings import files as settings_files
 from smsd.settings.table import SETTINGS, load
 from tests import processes
 from tests import raw_http as wire
-from tests.docs.pages import ROOT, Page, cells, page, pages
-from tests.docs.refresh import included_files, refreshed
-from tests.docs.tables import API_MODULES, LONGEST_ROUTE, duplicate_lines, public_names
 
 PROMISES = [
     f"G{number}" for number in range(1, 13) if (ROOT / f"tests/faults/test_g{number}.py").exists()

@@ -60,8 +60,12 @@ async def test_g2_slow_answers_leave_no_gap(four: World) -> None:
 async def test_g2_replicas_do_collide(four: World) -> None:
     """The tests above would show nothing if no two replicas ever wrote the same record
     at the same time."""
-    await at_once(four, conversations=1, messages=20)
-    assert sum(replica.metric("smsd_store_conflicts_total") for replica in four.replicas) > 0
+    for _ in range(10):
+        await at_once(four, conversations=1, messages=20)
+        if any(replica.metric("smsd_store_conflicts_total") for replica in four.replicas):
+            break
+    else:
+        pytest.fail("no two replicas wrote the same record at the same time")
     assert all(
         replica.metric('smsd_messages_total{outcome="degraded"}') == 0 for replica in four.replicas
     )

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio
 
 @pytest.fixture(scope="module")
 def three() -> Iterator[World]:
-    with world(nodes=1, replicas=3, env={"SMSD_DRAIN_DELAY": "5"}) as made:
+    with world(nodes=1, replicas=3, env={"SMSD_DRAIN_DELAY": "2"}) as made:
         yield made
 
 

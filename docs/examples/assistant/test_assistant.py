@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def model(monkeypatch):
     with Model() as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("ASSISTANT_URL", f"http://127.0.0.1:{server.server_port}/v1")
         monkeypatch.setenv("ASSISTANT_KEY", "sesame")
         monkeypatch.setenv("ASSISTANT_MODEL", "small")

@@ -1,4 +1,4 @@
-"""Builds the documentation as a site: `python -m tests.docs.site FOLDER`.
+"""Builds the documentation as a site: `python -m docs.tools.site FOLDER`.
 
 The same Markdown serves readers of the repository and of the site. In the repository a
 link such as `../deploy/k8s/README.md` is right. On the site that page has another
@@ -16,8 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.docs.pages import ROOT, Page, pages
-from tests.docs.pictures import diagram_name
+from docs.tools.pages import ROOT, Page, pages
+from docs.tools.pictures import diagram_name
 
 MOVED = {
     "README.md": "readme.md",

@@ -9,11 +9,11 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
+from docs.tools.pages import ROOT
 from smsd.settings.table import SETTINGS, THANKS, Setting
 from smsd.telemetry.metrics import Metrics
 from smsd.twilio.diagnosis import ADVICE
 from smsd.web.refusals import ADVICE as REFUSALS
-from tests.docs.pages import ROOT
 
 API_MODULES = ("smsd", "smsd.form", "smsd.testing", "smsd.simulator", "smsd.errors")
 """What a bot's author imports. Other modules may change without notice."""

@@ -1,18 +1,18 @@
 """Copies the example files and the tables of the code into the pages: `python -m
-tests.docs.refresh`.
+docs.tools.refresh`.
 
 A page never holds a hand-made copy. It has a marker, and what follows the marker is
 made:
 
     <!-- include docs/examples/cafe/hello.py -->    the fenced block below shows this file
-    <!-- table settings --> … <!-- /table -->       a table from `tests/docs/tables.py`
+    <!-- table settings --> … <!-- /table -->       a table from `docs/tools/tables.py`
 """
 
 import re
 import sys
 
-from tests.docs.pages import ROOT, Page, pages
-from tests.docs.tables import TABLES
+from docs.tools.pages import ROOT, Page, pages
+from docs.tools.tables import TABLES
 
 _INCLUDE = re.compile(r"(<!-- include (\S+) -->\n```\w+\n)(.*?)(^```$)", re.MULTILINE | re.DOTALL)
 _TABLE = re.compile(r"(<!-- table (\w+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)

@@ -1,4 +1,4 @@
-"""Lists every message that smsd prints for a person: `python -m tests.docs.messages`.
+"""Lists every message that smsd prints for a person: `python -m docs.tools.messages`.
 
 Read the list in one sitting. Each message should say what is wrong and what to do, in
 plain English, and name the setting but never its value. The list is made from the
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.docs.pages import ROOT
+from docs.tools.pages import ROOT
 
 WRITERS = {"write", "print", "print_line", "add_argument", "add_parser", "ArgumentParser", "exit"}
 """Calls whose texts are shown as they stand."""

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from docs.tools.pages import ROOT, pages
 from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.dev.processes import DevServer
-from tests.docs.pages import ROOT, pages
 
 PICTURES = ROOT / "docs/pictures"
 STAMP = PICTURES / "stamp.json"

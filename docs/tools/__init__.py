@@ -1,0 +1,1 @@
+"""Makes what the pages show: tables, listings, pictures, the site."""
