@@ -91,6 +91,13 @@ class RecordError(SmsdError):
     """
 
 
+class SaveUnsettled(SmsdError):
+    """The connection ended before a save was answered: perhaps it was carried out.
+
+    Raised by stores. Caught by the overlay, which reads what is there.
+    """
+
+
 class StoreUnavailable(SmsdError):
     """A store did not answer in time, or not usefully.
 

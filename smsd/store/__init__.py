@@ -103,7 +103,7 @@ class Remote(Protocol):
         ...
 
     async def save(self, key: bytes, record: Record, token: Any, *, again: bool = False) -> Any:
-        """Do what `Store.save` says."""
+        """Do what `Store.save` says, or raise SaveUnsettled."""
         ...
 
     async def flush(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pymemcache.client.base import Client
 
-from smsd.errors import StoreUnavailable
+from smsd.errors import SaveUnsettled, StoreUnavailable
 from smsd.store import Observer
 from smsd.store.backoff import Backoff
 from smsd.store.connection import ConnectFailed, Connection, Connector, error_kind
@@ -110,7 +110,7 @@ class Node:
         self, key: bytes, value: bytes, token: Token | None, expire_s: int, *, again: bool = False
     ) -> Token | None:
         """Write if nobody wrote since the token was given; without a token, if there is
-        no value. None if somebody did, or perhaps did: load again.
+        no value. None if somebody did: load again. Raises SaveUnsettled too.
 
         With `again`, the token returned is good for the next write. An old memcached
         does not tell it, so that the next write must load first.
@@ -119,11 +119,14 @@ class Node:
             return None
         cas = token.cas if token else None
         command = save_command(key, value, expire_s, cas, again=again and self._speaks_meta)
+        generation = self._pipeline.generation
         saved: Token | None = await self._ask(
             command, Answers.read_saved, is_bound=token is not None
         )
         if saved is not None:
             self._refusals.succeeded()
+        elif generation != self._pipeline.generation:
+            raise SaveUnsettled
         return saved
 
     async def _ask(self, command: bytes, read_answer: ReadAnswer, *, is_bound: bool = False) -> Any:

@@ -20,7 +20,7 @@ import msgspec
 from smsd.conversation.counting import is_alive, reconciled
 from smsd.conversation.record import Record, decode, encode
 from smsd.conversation.session import MAX_DATA_BYTES
-from smsd.errors import StoreUnavailable
+from smsd.errors import SaveUnsettled, StoreUnavailable
 from smsd.store import Observer, Remote, View
 from smsd.store.backoff import Backoff
 
@@ -136,7 +136,7 @@ class OverlayStore:
         if token is READ_FIRST:
             return None
         try:
-            remote_token = await self.remote.save(key, record, token.remote, again=again)
+            remote_token = await self._save_there(key, record, token.remote, again=again)
         except StoreUnavailable:
             token.is_overlay = True  # the message goes on there
             return None
@@ -146,6 +146,13 @@ class OverlayStore:
         if token.pending is not None:
             self._merged(key, token.pending)
         return Token(remote_token)
+
+    async def _save_there(self, key: bytes, record: Record, token: Any, *, again: bool) -> Any:
+        try:
+            return await self.remote.save(key, record, token, again=again)
+        except SaveUnsettled:
+            stored, new_token = await self.remote.load(key)
+            return new_token if stored == record else None
 
     def _save_here(self, key: bytes, record: Record, token: Token) -> Token | None:
         if self._pending.get(key) != token.pending:
@@ -192,7 +199,7 @@ class OverlayStore:
                 ttl_ms=self._ttl_s * 1000,
                 random_bits=self._random_bits(),
             )
-            if await self.remote.save(key, merged, token) is not None:
+            if await self._save_there(key, merged, token, again=False) is not None:
                 self._merged(key, pending)
         except StoreUnavailable as error:
             if error.kind == "server":

@@ -7,6 +7,7 @@ import pytest
 
 from smsd.dev.verdict import Facts, judge
 from smsd.exchange.events import Counted
+from smsd.exchange.events import Outcome as OutcomeLabel
 from smsd.simulator import Attempt, Notice, Outbound, Outcome, Request, Response
 from smsd.twilio.message import Message
 from tests.simulator.offline import World
@@ -29,12 +30,12 @@ def outcome(
     return Outcome(MESSAGE, replies, errors, attempts, automatic=None, hops=hops, waited_s=waited_s)
 
 
-def counted(outcome_label: str, number: int) -> Counted:
+def counted(outcome_label: OutcomeLabel, number: int) -> Counted:
     return Counted(RECEIVED, b"", outcome_label, number, "valid", 0.0)
 
 
 def facts(
-    number: int = 5, cookie: int | None = 4, record: int | None = 4, outcome_label: str = "counted"
+    number: int = 5, cookie: int | None = 4, record: int | None = 4, outcome_label: OutcomeLabel = "counted"
 ) -> Facts:
     return Facts(
         [outcome()], [counted(outcome_label, number)], cookie_count=cookie, record_count=record

@@ -15,7 +15,7 @@ from typing import Any
 
 from smsd import Message, Session
 from smsd.conversation.record import Record
-from smsd.errors import StoreUnavailable
+from smsd.errors import SaveUnsettled, StoreUnavailable
 from smsd.exchange.events import Answer, Counted, Observer
 from smsd.exchange.exchange import Exchange
 from smsd.exchange.runner import Policy
@@ -77,7 +77,7 @@ class Link:
         written = await self._memory.save(key, record, token, again=again)
         if self.forgets:
             self.forgets -= 1
-            return None
+            raise SaveUnsettled
         return written
 
     async def flush(self) -> None:

@@ -1,0 +1,199 @@
+"""What an adversary found: counts that `end()` lost, answers that ran again, runners and
+records that are lost together. In virtual time, over several replicas.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from smsd.conversation import turns
+from tests.exchange.cluster import TTL_S, Cluster
+from tests.exchange.test_turns_in_virtual_time import cluster, replicas_of, replies, violations
+
+GONE_S = (turns.LEASE_MS + turns.BLOCK_MS) / 1000
+"""So long a dialogue is waited for of which only a cookie tells that it ran."""
+
+
+@contextmanager
+def three(**settings: Any) -> Iterator[Cluster]:
+    with cluster(3, dialogue_timeout_s=200.0, **settings) as made:
+        yield made
+
+
+# --- session.end()
+
+
+def test_end_while_others_wait_loses_no_number() -> None:
+    with three() as made:
+        a, b, _ = replicas_of(made)
+        made.text("wait 1 end", at=a)
+        made.let(0.1)
+        made.text("wait 1", at=b)
+        made.text("wait 1", at=b)
+        made.until(lambda: made.delivered[0].is_answered)
+        made.text("now", at=b)  # with the cookie of the reply that ended it
+        made.finish()
+        assert [run.count for run in made.runs] == [1, 1, 2, 3]
+        assert replies(made)[3] == "3 times, heard 3"
+        assert violations(made) == []
+
+
+def test_conversation_that_ended_with_a_waiter_lives_no_longer_than_others() -> None:
+    with three() as made:
+        a, b, _ = replicas_of(made)
+        made.text("wait 1 end", at=a)
+        made.let(0.1)
+        made.text("wait 0.1", at=b)
+        made.finish()
+        made.let(TTL_S - 1)
+        assert made.stored().open_until_ms == 0
+        made.let(5)
+        made.text("now")
+        made.finish()
+        assert replies(made)[-1] == "1 times, heard 1"
+
+
+# --- answered, and forgotten soon
+
+
+def test_answer_stays_for_who_fetches_it_however_many_texts_follow() -> None:
+    with three() as made:
+        a, b, _ = replicas_of(made)
+        slow = made.text("wait 13", at=a)
+        made.let(12.5)
+        made.deliver(made.delivered[0].message, b)  # waits elsewhere
+        made.let(0.4)
+        for _ in range(31):
+            made.text("STOP", at=a)
+        made.finish()
+        assert slow.result().text == "1 times, heard 1"
+        assert set(replies(made)) == {"1 times, heard 1", None}
+        assert len(made.runs) == 1
+
+
+def test_memory_of_a_frozen_process_revives_no_answered_text() -> None:
+    with three() as made:
+        a, b, _ = replicas_of(made)
+        made.text("wait 2", at=a)
+        made.let(0.5)
+        message = made.delivered[0].message
+        elsewhere = made.deliver(message, b)
+        made.let(0.5)
+        made.freeze(b, 40)
+        elsewhere.cancel()  # Twilio gave up
+        made.delivered.pop()
+        made.until(lambda: made.delivered[0].is_answered)
+        made.let(22)  # the answer is kept for who waits for so long
+        for _ in range(40):
+            made.text("STOP", at=a)
+        made.let(20)
+        before = len(made.runs)
+        made.text("now", at=b)
+        made.finish()
+        assert [run.sid for run in made.runs[before:]].count(message.sid) == 0
+        assert (
+            len(
+                [
+                    each
+                    for each in made.events
+                    if each.message.sid == message.sid and each.outcome == "counted"
+                ]
+            )
+            == 1
+        )
+
+
+# --- memcached that is far away
+
+
+def test_three_texts_at_once_far_from_memcached_are_counted_there() -> None:
+    with three() as made:
+        for replica in replicas_of(made):
+            replica.link.latency_s = 0.15
+        for replica in replicas_of(made):
+            made.text("now", at=replica)
+        made.let(1.0)
+        assert {event.outcome for event in made.events} == {"counted"}
+        made.finish()
+        assert sorted(event.number for event in made.events) == [1, 2, 3]
+
+
+def test_thirty_texts_at_once_at_ten_milliseconds_are_counted_there() -> None:
+    with three() as made:
+        for replica in replicas_of(made):
+            replica.link.latency_s = 0.01
+        for place in range(30):
+            made.text("now", at=replicas_of(made)[place % 3])
+        made.finish()
+        assert {event.outcome for event in made.events} == {"counted"}
+        assert sorted(event.number for event in made.events) == [*range(1, 31)]
+
+
+# --- runner and record lost together
+
+
+def test_fallback_with_a_cookie_that_knows_the_text_runs_it_with_its_data() -> None:
+    with three() as made:
+        a, *_ = replicas_of(made)
+        made.text("now", at=a)
+        made.finish()
+        made.text("wait 14", at=a)
+        made.let(12.5)  # the first hop has brought a cookie that knows the text
+        runner = made.replicas[made.runs[-1].replica]
+        made.kill(runner)
+        made.loop.run(made.memory.flush())
+        made.finish()
+        assert replies(made)[1] == "2 times, heard 2"
+        first, second = made.runs[1:]
+        assert second.start_s - first.start_s > GONE_S - 12.5
+        assert sum(replica.takeovers for replica in made.replicas.values()) == 1
+
+
+def test_outage_restarts_no_dialogue_whose_runner_lives() -> None:
+    with three() as made:
+        replicas = replicas_of(made)
+        made.text("wait 30", at=replicas[0])
+        made.let(5)
+        for replica in replicas:
+            replica.link.is_up = False
+        made.let(GONE_S - 5)
+        assert len(made.runs) == 1
+        for replica in replicas:
+            replica.link.is_up = True
+        made.finish()
+        assert replies(made) == ["1 times, heard 1"]
+        assert len(made.runs) == 1
+
+
+def test_restart_of_memcached_runs_nothing_again() -> None:
+    for seed in range(10):
+        with three(seed=seed) as made:
+            made.text("wait 20")
+            made.let(12.5)
+            made.loop.run(made.memory.flush())
+            made.finish()
+            assert len(made.runs) == 1
+            assert replies(made) == ["1 times, heard 1"]
+
+
+# --- exactly one
+
+
+@pytest.mark.parametrize("body", ["now", "wait 1"])
+@pytest.mark.parametrize("known", [False, True])
+def test_write_whose_outcome_is_not_known_is_told_once_and_is_no_duplicate(
+    body: str, known: bool
+) -> None:
+    with three() as made:
+        a, *_ = replicas_of(made)
+        for _ in range(3 if known else 0):
+            made.text(body, at=a)
+            made.finish()
+        a.link.forgets = 1
+        made.text(body, at=a)
+        made.finish()
+        assert {event.outcome for event in made.events} == {"counted"}
+        assert len(made.events) == len(made.delivered)
+        assert len(made.runs) == len(made.delivered)
