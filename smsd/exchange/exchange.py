@@ -153,8 +153,7 @@ class Exchange:
         arrival = Arrival(message, digest, id_, hop, state, best, self._clock_s())
         conversation = self._ledger.enter(id_, digest)
         try:
-            async with conversation.arriving:
-                found = await self._counted(arrival, conversation)
+            found = await self._counted_in_turn(arrival, conversation)
             return await self._reply(arrival, conversation, found)
         finally:
             self._ledger.leave(conversation, digest)
@@ -162,21 +161,44 @@ class Exchange:
 
     # --- counting
 
-    async def _counted(self, arrival: Arrival, conversation: Conversation) -> Found | None:
+    async def _counted_in_turn(self, arrival: Arrival, conversation: Conversation) -> Found | None:
+        """Let messages of one conversation be counted one by one. One that has waited
+        too long, because memcached is slow, is counted on the overlay, next to them.
+        """
+        lock = conversation.arriving
+        if lock.locked():
+            try:
+                async with asyncio.timeout(self._ledger.store.patience_s * 2 / 3):
+                    await lock.acquire()
+            except TimeoutError:
+                return await self._counted(arrival, conversation, here=True)
+        else:
+            await lock.acquire()
+        try:
+            return await self._counted(arrival, conversation, here=False)
+        finally:
+            lock.release()
+
+    async def _counted(
+        self, arrival: Arrival, conversation: Conversation, *, here: bool
+    ) -> Found | None:
         """Where the message stands in the record, once it does.
 
-        The loop ends: it goes around when another writer was faster, and the store
-        gives up after a while and counts on the overlay, where nobody else writes.
+        here  there is no time to ask the store
         """
         attempt = _Attempt()
+        tries = self._ledger.tries(arrival.started_s)
         view: View | None = None
         while True:
-            page = await self._ledger.read(conversation, arrival.copy, view)
+            here = here or not tries.has_time(self._clock_s())
+            page = await self._ledger.read(conversation, arrival.copy, view, here=here)
             found = counting.find(page.record, arrival.digest)
             if found is not None:
                 arrival.is_duplicate = not arrival.hop
                 conversation.saw(page.record, is_degraded=page.is_degraded)
                 return found
+            if page.is_degraded:
+                conversation.here_until_s = self._clock_s() + self._ledger.store.patience_s
             arrival.is_restored = page.is_restored and page.by_cookie_alone
             if await self._count(arrival, conversation, page, attempt):
                 return conversation.find(arrival.digest)

@@ -23,6 +23,9 @@ from smsd.exchange.runner import Result, Run
 from smsd.store import Store, View
 from smsd.twilio.markup import verbs
 
+MOST_TRIES = 100
+"""However fast they fail: some servers refuse every compare-and-swap."""
+
 
 class Page(msgspec.Struct, frozen=True):
     """A conversation as it was read, merged, and opened for one more message."""
@@ -58,6 +61,8 @@ class Conversation:
 
     record       the join of all versions that this process has seen
     is_degraded  memcached could not be reached when the record was read last
+    here_until_s  a message had to be counted on the overlay: so long, its answer need not
+                 try memcached either
     next_view    what this process wrote last, with a token that spares the next write its
                  read; None if another replica may well have written since
     requests     how many requests are being answered here, by message
@@ -73,6 +78,7 @@ class Conversation:
         self.key = storage_key(id_)
         self.record: Record | None = None
         self.is_degraded = False
+        self.here_until_s = 0.0
         self.next_view: View | None = None
         self.requests: Counter[bytes] = Counter()
         self.runs: dict[bytes, Run] = {}
@@ -112,6 +118,27 @@ class Conversation:
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
         await asyncio.wait([self._changed], timeout=timeout_s)
+
+
+class Tries:
+    """Another try after a conflict, and another, but not for ever: a message is then
+    counted on the overlay, where nobody else writes.
+
+    began_s     when the message arrived, or the change began
+    patience_s  no try is begun that would end later, if it took as long as the last one
+    """
+
+    def __init__(self, began_s: float, patience_s: float) -> None:
+        self._until_s = began_s + patience_s
+        self._left = MOST_TRIES
+        self._last_s: float | None = None
+
+    def has_time(self, now_s: float) -> bool:
+        """Whether to try once more."""
+        last_s, self._last_s = self._last_s, now_s
+        self._left -= 1
+        took_s = 0.0 if last_s is None else now_s - last_s
+        return self._left >= 0 and now_s + took_s <= self._until_s
 
 
 class Ledger:
@@ -168,16 +195,27 @@ class Ledger:
 
     # --- reading and writing
 
+    def tries(self, began_s: float) -> Tries:
+        """For a change that began at this time of the event loop."""
+        return Tries(began_s, self.store.patience_s)
+
     async def read(
-        self, conversation: Conversation, copy: Copy | None = None, before: View | None = None
+        self,
+        conversation: Conversation,
+        copy: Copy | None = None,
+        before: View | None = None,
+        *,
+        here: bool = False,
     ) -> Page:
         """The conversation as store, cookie and this process know it. Never raises: if
         the store cannot be reached in time, this is the overlay.
 
         copy    the cookie's, if there is one
         before  the view whose write failed, when this is another try
+        here    there is no time to ask the store
         """
-        view = await self.store.load(conversation.key, before)
+        key, store = conversation.key, self.store
+        view = store.load_here(key, before) if here else await store.load(key, before)
         return self._page(view, conversation, copy)
 
     def _page(self, view: View, conversation: Conversation, copy: Copy | None = None) -> Page:
@@ -216,8 +254,14 @@ class Ledger:
         """Apply `change` to the latest record until it is written, or until it gives
         None: then the record is left as it is, and so is the answer.
         """
-        guess, conversation.next_view = conversation.next_view, None
-        page = self._page(guess, conversation) if guess else await self.read(conversation)
+        clock_s = asyncio.get_running_loop().time
+        here = clock_s() < conversation.here_until_s
+        guess, conversation.next_view = None if here else conversation.next_view, None
+        if guess:
+            page = self._page(guess, conversation)
+        else:
+            page = await self.read(conversation, here=here)
+        tries = self.tries(clock_s())
         while True:
             record = change(page)
             if record is None and page.view is not guess:
@@ -226,7 +270,8 @@ class Ledger:
             if record is not None and await self.write(conversation, record, page, again=True):
                 return Written(page, record)
             # a guess that finds nothing to do: there may be news to decide by
-            page = await self.read(conversation, before=page.view)
+            is_late = not tries.has_time(clock_s())
+            page = await self.read(conversation, before=page.view, here=is_late)
 
     # --- records to write
 

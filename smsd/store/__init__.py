@@ -48,6 +48,9 @@ class Store(Protocol):
     data_limit: int
     """Bytes of `session.data` as JSON."""
 
+    patience_s: float
+    """A message that meets conflicts tries again for so long, all in all."""
+
     keeps_records: bool
     """False if the cookie's copy is all there is: then the conversation goes on from
     it."""
@@ -65,9 +68,13 @@ class Store(Protocol):
     async def load(self, key: bytes, before: View | None = None) -> View:
         """Read the record under `key`.
 
-        before  the view whose `save` failed. This read shares its time budget, and if
-                the store cannot be reached any more, what it held is among `versions`.
+        before  the view whose `save` failed. If the store cannot be reached any more, what
+                it held is among `versions`.
         """
+        ...
+
+    def load_here(self, key: bytes, before: View | None = None) -> View:
+        """What stands in for the store when there is no time to ask it."""
         ...
 
     async def save(self, key: bytes, record: Record, token: Any, *, again: bool = False) -> Any:

@@ -5,6 +5,7 @@ With `memory://` one process keeps the records in a dict. With `cookie://` nobod
 them but Twilio.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import ClassVar
@@ -95,11 +96,15 @@ class CookieOnly:
     """
 
     data_limit = COOKIE_DATA_BYTES
+    patience_s = math.inf
     keeps_records = False
     nodes: ClassVar[dict[str, bool]] = {}
     pending = 0
 
     async def load(self, _key: bytes, before: View | None = None) -> View:  # noqa: ARG002 - no store
+        return View(None)
+
+    def load_here(self, _key: bytes, before: View | None = None) -> View:  # noqa: ARG002 - no store
         return View(None)
 
     async def save(

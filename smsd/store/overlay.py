@@ -10,7 +10,6 @@ exponential back-off, and so is a single record that is refused.
 
 import asyncio
 import contextlib
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +36,7 @@ _AT_ONCE = 64
 
 
 class Token(msgspec.Struct):
-    """The overlay's condition for one write, and how long the message has tried."""
+    """The overlay's condition for one write."""
 
     remote: Any = None
     """The remote store's token."""
@@ -45,17 +44,11 @@ class Token(msgspec.Struct):
     """The overlay's version, which the view includes: once written, it is merged."""
     is_overlay: bool = False
     """The overlay is written, not the remote store."""
-    began_s: float = math.inf
-    """When the message read for the first time."""
-    tries: int = 0
 
 
-TRY_AGAIN_FOR = 2.5
-"""Times `timeout_s`, from a message's first read on. When conflicts took longer, it is
-counted on the overlay: three rounds of 200 ms are well, and an answer within a second
-matters more than the fourth. An operation without an answer ends the tries at once."""
-
-MOST_TRIES = 100
+PATIENCE = 3.8
+"""Times `timeout_s`: conflicts may take a little less than the second within which every
+message is answered."""
 
 READ_FIRST = Token()
 """Given for a write to the overlay: before the next one, see whether memcached is
@@ -65,8 +58,7 @@ back."""
 class OverlayStore:
     """The remote store while it answers, records in this process while it does not.
 
-    timeout_s   the remote store's budget for one operation; a message that meets conflicts
-                tries again for TRY_AGAIN_FOR times as long
+    timeout_s   the remote store's budget for one operation
     ttl_s       the session's lifetime
     now_ms      the time in milliseconds since 1970
     clock_s     a monotonic clock in seconds
@@ -88,7 +80,7 @@ class OverlayStore:
         max_pending_bytes: int = MAX_PENDING_BYTES,
     ) -> None:
         self.remote = remote
-        self._try_again_for_s = TRY_AGAIN_FOR * timeout_s
+        self.patience_s = PATIENCE * timeout_s
         self._ttl_s = ttl_s
         self._now_ms = now_ms
         self._clock_s = clock_s
@@ -108,21 +100,17 @@ class OverlayStore:
         return len(self._pending)
 
     async def load(self, key: bytes, before: View | None = None) -> View:
-        known, token = (before.versions, before.token) if before else ((), Token())
-        began_s = min(token.began_s, self._clock_s())
-        is_late = self._clock_s() > began_s + self._try_again_for_s or token.tries > MOST_TRIES
-        if token.is_overlay or is_late:
-            return self._degraded(key, before)
+        if before and before.token.is_overlay:
+            return self.load_here(key, before)
         try:
             stored, remote_token = await self.remote.load(key)
         except StoreUnavailable:
-            return self._degraded(key, before)
-        pending = self._pending.get(key)
+            return self.load_here(key, before)
+        pending, known = self._pending.get(key), before.versions if before else ()
         versions = (*known, pending) if pending else known
-        condition = Token(remote_token, pending, began_s=began_s, tries=token.tries + 1)
-        return View(stored, versions, condition)
+        return View(stored, versions, Token(remote_token, pending))
 
-    def _degraded(self, key: bytes, before: View | None) -> View:
+    def load_here(self, key: bytes, before: View | None = None) -> View:
         pending, known = self._pending.get(key), before.versions if before else ()
         if before and before.stored:
             known = (*known, before.stored)

@@ -35,7 +35,10 @@ def counted(outcome_label: OutcomeLabel, number: int) -> Counted:
 
 
 def facts(
-    number: int = 5, cookie: int | None = 4, record: int | None = 4, outcome_label: OutcomeLabel = "counted"
+    number: int = 5,
+    cookie: int | None = 4,
+    record: int | None = 4,
+    outcome_label: OutcomeLabel = "counted",
 ) -> Facts:
     return Facts(
         [outcome()], [counted(outcome_label, number)], cookie_count=cookie, record_count=record

@@ -13,6 +13,7 @@ from smsd.dialogues.loading import LoadedDialogue
 from smsd.errors import DataError, DialogueTimeout, ReplyError, StoreUnavailable
 from smsd.exchange.events import Answer, Counted, Observer
 from smsd.exchange.exchange import Exchange
+from smsd.exchange.ledger import MOST_TRIES
 from smsd.exchange.runner import Policy
 from smsd.store import View
 from smsd.store.memory import CookieOnly, Memory
@@ -98,7 +99,7 @@ class Desk:
         self.memory = Memory(TTL_S, lambda: self.now_ms)
         self.store = store or OverlayStore(
             self.memory,
-            timeout_s=1,
+            timeout_s=0.25,
             ttl_s=TTL_S,
             now_ms=lambda: self.now_ms,
             random_bits=self._random_bits,
@@ -439,6 +440,7 @@ class Contended:
     """A store on which another replica is always faster, until `rounds` are over."""
 
     data_limit = 100_000
+    patience_s = 0.95
     keeps_records = True
 
     def __init__(self, inner: Any, rounds: int, other: Callable[[], Awaitable[Any]]) -> None:
@@ -464,6 +466,28 @@ async def test_a_conflict_asks_the_dialogue_again_with_the_new_number() -> None:
     answer = await desk.text("mine", sid=999)
     assert said(answer) == "mine is number 4"
     assert desk.told.conflicts == 3
+
+
+@pytest.mark.parametrize("latency_s", [0.0, 0.02])
+async def test_a_store_that_never_lets_anybody_win_is_given_up_in_time(latency_s: float) -> None:
+    desk = Desk()
+    await desk.text()
+    save, tries = desk.memory.save, 0
+
+    async def conflict(*_: object, **__: object) -> None:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(latency_s)
+
+    desk.memory.save = conflict  # type: ignore[method-assign,assignment]
+    began_s = asyncio.get_running_loop().time()
+    assert (await desk.text()).number == 2
+    assert asyncio.get_running_loop().time() - began_s < desk.store.patience_s * 1.5
+    assert 1 < tries <= 3 * MOST_TRIES
+    assert desk.store.pending == 1
+    desk.memory.save = save  # type: ignore[method-assign]
+    await desk.store.reconcile()
+    assert (await desk.text()).number == 3
 
 
 async def test_a_store_that_fails_between_read_and_write_costs_no_second_question() -> None:

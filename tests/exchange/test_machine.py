@@ -44,7 +44,8 @@ class Texting(RuleBasedStateMachine):
 
     @property
     def target(self) -> Replica:
-        return self.cluster.random.choice(self.cluster.up)
+        thawed = [replica for replica in self.cluster.up if replica.link.thawed.is_set()]
+        return self.cluster.random.choice(thawed or self.cluster.up)
 
     @rule(body=st.sampled_from(BODIES), pause_s=st.sampled_from(PAUSES_S))
     def text(self, body: str, pause_s: float) -> None:
@@ -137,7 +138,7 @@ class Texting(RuleBasedStateMachine):
 class DyingReplicas(Texting):
     """Replicas are killed, frozen and stopped; writes are carried out untold."""
 
-    def disturb(self, *, only: str | None = None) -> None:
+    def disturb(self) -> None:
         """Texts that are open now may run again."""
         for each in self.cluster.delivered:
             if not each.is_answered:
@@ -159,8 +160,10 @@ class DyingReplicas(Texting):
 
     @rule(seconds=st.sampled_from((1.0, 3.5, 6.0, 10.0)))
     def freeze(self, seconds: float) -> None:
+        self.cluster.let(1.0)  # while a process is frozen, so are its timers: count first
         self.disturb()
-        self.cluster.freeze(self.target, seconds)
+        if sum(replica.link.thawed.is_set() for replica in self.cluster.up) > 1:
+            self.cluster.freeze(self.target, seconds)
 
     @rule()
     def forget_a_write(self) -> None:

@@ -3,7 +3,6 @@
 The store is a dict with a switch.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -208,23 +207,6 @@ async def test_oldest_records_are_dropped_at_the_memory_limit() -> None:
     assert 0 < bench.store.pending < 100
     assert bench.told.dropped == 100 - bench.store.pending
     assert await bench.text(b"smsd:0", copy=cookies[b"smsd:0"]) == 2
-
-
-async def test_overlay_counts_after_too_many_conflicts() -> None:
-    bench = Bench(timeout_s=0.05)
-    await bench.text()
-    save = bench.remote.save
-
-    async def conflict(key: bytes, record: Record, token: Any, *, again: bool = False) -> Any:
-        await asyncio.sleep(0.001)
-
-    bench.remote.save = conflict  # type: ignore[method-assign]
-    assert await bench.text() == 2
-    assert bench.store.pending == 1
-    assert bench.told.conflicts > 1
-    bench.remote.save = save  # type: ignore[method-assign]
-    await bench.store.reconcile()
-    assert await bench.text() == 3
 
 
 async def test_close_merges_pending_records() -> None:
