@@ -1,4 +1,4 @@
-"""The process: sockets, signals, reload, drain. It knows nothing of messages.
+"""The process: sockets, signals, reload, drain.
 
 SIGTERM and SIGINT drain it: readiness fails, the listener goes on until the load
 balancer has noticed, then it closes, and what was begun is finished. A second signal

@@ -206,7 +206,7 @@ def decode(packed: bytes) -> Record:
         raise RecordError("a record in another format")
     try:
         return _decoder.decode(memoryview(packed)[1:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # the latter: of a text's bytes
         raise RecordError("not a record") from error
 
 

@@ -1,6 +1,6 @@
 """The deadlines of a listener's connections: in every state, a connection has one.
 
-Knows no request and no HTTP status. A connection is in one of three states:
+A connection is in one of three states:
 
 - *waiting* for the head of a request, also before its first one: `IDLE_S`;
 - *receiving* the body: `BODY_S`;

@@ -1,6 +1,6 @@
 """Decides which requests may come in: it checks size, signature and account.
 
-It raises `Rejected` for the others. It knows no HTTP status and no socket.
+It raises `Rejected` for the others; `smsd.web.handlers` chooses the HTTP status.
 """
 
 import math

@@ -73,6 +73,14 @@ def test_a_damaged_record_is_an_error_or_a_record(data: st.DataObject) -> None:
         assert isinstance(decode(bytes(packed)), Record)
 
 
+def test_a_record_whose_text_is_not_utf_8_is_an_error() -> None:
+    record = counting.opened(None, (), now_ms=NOW_MS, ttl_ms=10**7, random_bits=1).record
+    kept = counting.added(record, b"digest", b"", now_ms=NOW_MS, data=b"", text="hello")
+    damaged = encode(kept).replace(b"hello", b"hell\xff")
+    with pytest.raises(RecordError):
+        decode(damaged)
+
+
 @MANY
 @given(st.binary(max_size=300))
 def test_a_payload_of_any_bytes_is_forged_or_a_record(payload: bytes) -> None:

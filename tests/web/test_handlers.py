@@ -21,6 +21,7 @@ from smsd.app import Service
 from smsd.clock import now_ms
 from smsd.dialogues import loading
 from smsd.settings.table import load
+from smsd.web.admission import Admission
 from smsd.web.cookies import NAME
 from smsd.web.handlers import MessageHandler, StatusHandler
 from tests import raw_http as wire
@@ -200,6 +201,27 @@ async def test_multipart_is_not_read() -> None:
             wire.FORM.encode(), b"multipart/form-data; boundary=x\r\nConnection: close"
         )
         assert (await here.raw(raw)).startswith(b"HTTP/1.1 403 ")
+
+
+async def test_connection_of_a_shed_request_is_read_again_when_it_is_released(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as here:
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+        monkeypatch.setattr(Admission, "is_late", True)
+        writer.write(requests()["message"])
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        assert head.startswith("HTTP/1.1 503 ")
+        assert "Content-Length: 0\r\n" in head
+        monkeypatch.setattr(Admission, "is_late", False)
+        writer.write(requests()["message"])
+        answer = asyncio.create_task(reader.readuntil(b"</Response>"))
+        done, _ = await asyncio.wait([answer], timeout=0.1)
+        assert not done
+        assert (here.requests(503), here.requests(200)) == (1, 0)
+        here.service.admission.release_late()
+        assert (await answer).startswith(b"HTTP/1.1 200 ")
+        writer.close()
 
 
 async def test_bug_of_ours_is_a_silent_500_and_one_line(
