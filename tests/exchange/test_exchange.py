@@ -486,6 +486,25 @@ def test_without_a_store_the_cookie_alone_counts() -> None:
     run(test)
 
 
+def test_a_conversation_that_the_overlay_knows_too_is_not_restored_by_its_cookie() -> None:
+    async def test() -> None:
+        desk = Desk()
+        await desk.text()
+        load = desk.memory.load
+
+        async def fail(key: bytes) -> tuple[Record | None, Any]:
+            raise StoreUnavailable("node", "down")
+
+        desk.memory.load = fail  # type: ignore[method-assign]
+        assert (await desk.text()).outcome == "degraded"
+        desk.memory.load = load  # type: ignore[method-assign]
+        await desk.memory.flush()
+        answer = await desk.text()
+        assert (answer.number, answer.restored) == (3, False)
+
+    run(test)
+
+
 class Contended:
     """A store on which another replica is always faster, until `rounds` are over."""
 
