@@ -11,7 +11,6 @@ exponential back-off, and so is a single record that is refused.
 import asyncio
 import contextlib
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -32,11 +31,11 @@ RECONCILE_EVERY_S = 0.25
 MAX_RETRY_DELAY_S = 30.0
 """The longest delay before a record that was refused is tried again."""
 
-_AT_ONCE = 64
+_MERGED_AT_ONCE = 64
 """Records merged at the same time. A node that refuses one is left alone after them."""
 
 
-class Token(msgspec.Struct):
+class OverlayToken(msgspec.Struct):
     """The overlay's condition for one write, and how long the message has waited."""
 
     remote: Any = None
@@ -49,7 +48,7 @@ class Token(msgspec.Struct):
     """For the remote store, over all reads and writes of the message."""
 
 
-READ_FIRST = Token()
+READ_FIRST = OverlayToken()
 """Given for a write to the overlay: before the next one, see whether memcached is
 back."""
 
@@ -61,7 +60,7 @@ class OverlayStore:
                 half times as long, over all its operations
     ttl_s       the session's lifetime
     now_ms      the time in milliseconds since 1970
-    clock_s     a monotonic clock in seconds
+    clock_s     a monotonic clock in seconds; the event loop's if not given
     """
 
     data_limit = MAX_DATA_BYTES
@@ -76,18 +75,18 @@ class OverlayStore:
         now_ms: Callable[[], int],
         random_bits: Callable[[], int],
         observer: Observer,
-        clock_s: Callable[[], float] = time.monotonic,
+        clock_s: Callable[[], float] | None = None,
         max_pending_bytes: int = MAX_PENDING_BYTES,
     ) -> None:
         self.remote = remote
         self._budget_s = 1.5 * timeout_s
         self._ttl_s = ttl_s
         self._now_ms = now_ms
-        self._clock_s = clock_s
+        self._loop = asyncio.get_running_loop()
         self._random_bits = random_bits
         self._observer = observer
-        self._pending = Pending(max_pending_bytes, observer, clock_s)
-        self._reconciler = asyncio.get_running_loop().create_task(self._keep_reconciling())
+        self._pending = Pending(max_pending_bytes, observer, clock_s or self._loop.time)
+        self._reconciler = self._loop.create_task(self._keep_reconciling())
 
     @property
     def nodes(self) -> dict[str, bool]:
@@ -106,44 +105,44 @@ class OverlayStore:
             known, waited_s = before.versions, before.token.waited_s
             if before.token.is_overlay or waited_s > self._budget_s:
                 return self._degraded(key, before)
-        asked_s = time.monotonic()
+        asked_s = self._loop.time()
         try:
             stored, remote_token = await self.remote.load(key)
         except StoreUnavailable:
             return self._degraded(key, before)
-        waited_s += time.monotonic() - asked_s
+        waited_s += self._loop.time() - asked_s
         pending = self._pending.get(key)
         versions = (*known, pending) if pending else known
-        return View(stored, versions, Token(remote_token, pending, waited_s=waited_s))
+        return View(stored, versions, OverlayToken(remote_token, pending, waited_s=waited_s))
 
     def _degraded(self, key: bytes, before: View | None) -> View:
         pending, known = self._pending.get(key), before.versions if before else ()
         if before and before.stored:
             known = (*known, before.stored)
-        return View(pending, known, Token(None, pending, is_overlay=True), is_degraded=True)
+        return View(pending, known, OverlayToken(None, pending, is_overlay=True), is_degraded=True)
 
     async def save(
-        self, key: bytes, record: Record, token: Token, *, again: bool = False
-    ) -> Token | None:
+        self, key: bytes, record: Record, token: OverlayToken, *, again: bool = False
+    ) -> OverlayToken | None:
         if token.is_overlay:
             return self._save_here(key, record, token)
         if token is READ_FIRST or token.waited_s > self._budget_s:
             return None
-        asked_s = time.monotonic()
+        asked_s = self._loop.time()
         try:
             remote_token = await self.remote.save(key, record, token.remote, again=again)
         except StoreUnavailable:
             token.waited_s = math.inf  # the message goes on with the overlay
             return None
         if remote_token is None:
-            token.waited_s += time.monotonic() - asked_s
+            token.waited_s += self._loop.time() - asked_s
             self._observer.store_conflict()
             return None
         if token.pending is not None:
             self._merged(key, token.pending)
-        return Token(remote_token)
+        return OverlayToken(remote_token)
 
-    def _save_here(self, key: bytes, record: Record, token: Token) -> Token | None:
+    def _save_here(self, key: bytes, record: Record, token: OverlayToken) -> OverlayToken | None:
         if self._pending.get(key) != token.pending:
             return None
         self._pending.put(key, record)
@@ -161,9 +160,9 @@ class OverlayStore:
     async def reconcile(self) -> None:
         """Merge whatever can be merged now."""
         keys = self._pending.keys()
-        for start in range(0, len(keys), _AT_ONCE):
+        for start in range(0, len(keys), _MERGED_AT_ONCE):
             # looked at anew for each batch: a node may have gone down or refused meanwhile
-            ready = filter(self._is_due, keys[start : start + _AT_ONCE])
+            ready = filter(self._is_due, keys[start : start + _MERGED_AT_ONCE])
             await asyncio.gather(*map(self._reconcile, ready))
 
     def _is_due(self, key: bytes) -> bool:
@@ -199,8 +198,8 @@ class OverlayStore:
         self._reconciler.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._reconciler
-        deadline_s = time.monotonic() + within_s
-        while len(self._pending) and time.monotonic() < deadline_s:
+        deadline_s = self._loop.time() + within_s
+        while len(self._pending) and self._loop.time() < deadline_s:
             await self.reconcile()
             await asyncio.sleep(0.05)
         if len(self._pending):
