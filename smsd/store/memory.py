@@ -18,11 +18,11 @@ _SWEEP_EVERY = 1024
 """Writes between two searches for expired records: the cost is spread, memory is
 bounded."""
 
-MARGIN_S = 2
+EXPIRY_MARGIN_S = 2
 """memcached expires in whole seconds, and must not be earlier than the record's own
 time."""
 
-OPEN_S = 180
+OPEN_TURN_S = 180
 """A record in which a message waits for its answer is kept at least this long: its
 lease or place (up to 30 s from now), and `trimming.OPEN_GRACE_MS` after that."""
 
@@ -129,6 +129,6 @@ def expires_in_s(record: Record, *, ttl_s: int, now_ms: int) -> int:
     record are apart. memcached would take more than 30 days for a date.
     """
     left_s = -(-(record.last_ms + ttl_s * 1000 - now_ms) // 1000)
-    if left_s < OPEN_S and record.open_until_ms:
-        return OPEN_S + MARGIN_S
-    return min(max(1, left_s), ttl_s) + MARGIN_S
+    if left_s < OPEN_TURN_S and record.open_until_ms:
+        return OPEN_TURN_S + EXPIRY_MARGIN_S
+    return min(max(1, left_s), ttl_s) + EXPIRY_MARGIN_S

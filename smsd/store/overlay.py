@@ -10,7 +10,6 @@ exponential back-off, and so is a single record that is refused.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,11 +30,11 @@ RECONCILE_EVERY_S = 0.25
 MAX_RETRY_DELAY_S = 30.0
 """The longest delay before a record that was refused is tried again."""
 
-_AT_ONCE = 64
+_MERGED_AT_ONCE = 64
 """Records merged at the same time. A node that refuses one is left alone after them."""
 
 
-class Token(msgspec.Struct):
+class OverlayToken(msgspec.Struct):
     """The overlay's condition for one write."""
 
     remote: Any = None
@@ -50,7 +49,7 @@ PATIENCE = 3.8
 """Times `timeout_s`: conflicts may take a little less than the second within which every
 message is answered."""
 
-READ_FIRST = Token()
+READ_FIRST = OverlayToken()
 """Given for a write to the overlay: before the next one, see whether memcached is
 back."""
 
@@ -61,7 +60,7 @@ class OverlayStore:
     timeout_s   the remote store's budget for one operation
     ttl_s       the session's lifetime
     now_ms      the time in milliseconds since 1970
-    clock_s     a monotonic clock in seconds
+    clock_s     a monotonic clock in seconds; the event loop's if not given
     """
 
     data_limit = MAX_DATA_BYTES
@@ -76,18 +75,18 @@ class OverlayStore:
         now_ms: Callable[[], int],
         random_bits: Callable[[], int],
         observer: Observer,
-        clock_s: Callable[[], float] = time.monotonic,
+        clock_s: Callable[[], float] | None = None,
         max_pending_bytes: int = MAX_PENDING_BYTES,
     ) -> None:
         self.remote = remote
         self.patience_s = PATIENCE * timeout_s
         self._ttl_s = ttl_s
         self._now_ms = now_ms
-        self._clock_s = clock_s
+        self._loop = asyncio.get_running_loop()
         self._random_bits = random_bits
         self._observer = observer
-        self._pending = Pending(max_pending_bytes, observer, clock_s)
-        self._reconciler = asyncio.get_running_loop().create_task(self._keep_reconciling())
+        self._pending = Pending(max_pending_bytes, observer, clock_s or self._loop.time)
+        self._reconciler = self._loop.create_task(self._keep_reconciling())
 
     @property
     def nodes(self) -> dict[str, bool]:
@@ -108,17 +107,17 @@ class OverlayStore:
             return self.load_here(key, before)
         pending, known = self._pending.get(key), before.versions if before else ()
         versions = (*known, pending) if pending else known
-        return View(stored, versions, Token(remote_token, pending))
+        return View(stored, versions, OverlayToken(remote_token, pending))
 
     def load_here(self, key: bytes, before: View | None = None) -> View:
         pending, known = self._pending.get(key), before.versions if before else ()
         if before and before.stored:
             known = (*known, before.stored)
-        return View(pending, known, Token(None, pending, is_overlay=True), is_degraded=True)
+        return View(pending, known, OverlayToken(None, pending, is_overlay=True), is_degraded=True)
 
     async def save(
-        self, key: bytes, record: Record, token: Token, *, again: bool = False
-    ) -> Token | None:
+        self, key: bytes, record: Record, token: OverlayToken, *, again: bool = False
+    ) -> OverlayToken | None:
         if token.is_overlay:
             return self._save_here(key, record, token)
         if token is READ_FIRST:
@@ -133,7 +132,7 @@ class OverlayStore:
             return None
         if token.pending is not None:
             self._merged(key, token.pending)
-        return Token(remote_token)
+        return OverlayToken(remote_token)
 
     async def _save_there(self, key: bytes, record: Record, token: Any, *, again: bool) -> Any:
         try:
@@ -142,7 +141,7 @@ class OverlayStore:
             stored, new_token = await self.remote.load(key)
             return new_token if stored == record else None
 
-    def _save_here(self, key: bytes, record: Record, token: Token) -> Token | None:
+    def _save_here(self, key: bytes, record: Record, token: OverlayToken) -> OverlayToken | None:
         if self._pending.get(key) != token.pending:
             return None
         self._pending.put(key, record)
@@ -160,9 +159,9 @@ class OverlayStore:
     async def reconcile(self) -> None:
         """Merge whatever can be merged now."""
         keys = self._pending.keys()
-        for start in range(0, len(keys), _AT_ONCE):
+        for start in range(0, len(keys), _MERGED_AT_ONCE):
             # looked at anew for each batch: a node may have gone down or refused meanwhile
-            ready = filter(self._is_due, keys[start : start + _AT_ONCE])
+            ready = filter(self._is_due, keys[start : start + _MERGED_AT_ONCE])
             await asyncio.gather(*map(self._reconcile, ready))
 
     def _is_due(self, key: bytes) -> bool:

@@ -436,6 +436,22 @@ async def test_without_a_store_the_cookie_alone_counts() -> None:
     assert type(answer.error) is DataError
 
 
+async def test_a_conversation_that_the_overlay_knows_too_is_not_restored_by_its_cookie() -> None:
+    desk = Desk()
+    await desk.text()
+    load = desk.memory.load
+
+    async def fail(key: bytes) -> tuple[Record | None, Any]:
+        raise StoreUnavailable("node", "down")
+
+    desk.memory.load = fail  # type: ignore[method-assign]
+    assert (await desk.text()).outcome == "degraded"
+    desk.memory.load = load  # type: ignore[method-assign]
+    await desk.memory.flush()
+    answer = await desk.text()
+    assert (answer.number, answer.restored) == (3, False)
+
+
 class Contended:
     """A store on which another replica is always faster, until `rounds` are over."""
 
@@ -479,7 +495,7 @@ async def test_a_store_that_never_lets_anybody_win_is_given_up_in_time(latency_s
         tries += 1
         await asyncio.sleep(latency_s)
 
-    desk.memory.save = conflict  # type: ignore[method-assign,assignment]
+    desk.memory.save = conflict  # type: ignore[method-assign]
     began_s = asyncio.get_running_loop().time()
     assert (await desk.text()).number == 2
     assert asyncio.get_running_loop().time() - began_s < desk.store.patience_s * 1.5

@@ -8,10 +8,10 @@ import pytest
 import pytest_asyncio
 
 from smsd.conversation.identity import storage_key
-from smsd.conversation.record import Record
+from smsd.conversation.record import Entry, Lineage, Record
 from smsd.errors import StoreUnavailable
 from smsd.exchange.ledger import Conversation, Ledger, Page
-from smsd.store.memory import Memory
+from smsd.store.memory import CookieOnly, Memory
 from smsd.store.overlay import OverlayStore
 from tests.observer import Told
 
@@ -119,3 +119,30 @@ async def test_change_after_a_write_to_the_overlay_reads_the_store_again(
     record, _ = await remote.load(KEY)
     assert record
     assert record.data == b"2"
+
+
+def cookie(*numbers: int) -> Record:
+    """What a cookie may hold: one lineage with these messages."""
+    tail = tuple(Entry(b"%06d" % number, number) for number in numbers)
+    return Record(NOW_MS, lineages=(Lineage(1, len(tail), tail=tail),))
+
+
+async def test_cookie_still_counts_after_another_replicas_write(replica: Replica) -> None:
+    one, other = replica(), replica()
+    mine, copy = Conversation(b"id"), cookie(1, 2)
+    page = await one.read(mine, copy)
+    assert page.number == 3
+    await other.change(Conversation(b"id"), with_data(b"1"))
+    assert not await one.write(mine, page.record, page, again=False)
+    again = await one.read(mine, copy, page.view)
+    assert again.number == 3
+    assert again.record.data == b"1"
+
+
+async def test_conversation_goes_on_in_the_cookies_lineage_without_a_store() -> None:
+    ledger = Ledger(
+        CookieOnly(), ttl_s=14400, now_ms=lambda: NOW_MS, random_bits=lambda: 1, history=0
+    )
+    page = await ledger.read(Conversation(b"id"), cookie(1, 2))
+    assert page.number == 3
+    assert page.record.own == page.record.newest == 1

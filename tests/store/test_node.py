@@ -157,6 +157,15 @@ async def test_connection_lost_during_its_probe_is_replaced() -> None:
             assert not told.errors
 
 
+async def test_half_an_answer_is_forgotten_with_its_connection() -> None:
+    half = b"END\r\nVALUE smsd:probe 0 5 1\r\nab"
+    with server(half, b"END\r\nEND\r\n") as name:
+        async with connected(name, timeout_s=5) as (node, told):
+            for _ in range(2):
+                assert (await node.load(KEY)).value is None
+            assert not told.errors
+
+
 async def test_server_that_keeps_closing_is_not_hammered() -> None:
     """It answers each probe and closes: the node is up, yet no connection lasts."""
     accepted: list[float] = []

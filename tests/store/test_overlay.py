@@ -343,3 +343,25 @@ async def test_refused_write_is_not_tried_again_for_the_same_message() -> None:
     assert view.is_degraded
     assert await bench.store.save(KEY, Record(1), view.token)
     assert tried == [KEY]
+
+
+async def test_message_that_went_to_the_overlay_stays_there() -> None:
+    bench = Bench()
+    bench.remote.up = False
+    view = await bench.store.load(KEY)
+    await bench.text()  # another message of the conversation
+    bench.remote.up = True
+    assert await bench.store.save(KEY, Record(1), view.token) is None
+    assert (await bench.store.load(KEY, view)).is_degraded
+
+
+async def test_record_dropped_from_the_overlay_is_still_known_to_a_message() -> None:
+    bench = Bench()
+    bench.remote.up = False
+    await bench.text()
+    bench.remote.up = True
+    view = await bench.store.load(KEY)
+    await bench.text(store=bench.another())  # of another replica: a conflict
+    bench.store._pending.remove(KEY, view.versions[0])
+    assert await bench.store.save(KEY, Record(1), view.token) is None
+    assert (await bench.store.load(KEY, view)).versions == view.versions
