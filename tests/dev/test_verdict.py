@@ -2,6 +2,7 @@
 message."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def outcome(
     return Outcome(MESSAGE, replies, errors, attempts, automatic=None, hops=hops, waited_s=waited_s)
 
 
-def counted(outcome_label: str, number: int) -> Counted:
+def counted(outcome_label: Any, number: int) -> Counted:
     return Counted(RECEIVED, b"", outcome_label, number, "valid", 0.0)
 
 
