@@ -2,7 +2,6 @@
 message."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -30,7 +29,7 @@ def outcome(
     return Outcome(MESSAGE, replies, errors, attempts, automatic=None, hops=hops, waited_s=waited_s)
 
 
-def counted(outcome_label: Any, number: int) -> Counted:
+def counted(outcome_label: str, number: int) -> Counted:
     return Counted(RECEIVED, b"", outcome_label, number, "valid", 0.0)
 
 
