@@ -20,6 +20,7 @@ CORE_FILES = [
     ),
     PACKAGE / "form.py",
     PACKAGE / "dialogues/matching.py",
+    PACKAGE / "settings/casts.py",
 ]
 
 BUILTINS = {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"}

@@ -1,7 +1,7 @@
 """One function for each kind of setting that turns its text into a value.
 
-Reads no environment and no file. A cast raises `Invalid` and says what is wrong without
-quoting the value: it may be a secret, or a secret pasted into the wrong variable.
+A cast raises `Invalid` and says what is wrong without quoting the value: it may be a
+secret, or a secret pasted into the wrong variable.
 """
 
 import hmac
