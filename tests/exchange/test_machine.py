@@ -33,6 +33,7 @@ class Texting(RuleBasedStateMachine):
     """Texts and duplicates; nothing fails."""
 
     replicas = 3
+    bodies = BODIES
 
     @initialize(seed=st.integers(0, 2**32), far=st.booleans())
     def begin(self, seed: int, far: bool) -> None:
@@ -49,6 +50,7 @@ class Texting(RuleBasedStateMachine):
 
     @rule(body=st.sampled_from(BODIES), pause_s=st.sampled_from(PAUSES_S))
     def text(self, body: str, pause_s: float) -> None:
+        body = body if body in self.bodies else "now"
         if sum(not each.is_answered for each in self.cluster.delivered) < 25:
             self.cluster.text(body, at=self.target)
         self.cluster.let(pause_s)
@@ -179,12 +181,55 @@ class DyingReplicas(Texting):
             self.disturb()
 
 
+class Outages(Texting):
+    """memcached goes away for all replicas or for one, and forgets everything.
+
+    Numbers may repeat until all is merged, and what ran elsewhere may run again. But
+    every text is counted once in the end, and none waits for nothing.
+    """
+
+    bodies = tuple(body for body in BODIES if "end" not in body)
+
+    @rule(seconds=st.sampled_from((0.3, 1.0, 5.0, 12.0)), only_one=st.booleans())
+    def outage(self, seconds: float, only_one: bool) -> None:
+        gone = [self.target] if only_one else self.cluster.up
+        for replica in gone:
+            replica.link.is_up = False
+            self.cluster.loop.call_later(seconds, setattr, replica.link, "is_up", True)
+
+    has_flushed = False
+
+    @rule()
+    def flush(self) -> None:
+        self.has_flushed = True
+        self.cluster.loop.run(self.cluster.memory.flush())
+
+    def judge(self) -> None:
+        told = Counter(
+            event.message.sid for event in self.cluster.events if event.outcome != "duplicate"
+        )
+        sids = {each.message.sid for each in self.cluster.delivered}
+        assert all(each.text for each in self.cluster.delivered)
+        assert set(told) == sids
+        if sids:
+            self.cluster.let(15)
+            began_s = self.cluster.loop.time()
+            last = self.cluster.text("now")
+            self.cluster.until(last.done)
+            assert self.cluster.loop.time() - began_s < 1, "nothing is left to wait for"
+            self.cluster.let(3)
+            if not self.has_flushed:  # else a count is lost where two answers crossed
+                assert self.cluster.stored().count == len(sids) + 1
+
+
 MACHINE = settings(
     deadline=None,
     stateful_step_count=30,
     max_examples=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+TestOutages = Outages.TestCase
+TestOutages.settings = MACHINE
 TestTexting = Texting.TestCase
 TestTexting.settings = MACHINE
 TestDyingReplicas = DyingReplicas.TestCase
