@@ -1,5 +1,5 @@
-"""What goes in and out of the exchange as values: a request, its answer, and an event
-for whatever happens in between.
+"""What comes out of the exchange: an answer to each request, and an event for whatever
+happens on the way.
 """
 
 import asyncio
@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from smsd.conversation.record import Copy
 from smsd.twilio.message import Message
 
 Outcome = Literal["counted", "duplicate", "degraded", "opted_out", "looped", "failed"]
@@ -45,7 +44,7 @@ class Counted(msgspec.Struct, frozen=True):
     took_s: float
     """From the arrival of the request that led to the reply."""
     is_restored: bool = False
-    """As in `Arrival`."""
+    """The store had lost the conversation, and the cookie alone brought it back."""
     error: BaseException | None = None
     """Why the dialogue failed."""
     dialogue_s: float | None = None
@@ -57,44 +56,6 @@ class Counted(msgspec.Struct, frozen=True):
     def is_first(self) -> bool:
         """Whether the message begins a conversation."""
         return self.number == 1 and self.outcome != "duplicate"
-
-
-class Arrival(msgspec.Struct):
-    """A request with a message, from its arrival to its answer.
-
-    digest        the message's short id in the record
-    conversation  as in `Counted`
-    hop           how often Twilio was asked to come again for this message
-    copy          what the cookie tells of the conversation, if it is valid
-    started_s     when it arrived, on the event loop's clock
-    is_duplicate  the message was known, and Twilio was not asked to send it again
-    is_restored   when it was counted, the store had lost the conversation, and the cookie
-                  alone brought it back
-    """
-
-    message: Message
-    digest: bytes
-    conversation: bytes
-    hop: int
-    cookie_state: CookieState
-    copy: Copy | None
-    started_s: float
-    is_duplicate: bool = False
-    is_restored: bool = False
-
-    def event(self, outcome: Outcome, number: int, now_s: float, **more: Any) -> Counted:
-        """What became of the message; `more` as in `Counted`."""
-        took_s = now_s - self.started_s
-        return Counted(
-            self.message,
-            self.conversation,
-            outcome,
-            number,
-            self.cookie_state,
-            took_s,
-            is_restored=self.is_restored,
-            **more,
-        )
 
 
 class Observer:

@@ -22,15 +22,15 @@ What happens to a message:
 import asyncio
 from collections.abc import Callable, Sequence
 
-from smsd.conversation import counting, turns
+from smsd.conversation import turns
 from smsd.conversation.copy import open_copy, pack
 from smsd.conversation.counting import Found
 from smsd.conversation.identity import conversation_id, hashing_key, message_digest
 from smsd.conversation.record import Copy, Record
 from smsd.errors import CookieError, TooManyHops, TooManyWaiting
-from smsd.exchange.events import Answer, Arrival, CookieState, Observer, Outcome
-from smsd.exchange.keeper import Keeper, answered_event
-from smsd.exchange.ledger import Conversation, Ledger, Page
+from smsd.exchange.events import Answer, CookieState, Observer, Outcome
+from smsd.exchange.keeper import Keeper
+from smsd.exchange.ledger import Arrival, Ledger, Page
 from smsd.exchange.runner import NOT_ASKED, Policy, Result, Run, Runner
 from smsd.store import Store, View
 from smsd.twilio.limits import MAX_REDIRECTS
@@ -121,19 +121,18 @@ class Exchange:
     def _choose(
         self, copies: Sequence[bytes], state: CookieState, conversation: bytes
     ) -> tuple[CookieState, Copy | None]:
-        """The latest copy of this conversation. If there is none, what is wrong with
-        the one that came closest.
+        """The latest copy of this conversation, and of two from one millisecond the one
+        with more messages. If there is none, what is wrong with the one that came closest.
         """
-        now_ms, latest = self._ledger.now_ms(), None
+        now_ms, valid = self._ledger.now_ms(), []
         for payload in copies:
             try:
-                found = open_copy(payload, conversation, now_ms=now_ms, ttl_ms=self._ttl_ms)
+                valid.append(open_copy(payload, conversation, now_ms=now_ms, ttl_ms=self._ttl_ms))
             except CookieError as error:
                 state = max(state, error.state, key=_CLOSENESS.index)
-                continue
-            if latest is None or found.last_ms > latest.last_ms:
-                latest = found
-        return ("valid", latest) if latest else (state, None)
+        if len(valid) > 1:
+            valid.sort(key=lambda found: (found.last_ms, found.record().count))
+        return ("valid", valid[-1]) if valid else (state, None)
 
     # --- one request
 
@@ -146,53 +145,51 @@ class Exchange:
         cookie_state  what to report if none of them is of use: "absent" or "forged"
         hop           how often Twilio was asked to come again for this message
         """
-        id_ = self.identify(message)
+        started_s, id_ = self._clock_s(), self.identify(message)
         state, best = self._choose(copies, cookie_state, id_) if copies else (cookie_state, None)
         self._observer.arrived(message)
         digest = message_digest(message.sid)
-        arrival = Arrival(message, digest, id_, hop, state, best, self._clock_s())
         conversation = self._ledger.enter(id_, digest)
+        arrival = Arrival(message, digest, conversation, hop, state, best, started_s)
         try:
-            found = await self._counted_in_turn(arrival, conversation)
-            return await self._reply(arrival, conversation, found)
+            found = await self._counted_in_turn(arrival)
+            return await self._reply(arrival, found)
         finally:
             self._ledger.leave(conversation, digest)
             self._observer.answered(message)
 
     # --- counting
 
-    async def _counted_in_turn(self, arrival: Arrival, conversation: Conversation) -> Found | None:
+    async def _counted_in_turn(self, arrival: Arrival) -> Found | None:
         """Let messages of one conversation be counted one by one. One that has waited
         too long, because memcached is slow, is counted on the overlay, next to them.
         """
-        lock = conversation.arriving
+        lock = arrival.conversation.arriving
         if lock.locked():
             try:
                 async with asyncio.timeout(self._ledger.store.patience_s * 2 / 3):
                     await lock.acquire()
             except TimeoutError:
-                return await self._counted(arrival, conversation, here=True)
+                return await self._counted(arrival, here=True)
         else:
             await lock.acquire()
         try:
-            return await self._counted(arrival, conversation, here=False)
+            return await self._counted(arrival, here=False)
         finally:
             lock.release()
 
-    async def _counted(
-        self, arrival: Arrival, conversation: Conversation, *, here: bool
-    ) -> Found | None:
+    async def _counted(self, arrival: Arrival, *, here: bool) -> Found | None:
         """Where the message stands in the record, once it does.
 
         here  there is no time to ask the store
         """
-        attempt = _Attempt()
+        conversation, attempt = arrival.conversation, _Attempt()
         tries = self._ledger.tries(arrival.started_s)
         view: View | None = None
         while True:
             here = here or not tries.has_time(self._clock_s())
             page = await self._ledger.read(conversation, arrival.copy, view, here=here)
-            found = counting.find(page.record, arrival.digest)
+            found = arrival.find(page)
             if found is not None:
                 arrival.is_duplicate = not arrival.hop
                 conversation.saw(page.record, is_degraded=page.is_degraded)
@@ -200,17 +197,16 @@ class Exchange:
             if page.is_degraded:
                 conversation.here_until_s = self._clock_s() + self._ledger.store.patience_s
             arrival.is_restored = page.is_restored and page.by_cookie_alone
-            if await self._count(arrival, conversation, page, attempt):
+            if await self._count(arrival, page, attempt):
                 return conversation.find(arrival.digest)
             view = page.view
 
-    async def _count(
-        self, arrival: Arrival, conversation: Conversation, page: Page, attempt: "_Attempt"
-    ) -> bool:
+    async def _count(self, arrival: Arrival, page: Page, attempt: "_Attempt") -> bool:
         """Write a message that is new. False if another write came first."""
         outcome = self._runner.outcome_without_dialogue(arrival.message, page)
         if outcome:
-            return await self._write_reply(arrival, conversation, page, NOT_ASKED, outcome)
+            return await self._write_reply(arrival, page, NOT_ASKED, outcome)
+        conversation = arrival.conversation
         only = conversation.messages_here if page.is_degraded else None
         if turns.is_held_up(page.record, None, now_ms=page.now_ms, only=only):
             if attempt.may_look_again(self._clock_s()) and turns.has_just_begun(
@@ -222,19 +218,19 @@ class Exchange:
                 waits = turns.registered(page.record, arrival.digest, now_ms=page.now_ms)
                 return await self._ledger.write(conversation, waits, page, again=True)
             too_many = self._runner.apologize(TooManyWaiting("too many messages wait"))
-            return await self._write_reply(arrival, conversation, page, too_many)
+            return await self._write_reply(arrival, page, too_many)
         if attempt.result and attempt.asked_for == (page.number, page.record.data):
-            return await self._write_reply(arrival, conversation, page, attempt.result)
+            return await self._write_reply(arrival, page, attempt.result)
         run = self._runner.run_for(arrival.message, page, page.number)
         if attempt.is_in_vain or not self._runner.answers_at_once(run):
-            return await self._announce(arrival, conversation, page, run)
+            return await self._announce(arrival, page, run)
         self._runner.start(run)
         attempt.is_in_vain = True  # if what follows is not written
         attempt.result = await self._runner.first_step(run)
         attempt.asked_for = page.number, page.record.data
         if attempt.result:
-            return await self._write_reply(arrival, conversation, page, attempt.result)
-        if await self._announce(arrival, conversation, page, run):
+            return await self._write_reply(arrival, page, attempt.result)
+        if await self._announce(arrival, page, run):
             return True
         run.stop()
         return False
@@ -242,63 +238,55 @@ class Exchange:
     async def _write_reply(
         self,
         arrival: Arrival,
-        conversation: Conversation,
         page: Page,
         result: Result,
         outcome: Outcome | None = None,
     ) -> bool:
         """Write the message with its reply. `outcome` as in `answered_event`."""
         record = self._ledger.added(page, arrival.digest, result)
-        if not await self._ledger.write(conversation, record, page, again=False):
+        if not await self._ledger.write(arrival.conversation, record, page, again=False):
             return False
-        now_s = self._clock_s()
-        event = answered_event(arrival, page, page.number, result, now_s, outcome)
+        event = arrival.answered(page, page.number, result, self._clock_s(), outcome)
         self._observer.counted(event)
         return True
 
-    async def _announce(
-        self, arrival: Arrival, conversation: Conversation, page: Page, run: Run
-    ) -> bool:
+    async def _announce(self, arrival: Arrival, page: Page, run: Run) -> bool:
         """Write that the message's dialogue runs here, then start it unless it has
         been."""
         holder = self._keeper.holder
         running = turns.announced(page.record, arrival.digest, holder, now_ms=page.now_ms)
-        if not await self._ledger.write(conversation, running, page, again=True):
+        if not await self._ledger.write(arrival.conversation, running, page, again=True):
             return False
         if run.has_waited is None:
             self._runner.start(run)
-        self._keeper.keep(arrival, conversation, run, epoch=1)
+        self._keeper.keep(arrival, run, epoch=1)
         return True
 
     # --- replying
 
-    async def _reply(
-        self, arrival: Arrival, conversation: Conversation, found: Found | None
-    ) -> Answer:
+    async def _reply(self, arrival: Arrival, found: Found | None) -> Answer:
         """The reply that the message has, once it has one, or the request to come
         again."""
         if found and (found.entry.is_open or (arrival.hop and not turns.is_answered(found.entry))):
-            found = await self._wait(arrival, conversation)
+            found = await self._wait(arrival)
         if found is None:
-            return await self._come_again(arrival, conversation)
+            return await self._come_again(arrival)
         if found.reply is None:
-            return await self._ask_again(arrival, conversation, found)
+            return await self._ask_again(arrival, found)
         self._tell_duplicate(arrival, found)
-        return self._answer(conversation, document(found.reply))
+        return self._answer(arrival, document(found.reply))
 
-    async def _wait(self, arrival: Arrival, conversation: Conversation) -> Found | None:
+    async def _wait(self, arrival: Arrival) -> Found | None:
         if arrival.hop >= MAX_REDIRECTS:
             error = TooManyHops("no reply after the last hop")
-            await self._keeper.apologize(arrival, conversation, error)
-        return await self._keeper.wait(arrival, conversation)
+            await self._keeper.apologize(arrival, error)
+        return await self._keeper.wait(arrival)
 
-    async def _ask_again(
-        self, arrival: Arrival, conversation: Conversation, found: Found
-    ) -> Answer:
+    async def _ask_again(self, arrival: Arrival, found: Found) -> Answer:
         """The message is counted and its reply is not known any more: run the dialogue
         again for this request, and change nothing.
         """
-        page = await self._ledger.read(conversation, arrival.copy)
+        page = await self._ledger.read(arrival.conversation, arrival.copy)
         run = self._runner.run_for(
             arrival.message, page, found.number, at_most_s=self._answer_within_s
         )
@@ -306,11 +294,11 @@ class Exchange:
         await asyncio.wait([run.task], timeout=run.deadline_s - self._clock_s())
         result = run.result() if run.task.done() else run.late()
         self._tell_duplicate(arrival, found, result.error)
-        return self._answer(conversation, result.reply.twiml)
+        return self._answer(arrival, result.reply.twiml)
 
-    async def _come_again(self, arrival: Arrival, conversation: Conversation) -> Answer:
+    async def _come_again(self, arrival: Arrival) -> Answer:
         """Ask Twilio to send the message again; the first time with SMSD_ONE_MOMENT."""
-        say = ""
+        say, conversation = "", arrival.conversation
         if self.policy.one_moment and not (arrival.hop or arrival.is_duplicate):
             say = self.policy.one_moment
             await self._ledger.change(conversation, lambda page: _with_one_moment(page, arrival))
@@ -318,8 +306,8 @@ class Exchange:
         if found is not None:
             self._tell_duplicate(arrival, found)
             if found.reply is not None:
-                return self._answer(conversation, document(found.reply))
-        return self._answer(conversation, b"", come_again=True, say=say)
+                return self._answer(arrival, document(found.reply))
+        return self._answer(arrival, b"", come_again=True, say=say)
 
     def _tell_duplicate(
         self, arrival: Arrival, found: Found, error: BaseException | None = None
@@ -329,8 +317,9 @@ class Exchange:
             self._observer.counted(arrival.event("duplicate", found.number, now_s, error=error))
 
     def _answer(
-        self, conversation: Conversation, twiml: bytes, *, come_again: bool = False, say: str = ""
+        self, arrival: Arrival, twiml: bytes, *, come_again: bool = False, say: str = ""
     ) -> Answer:
+        conversation = arrival.conversation
         record = conversation.record or Record(0)
         return Answer(twiml, pack(record, conversation.id), come_again, say)
 
@@ -354,7 +343,7 @@ class _Attempt:
 
 
 def _with_one_moment(page: Page, arrival: Arrival) -> Record | None:
-    found = counting.find(page.record, arrival.digest)
+    found = arrival.find(page)
     if found is None or not found.entry.is_open:
         return None
     return turns.told_one_moment(page.record, found)

@@ -22,8 +22,8 @@ from smsd.conversation import counting, turns
 from smsd.conversation.counting import Found
 from smsd.conversation.record import Record
 from smsd.errors import DialogueKilledProcess
-from smsd.exchange.events import Arrival, Counted, Observer, Outcome
-from smsd.exchange.ledger import Conversation, Ledger, Page
+from smsd.exchange.events import Observer
+from smsd.exchange.ledger import Arrival, Conversation, Ledger, Page
 from smsd.exchange.runner import Result, Run, Runner
 
 RENEW_EVERY_S = 1.0
@@ -49,7 +49,6 @@ FRESH_MS = 2_000
 class HeldTurn(msgspec.Struct, frozen=True):
     """A turn that this process holds: a message whose dialogue runs here."""
 
-    conversation: Conversation
     arrival: Arrival
     run: Run
     epoch: int
@@ -57,7 +56,7 @@ class HeldTurn(msgspec.Struct, frozen=True):
 
     def find(self, page: Page) -> Found | None:
         """The message, if it is still this process that holds its turn."""
-        found = counting.find(page.record, self.arrival.digest)
+        found = self.arrival.find(page)
         if found is None or found.entry.turn is None or not found.entry.is_open:
             return None
         turn = found.entry.turn
@@ -124,15 +123,16 @@ class Keeper:
 
     # --- waiting
 
-    async def wait(self, arrival: Arrival, conversation: Conversation) -> Found | None:
+    async def wait(self, arrival: Arrival) -> Found | None:
         """The message when it is answered; None if Twilio should be asked to come
         again.
         """
+        conversation = arrival.conversation
         self._count_waiting(+1)
         if conversation.poller is None:
             conversation.poller = self._loop.create_task(self._poll(conversation))
         try:
-            return await self._until_answered(arrival, conversation)
+            return await self._until_answered(arrival)
         finally:
             self._count_waiting(-1)
 
@@ -140,7 +140,8 @@ class Keeper:
         self._requests_waiting += more
         self._observer.turns_waiting(self._requests_waiting)
 
-    async def _until_answered(self, arrival: Arrival, conversation: Conversation) -> Found | None:
+    async def _until_answered(self, arrival: Arrival) -> Found | None:
+        conversation = arrival.conversation
         deadline_s = arrival.started_s + self._answer_within_s
         if arrival.digest not in conversation.runs:
             await self._ledger.change(conversation, lambda page: _with_fresh_place(page, arrival))
@@ -153,7 +154,7 @@ class Keeper:
             if left_s <= 0 or not (runs_here or self._is_claiming):
                 return None
             if not runs_here and self._may_run(conversation, found):
-                await self._claim(arrival, conversation)
+                await self._claim(arrival)
                 if arrival.digest in conversation.runs:
                     continue
                 left_s = min(left_s, RETRY_CLAIM_S)
@@ -186,14 +187,15 @@ class Keeper:
 
     # --- claiming
 
-    async def _claim(self, arrival: Arrival, conversation: Conversation) -> None:
+    async def _claim(self, arrival: Arrival) -> None:
         """Claim the turn of a message if it may run now, and start its dialogue. A
         message that took its process down too often gets the apology.
         """
+        conversation = arrival.conversation
         poison = self._runner.apologize(DialogueKilledProcess("its process died in each run"))
 
         def change(page: Page) -> Record | None:
-            found = counting.find(page.record, arrival.digest)
+            found = arrival.find(page)
             only = conversation.messages_here if page.is_degraded else None
             if found is None:
                 return None
@@ -219,41 +221,39 @@ class Keeper:
                 self._observer.taken_over()
             run = self._runner.run_for(arrival.message, written.page, before.number)
             self._runner.start(run)
-            self.keep(arrival, conversation, run, after.entry.turn.epoch)
+            self.keep(arrival, run, after.entry.turn.epoch)
 
-    async def apologize(
-        self, arrival: Arrival, conversation: Conversation, error: Exception
-    ) -> None:
+    async def apologize(self, arrival: Arrival, error: Exception) -> None:
         """Answer a message that is still open with the apology, whoever runs its
         dialogue.
         """
         result = self._runner.apologize(error)
 
         def change(page: Page) -> Record | None:
-            found = counting.find(page.record, arrival.digest)
+            found = arrival.find(page)
             if found is None or turns.is_answered(found.entry):
                 return None
             return self._ledger.answered(page, found, result)
 
-        written = await self._ledger.change(conversation, change)
+        written = await self._ledger.change(arrival.conversation, change)
         if written is None:
             return
-        if run := conversation.runs.get(arrival.digest):
+        if run := arrival.conversation.runs.get(arrival.digest):
             run.stop()
         self._tell(arrival, written.page, result)
 
     # --- holding
 
-    def keep(self, arrival: Arrival, conversation: Conversation, run: Run, epoch: int) -> None:
+    def keep(self, arrival: Arrival, run: Run, epoch: int) -> None:
         """Stay with a run whose message is announced or claimed in this epoch."""
-        conversation.runs[arrival.digest] = run
-        turn = HeldTurn(conversation, arrival, run, epoch, self.holder)
+        arrival.conversation.runs[arrival.digest] = run
+        turn = HeldTurn(arrival, run, epoch, self.holder)
         task = self._loop.create_task(self._stay(turn))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _stay(self, turn: HeldTurn) -> None:
-        conversation, arrival = turn.conversation, turn.arrival
+        arrival, conversation = turn.arrival, turn.arrival.conversation
         try:
             result = await self._result(turn)
             self._leave_behind(turn.run)
@@ -294,14 +294,14 @@ class Keeper:
                 return run.late()
             if self._loop.time() >= renew_s:
                 renew_s = self._loop.time() + RENEW_EVERY_S
-                if await self._ledger.change(turn.conversation, turn.renewed) is None:
+                if await self._ledger.change(turn.arrival.conversation, turn.renewed) is None:
                     return None
 
     def _tell(self, arrival: Arrival, page: Page, result: Result) -> None:
         """A message that was open has its answer."""
-        found = counting.find(page.record, arrival.digest)
+        found = arrival.find(page)
         number = found.number if found else 0
-        self._observer.counted(answered_event(arrival, page, number, result, self._loop.time()))
+        self._observer.counted(arrival.answered(page, number, result, self._loop.time()))
 
     def _leave_behind(self, run: Run) -> None:
         """Whatever the dialogue still does, nobody waits for it. One that swallows its
@@ -322,33 +322,9 @@ class Keeper:
         self._observer.dialogues_abandoned(len(self._abandoned))
 
 
-def answered_event(
-    arrival: Arrival,
-    page: Page,
-    number: int,
-    result: Result,
-    now_s: float,
-    outcome: Outcome | None = None,
-) -> Counted:
-    """A message has its reply in the record.
-
-    page     the conversation before it was written
-    outcome  that of `result`, unless the dialogue was not asked
-    """
-    outcome = outcome or result.outcome
-    return arrival.event(
-        "degraded" if page.is_degraded and outcome == "counted" else outcome,
-        number,
-        now_s,
-        error=result.error,
-        dialogue_s=result.took_s,
-        texts=result.reply.texts,
-    )
-
-
 def _with_fresh_place(page: Page, arrival: Arrival) -> Record | None:
     """The record with a sign of life of a message that waits."""
-    found = counting.find(page.record, arrival.digest)
+    found = arrival.find(page)
     if found is None or turns.is_answered(found.entry) or turns.shows_running(found.entry):
         return None
     if turns.ran_somewhere(found.entry):

@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import reduce
+from typing import Any
 
 import msgspec
 
@@ -19,9 +20,11 @@ from smsd.conversation.counting import Found
 from smsd.conversation.history import MAX_TEXT, trimmed_history
 from smsd.conversation.identity import storage_key
 from smsd.conversation.record import Copy, Record
+from smsd.exchange.events import CookieState, Counted, Outcome
 from smsd.exchange.runner import Result, Run
 from smsd.store import Store, View
 from smsd.twilio.markup import verbs
+from smsd.twilio.message import Message
 
 MOST_TRIES = 100
 """However fast they fail: some servers refuse every compare-and-swap."""
@@ -118,6 +121,63 @@ class Conversation:
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
         await asyncio.wait([self._changed], timeout=timeout_s)
+
+
+class Arrival(msgspec.Struct):
+    """A request with a message, from its arrival to its answer.
+
+    digest        the message's short id in the record
+    hop           how often Twilio was asked to come again for this message
+    copy          what the cookie tells of the conversation, if it is valid
+    started_s     when it arrived, on the event loop's clock
+    is_duplicate  the message was known, and Twilio was not asked to send it again
+    is_restored   as in `Counted`
+    """
+
+    message: Message
+    digest: bytes
+    conversation: Conversation
+    hop: int
+    cookie_state: CookieState
+    copy: Copy | None
+    started_s: float
+    is_duplicate: bool = False
+    is_restored: bool = False
+
+    def find(self, page: Page) -> Found | None:
+        """Where the message stands in a record that was read."""
+        return counting.find(page.record, self.digest)
+
+    def event(self, outcome: Outcome, number: int, now_s: float, **more: Any) -> Counted:
+        """What became of the message; `more` as in `Counted`."""
+        return Counted(
+            self.message,
+            self.conversation.id,
+            outcome,
+            number,
+            self.cookie_state,
+            now_s - self.started_s,
+            is_restored=self.is_restored,
+            **more,
+        )
+
+    def answered(
+        self, page: Page, number: int, result: Result, now_s: float, outcome: Outcome | None = None
+    ) -> Counted:
+        """The message has its reply in the record.
+
+        page     the conversation before it was written
+        outcome  that of `result`, unless the dialogue was not asked
+        """
+        outcome = outcome or result.outcome
+        return self.event(
+            "degraded" if page.is_degraded and outcome == "counted" else outcome,
+            number,
+            now_s,
+            error=result.error,
+            dialogue_s=result.took_s,
+            texts=result.reply.texts,
+        )
 
 
 class Tries:

@@ -7,6 +7,7 @@ Logging never blocks: a line for which stderr has no room is dropped and counted
 the next line that fits says how many were lost.
 """
 
+import contextlib
 import logging
 import os
 import select
@@ -40,7 +41,9 @@ def event(
         trace = None if error is None else (type(error), error, error.__traceback__)
         extra = {"fields": _OwnFields(fields)}
         # Logger.log would search the stack for the caller, which costs more than the line.
-        logger.handle(logger.makeRecord(logger.name, level, "", 0, name, (), trace, None, extra))
+        record = logger.makeRecord(logger.name, level, "", 0, name, (), trace, None, extra)
+        with contextlib.suppress(Exception):  # of a handler that somebody else has added
+            logger.handle(record)
 
 
 class _OwnFields(dict[str, object]):

@@ -26,6 +26,7 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
+from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 from tornado.web import Application
@@ -129,6 +130,7 @@ class BoundedServer(HTTPServer):
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections from these."""
+        IOLoop.current()  # imports modules the first time, which may fail for want of descriptors
         self._pause()
         self._listening += sockets
         self._resume()

@@ -291,6 +291,20 @@ def test_a_stderr_that_is_closed_harms_nobody() -> None:
     assert handler._lost == 2
 
 
+def test_handler_of_somebody_else_that_raises_fails_no_event(output: Output) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError("as a handler should not")
+
+    broken = Broken()
+    logging.getLogger().addHandler(broken)  # after smsd's own
+    try:
+        logs.event(own, logging.INFO, "still here")
+    finally:
+        logging.getLogger().removeHandler(broken)
+    assert [line["event"] for line in output.lines()] == ["still here"]
+
+
 def test_line_that_cannot_be_made_counts_as_lost(output: Output) -> None:
     logs.event(own, logging.INFO, "x", value=[float("nan"), "é"])
     logs.event(own, logging.INFO, "y")
