@@ -187,7 +187,8 @@ class Exchange:
         tries = self._ledger.tries(arrival.started_s)
         view: View | None = None
         while True:
-            here = here or not tries.has_time(self._clock_s())
+            operations = 3 if attempt.is_in_vain else 2
+            here = here or not tries.has_time(self._clock_s(), operations)
             page = await self._ledger.read(conversation, arrival.copy, view, here=here)
             found = arrival.find(page)
             if found is not None:

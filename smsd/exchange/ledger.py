@@ -185,7 +185,8 @@ class Tries:
     counted on the overlay, where nobody else writes.
 
     began_s     when the message arrived, or the change began
-    patience_s  no try is begun that would end later, if it took as long as the last one
+    patience_s  no try is begun that would end later, if it took as long as the last one,
+                which is a read and a write
     """
 
     def __init__(self, began_s: float, patience_s: float) -> None:
@@ -193,12 +194,12 @@ class Tries:
         self._left = MOST_TRIES
         self._last_s: float | None = None
 
-    def has_time(self, now_s: float) -> bool:
-        """Whether to try once more."""
+    def has_time(self, now_s: float, operations: int = 2) -> bool:
+        """Whether to try once more, with so many operations until the answer."""
         last_s, self._last_s = self._last_s, now_s
         self._left -= 1
         took_s = 0.0 if last_s is None else now_s - last_s
-        return self._left >= 0 and now_s + took_s <= self._until_s
+        return self._left >= 0 and now_s + took_s * operations / 2 <= self._until_s
 
 
 class Ledger:

@@ -60,9 +60,9 @@ def test_the_known_answer() -> None:
         data=b"",
     )
     assert set_cookie_line(signed(pack(record, WHOSE)).encode(), TTL_S) == (
-        "smsd=2|1:2|10:1790000000|4:smsd|96:"
-        "AJgBxBJjY2NjY2NjY2NjY2NjY2NjY2PPAAABoMRQbAAAAJMAAc8AAAGgxFBsAMQAkZfPaDEUGwAAAAEBkMQG7VoyOJQHAZAA"
-        "|b020c413648810d351fee9596bba569a3579f8ba18cf1ee24115af6788cbd59d"
+        "smsd=2|1:2|10:1790000000|4:smsd|100:"
+        "AJkBxBJjY2NjY2NjY2NjY2NjY2NjY2PPAAABoMRQbAAAAJMAAc8AAAGgxFBsAMQAkZnPaDEUGwAAAAEBkMQG7VoyOJQHAZAA"
+        "AAAA|733d2b6ef1e7f91e476b13a9c73abadf779b6f43b2110134031e0dadffaf0fb7"
         "; Path=/; HttpOnly; Secure; Max-Age=14400"
     )
 
