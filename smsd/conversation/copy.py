@@ -143,6 +143,7 @@ def _copy(record: Record, conversation: bytes, digests: int, lineages: int) -> P
     if len(kept.lineages) > lineages:
         kept = folded_to(kept, lineages)
     fits = len(record.data) <= MAX_DATA_BYTES
+    lines = tuple([_line(line) for line in kept.lineages])
     return PackedCopy(
         _FORMAT,
         conversation,
@@ -151,8 +152,8 @@ def _copy(record: Record, conversation: bytes, digests: int, lineages: int) -> P
         kept.base,
         kept.stamp if fits else UNWRITTEN,
         record.data if fits else None,
-        tuple([_line(line) for line in kept.lineages]),
-        running_until_ms(kept),
+        lines,
+        running_until_ms(kept) if any(line.running for line in lines) else 0,
     )
 
 
@@ -162,9 +163,9 @@ def _line(line: Lineage) -> PackedLineage:
     last = numbers[-1] if numbers else 0
     consecutive = numbers == tuple(range(last - len(numbers) + 1, last + 1))
     waiting = running = 0
-    for place, entry in enumerate(reversed(line.tail)):
-        if entry.is_open:
-            waiting |= (not shows_running(entry)) << place
+    if any([entry.turn for entry in line.tail]):  # noqa: C419 - hot, and usually nobody waited
+        for place, entry in enumerate(reversed(line.tail)):
+            waiting |= (entry.is_open and not shows_running(entry)) << place
             running |= shows_running(entry) << place
     return PackedLineage(
         line.id,

@@ -106,6 +106,9 @@ def find(record: Record, digest: bytes) -> Found | None:
     furthest, then the lowest.
     """
     found = None
+    newest = record.lineages[-1] if record.lineages else None
+    if newest and newest.tail and newest.tail[-1].digest == digest and len(record.lineages) == 1:
+        return Found(newest.id, newest.top, newest.tail[-1])  # it was just written
     for lineage in record.lineages:
         for place, entry in enumerate(lineage.tail):
             if entry.digest == digest and (
@@ -160,7 +163,9 @@ def grow(record: Record, entry: Entry) -> tuple[Lineage, ...]:
 
 def _grown(lineage: Lineage, entry: Entry) -> Lineage:
     tail = lineage.tail
-    if len(tail) == WINDOW and tail[0].turn is None:  # `compacted` decides about the others
+    first = tail[0].turn if tail else None
+    is_needed = first is not None and entry.at_s * 1000 < first.until_ms  # see `compacted`
+    if len(tail) == WINDOW and not (is_needed or tail[0].is_open):
         tail = tail[1:]
     return Lineage(lineage.id, lineage.top + 1, lineage.redundant, (*tail, entry), lineage.moved)
 

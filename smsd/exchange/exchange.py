@@ -30,7 +30,7 @@ from smsd.conversation.record import Copy, Record
 from smsd.errors import CookieError, TooManyHops, TooManyWaiting
 from smsd.exchange.events import Answer, CookieState, Observer, Outcome
 from smsd.exchange.keeper import Keeper
-from smsd.exchange.ledger import Arrival, Ledger, Page
+from smsd.exchange.ledger import Arrival, Ledger, Page, Tries
 from smsd.exchange.runner import NOT_ASKED, Policy, Result, Run, Runner
 from smsd.store import Store, View
 from smsd.twilio.limits import MAX_REDIRECTS
@@ -183,12 +183,12 @@ class Exchange:
 
         here  there is no time to ask the store
         """
-        conversation, attempt = arrival.conversation, _Attempt()
-        tries = self._ledger.tries(arrival.started_s)
+        conversation = arrival.conversation
+        attempt = _Attempt(arrival.started_s, self._ledger.store.patience_s)
         view: View | None = None
         while True:
             operations = 3 if attempt.is_in_vain else 2
-            here = here or not tries.has_time(self._clock_s(), operations)
+            here = here or not attempt.has_time(self._clock_s(), operations)
             page = await self._ledger.read(conversation, arrival.copy, view, here=here)
             found = arrival.find(page)
             if found is not None:
@@ -325,7 +325,7 @@ class Exchange:
         return Answer(twiml, pack(record, conversation.id), come_again, say)
 
 
-class _Attempt:
+class _Attempt(Tries):
     """What was tried for a message before another write came first.
 
     is_in_vain  its dialogue was started unannounced: not once more

@@ -205,7 +205,8 @@ class Keeper:
                 return self._ledger.answered(page, found, poison)
             return turns.claimed(page.record, found, self.holder, now_ms=page.now_ms)
 
-        async with conversation.claiming:
+        claiming = conversation.claiming = conversation.claiming or asyncio.Lock()
+        async with claiming:
             if arrival.digest in conversation.runs or not self._is_claiming:
                 return
             written = await self._ledger.change(conversation, change)

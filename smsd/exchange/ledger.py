@@ -8,7 +8,6 @@ stored record loses neither counts nor turns.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import Any
@@ -72,7 +71,7 @@ class Conversation:
     runs         the dialogues that run here, by message
     arriving     held by a message while it is counted: of two that write at the same time
                  one would lose the compare-and-swap and start over
-    claiming     held while a turn is claimed
+    claiming     held while a turn is claimed; None until then
     poller       looks at the store while requests wait for another replica
     """
 
@@ -83,10 +82,10 @@ class Conversation:
         self.is_degraded = False
         self.here_until_s = 0.0
         self.next_view: View | None = None
-        self.requests: Counter[bytes] = Counter()
+        self.requests: dict[bytes, int] = {}
         self.runs: dict[bytes, Run] = {}
         self.arriving = asyncio.Lock()
-        self.claiming = asyncio.Lock()
+        self.claiming: asyncio.Lock | None = None
         self.poller: asyncio.Task[None] | None = None
         self._changed: asyncio.Future[None] | None = None
 
@@ -121,6 +120,28 @@ class Conversation:
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
         await asyncio.wait([self._changed], timeout=timeout_s)
+
+
+class Tries:
+    """Another try after a conflict, and another, but not for ever: a message is then
+    counted on the overlay, where nobody else writes.
+
+    began_s     when the message arrived, or the change began
+    patience_s  no try is begun that would end later, if it took as long as the last one,
+                which is a read and a write
+    """
+
+    def __init__(self, began_s: float, patience_s: float) -> None:
+        self._until_s = began_s + patience_s
+        self._left = MOST_TRIES
+        self._last_s: float | None = None
+
+    def has_time(self, now_s: float, operations: int = 2) -> bool:
+        """Whether to try once more, with so many operations until the answer."""
+        last_s, self._last_s = self._last_s, now_s
+        self._left -= 1
+        took_s = 0.0 if last_s is None else now_s - last_s
+        return self._left >= 0 and now_s + took_s * operations / 2 <= self._until_s
 
 
 class Arrival(msgspec.Struct):
@@ -180,28 +201,6 @@ class Arrival(msgspec.Struct):
         )
 
 
-class Tries:
-    """Another try after a conflict, and another, but not for ever: a message is then
-    counted on the overlay, where nobody else writes.
-
-    began_s     when the message arrived, or the change began
-    patience_s  no try is begun that would end later, if it took as long as the last one,
-                which is a read and a write
-    """
-
-    def __init__(self, began_s: float, patience_s: float) -> None:
-        self._until_s = began_s + patience_s
-        self._left = MOST_TRIES
-        self._last_s: float | None = None
-
-    def has_time(self, now_s: float, operations: int = 2) -> bool:
-        """Whether to try once more, with so many operations until the answer."""
-        last_s, self._last_s = self._last_s, now_s
-        self._left -= 1
-        took_s = 0.0 if last_s is None else now_s - last_s
-        return self._left >= 0 and now_s + took_s * operations / 2 <= self._until_s
-
-
 class Ledger:
     """The only way to the store for the rest of the exchange.
 
@@ -236,7 +235,7 @@ class Ledger:
         conversation = self._conversations.get(id_)
         if conversation is None:
             conversation = self._conversations[id_] = Conversation(id_)
-        conversation.requests[digest] += 1
+        conversation.requests[digest] = conversation.requests.get(digest, 0) + 1
         return conversation
 
     def leave(self, conversation: Conversation, digest: bytes) -> None:
@@ -255,10 +254,6 @@ class Ledger:
             conversation.poller.cancel()
 
     # --- reading and writing
-
-    def tries(self, began_s: float) -> Tries:
-        """For a change that began at this time of the event loop."""
-        return Tries(began_s, self.store.patience_s)
 
     async def read(
         self,
@@ -322,7 +317,7 @@ class Ledger:
             page = self._page(guess, conversation)
         else:
             page = await self.read(conversation, here=here)
-        tries = self.tries(clock_s())
+        tries = Tries(clock_s(), self.store.patience_s)
         while True:
             record = change(page)
             if record is None and page.view is not guess:

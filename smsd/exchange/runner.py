@@ -249,16 +249,17 @@ class Runner:
         at_most_s  SMSD_ANSWER_WITHIN, if a request has to wait for all of the run
         """
         policy, record = self.policy, page.record
-        history = partial(entries, record, policy.history, number, texts_of)
         session = Session(
             number,
             restored=page.is_restored,
             packed_data=record.data,
-            history=history if policy.history else (),
+            history=partial(entries, record, policy.history, number, texts_of)
+            if policy.history
+            else (),
         )
-        timeout_s, setting = min(
-            (policy.dialogue_timeout_s, "SMSD_DIALOGUE_TIMEOUT"), (at_most_s, "SMSD_ANSWER_WITHIN")
-        )
+        timeout_s, setting = policy.dialogue_timeout_s, "SMSD_DIALOGUE_TIMEOUT"
+        if at_most_s < timeout_s:
+            timeout_s, setting = at_most_s, "SMSD_ANSWER_WITHIN"
         return Run(
             policy.dialogue,
             message,
