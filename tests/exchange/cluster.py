@@ -390,6 +390,7 @@ class Cluster:
 
         async def answer() -> Answer:
             process.set(replica.name)
+            await replica.link.thawed.wait()  # nobody accepts the connection
             copies = [cookie] if cookie else []
             return await replica.exchange.answer(message, copies, "absent", hop)
 

@@ -212,7 +212,7 @@ class Outages(Texting):
         assert all(each.text for each in self.cluster.delivered)
         assert set(told) == sids
         if sids:
-            self.cluster.let(15)
+            self.cluster.let(25)  # a text that only a cookie knows as open blocks for 20 s
             began_s = self.cluster.loop.time()
             last = self.cluster.text("now")
             self.cluster.until(last.done)
