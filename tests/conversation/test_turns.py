@@ -71,6 +71,15 @@ def test_second_message_waits_for_the_first() -> None:
     assert not turns.is_held_up(talk.open(), talk.found(2), now_ms=talk.now_ms)
 
 
+def test_answered_message_never_runs_again() -> None:
+    talk = Conversation()
+    talk.announce(1)
+    talk.answer(1)
+    assert not talk.may_run(1)
+    talk.record = turns._replaced(talk.record, talk.found(1), reply=None)
+    assert not talk.may_run(1), "its reply was forgotten, that it was answered is not"
+
+
 def test_lease_that_runs_out_is_taken_over_by_its_own_message_only() -> None:
     talk = Conversation()
     talk.announce(1)

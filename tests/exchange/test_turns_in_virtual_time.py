@@ -210,9 +210,10 @@ def test_clock_that_is_nearly_a_second_ahead_takes_nothing_over() -> None:
     with cluster(1) as made:
         [a], b = replicas_of(made), made.start(skew_ms=900)
         made.text("wait 6", at=a)
-        made.let(0.9)
-        made.freeze(a, 1.6)  # it renews late, though within its lease
+        made.let(0.6)
         made.deliver(made.delivered[0].message, b)
+        made.let(0.3)
+        made.freeze(a, 2.0)  # it renews late, though within its lease
         made.finish()
         assert len(made.runs) == 1
         assert b.takeovers == 0
