@@ -42,6 +42,7 @@ LOOK_EVERY_S = 1.0
 """A request looks at the clock at least this often, since leases run out in silence."""
 
 RETRY_CLAIM_S = 0.05
+SETTLE_S = (turns.LEASE_MS + turns.CLOCK_SKEW_MS) / 1000
 FRESH_MS = 2_000
 """A place is not renewed while it is newer than this."""
 
@@ -153,18 +154,31 @@ class Keeper:
             left_s = deadline_s - self._loop.time()
             if left_s <= 0 or not (runs_here or self._is_claiming):
                 return None
-            if not runs_here and self._may_run(conversation, found):
+            record, is_degraded = conversation.record, conversation.is_degraded
+            if (
+                not runs_here
+                and record
+                and self._may_run(conversation, record, found, is_degraded=is_degraded)
+            ):
                 await self._claim(arrival)
                 if arrival.digest in conversation.runs:
                     continue
                 left_s = min(left_s, RETRY_CLAIM_S)
             await conversation.changed(min(left_s, LOOK_EVERY_S))
 
-    def _may_run(self, conversation: Conversation, found: Found) -> bool:
-        record = conversation.record
-        only = conversation.messages_here if conversation.is_degraded else None
-        return record is not None and turns.may_run(
-            record, found, self.holder, now_ms=self._ledger.now_ms(), only=only
+    def _may_run(
+        self, conversation: Conversation, record: Record, found: Found, *, is_degraded: bool
+    ) -> bool:
+        """Whether a message may run here now. After an outage, a dialogue that runs
+        elsewhere has the time of a lease to show that it does.
+        """
+        return turns.may_run(
+            record,
+            found,
+            self.holder,
+            now_ms=self._ledger.now_ms(),
+            only=conversation.messages_here if is_degraded else None,
+            may_take_over=not self._ledger.was_degraded_within(SETTLE_S),
         )
 
     async def _poll(self, conversation: Conversation) -> None:
@@ -196,10 +210,9 @@ class Keeper:
 
         def change(page: Page) -> Record | None:
             found = arrival.find(page)
-            only = conversation.messages_here if page.is_degraded else None
-            if found is None:
-                return None
-            if not turns.may_run(page.record, found, self.holder, now_ms=page.now_ms, only=only):
+            if found is None or not self._may_run(
+                conversation, page.record, found, is_degraded=page.is_degraded
+            ):
                 return None
             if turns.is_poison(found, self.holder):
                 return self._ledger.answered(page, found, poison)

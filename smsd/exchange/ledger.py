@@ -8,6 +8,7 @@ stored record loses neither counts nor turns.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import Any
@@ -223,6 +224,7 @@ class Ledger:
         self.random_bits = random_bits
         self._ttl_ms = ttl_s * 1000
         self._history = history
+        self._degraded_s = -math.inf
         self._conversations: dict[bytes, Conversation] = {}
 
     # --- the conversations that this process is busy with
@@ -252,6 +254,10 @@ class Ledger:
         self._conversations.pop(conversation.id, None)
         if conversation.poller:
             conversation.poller.cancel()
+
+    def was_degraded_within(self, seconds: float) -> bool:
+        """Whether memcached could not be reached lately."""
+        return asyncio.get_running_loop().time() < self._degraded_s + seconds
 
     # --- reading and writing
 
@@ -288,6 +294,8 @@ class Ledger:
         record, is_restored = counting.opened(
             stored, copies, now_ms=now_ms, ttl_ms=self._ttl_ms, random_bits=self.random_bits()
         )
+        if view.is_degraded:
+            self._degraded_s = asyncio.get_running_loop().time()
         by_cookie_alone = copy is not None and len(copies) == 1 and not view.is_degraded
         return Page(view, record, is_restored, by_cookie_alone, now_ms, record.count + 1)
 
