@@ -441,3 +441,14 @@ def test_nothing_is_remembered_of_a_conversation_that_is_answered(two: Cluster) 
         assert not [*replica.exchange._ledger]
         assert not replica.exchange.is_busy
         assert replica.waiting == 0
+
+
+def test_dialogue_that_ends_when_no_request_waits_leaves_nothing_behind(two: Cluster) -> None:
+    a, _ = replicas_of(two)
+    two.text("wait 13", at=a)
+    two.let(1)
+    a.is_up = False  # its hops go to the other one
+    two.finish()
+    assert replies(two) == ["1 times, heard 1"]
+    assert not [*a.exchange._ledger]
+    assert not a.exchange.is_busy
