@@ -3,10 +3,13 @@ replica."""
 
 import asyncio
 from collections import Counter
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
 
+from smsd import Message, Session
+from smsd.dialogues.loading import LoadedDialogue
 from smsd.simulator import Client
 from tests.processes import ACCOUNT, PUBLIC_URL, TOKEN, cluster
 
@@ -42,3 +45,29 @@ async def test_plain_function_runs_once_for_each_simultaneous_message(tmp_path: 
         f"{n} {n}" for n in range(1, len(words) + 1)
     ]
     assert Counter(runs.read_text().split()) == Counter(words)
+
+
+sender: ContextVar[str] = ContextVar("sender", default="nobody")
+
+
+async def test_plain_function_sees_a_copy_of_its_messages_context_variables() -> None:
+    def plain(message: Message, session: Session) -> str:
+        before = sender.get()
+        sender.set(message.from_)
+        return before
+
+    dialogue = LoadedDialogue(plain)
+
+    async def text(number: int) -> str:
+        sender.set(f"set for {number}")
+        message = Message(
+            "SM" + "0" * 32, "AC" + "0" * 32, f"+1415555{number:04}", "+14155550100", ""
+        )
+        reply: str = await dialogue(message, Session(1))
+        assert sender.get() == f"set for {number}", "what the function sets stays its own"
+        return reply
+
+    numbers = range(80)  # more than there are threads
+    replies = await asyncio.gather(*map(text, numbers))
+    assert replies == [f"set for {number}" for number in numbers]
+    assert sender.get() == "nobody"
