@@ -72,8 +72,8 @@ class PackedLineage(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class PackedCopy(msgspec.Struct, frozen=True, array_like=True):
-    """A copy of a record, as the cookie holds it. The ids are decoded by `record`, which
-    is rarely needed.
+    """A copy of a record, as the cookie holds it. The ids are decoded by `record`,
+    which is rarely needed.
     """
 
     format: int

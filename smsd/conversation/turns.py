@@ -19,16 +19,17 @@ answer beats any turn, then the later epoch wins, then the later lease. Who runs
 dialogue may write its answer only while the record still shows its own epoch and
 holder; so a process that was frozen and replaced cannot answer a second time.
 
-A running message has a lease of LEASE_MS that its process renews. When it runs out,
-and CLOCK_SKEW_MS after that, anybody who holds a request for that message may claim the
-turn and run the dialogue again. A waiting message keeps its place for PLACE_MS and renews it with each request.
+A running message has a lease of LEASE_MS that its process renews. When it has run out,
+and CLOCK_SKEW_MS more have passed, anybody who holds a request for that message may
+claim the turn and run the dialogue again. A waiting message keeps its place for
+PLACE_MS and renews it with each request.
 A message holds up those behind it until BLOCK_MS after its last sign of life; when it
 comes back later it is still answered, as soon as nobody runs.
 
-If the record is lost, a cookie still tells which messages waited, and which ran *somewhere*
-(`SOMEWHERE`): by whom, and whether still, it does not know. Whoever runs the dialogue
-writes the record again when it renews its lease, if it can reach memcached. So such a
-message is claimed only when its lease and BLOCK_MS more are over.
+If the record is lost, a cookie still tells which messages waited, and which ran
+somewhere (`SOMEWHERE`). It does not tell where, nor whether they still run. A process
+that runs such a dialogue and can reach memcached writes the record again when it renews
+its lease. So such a message is claimed only when its lease and BLOCK_MS more are over.
 
 >>> record = registered(Record(0, lineages=(Lineage(1, 0),), own=1), b"first", now_ms=0)
 >>> record = registered(record, b"second", now_ms=0)
@@ -239,8 +240,8 @@ def waiting(record: Record) -> int:
 
 
 def is_takeover(found: Found, holder: int) -> bool:
-    """Whether a claim by `holder` means that another process ran the dialogue and gave no
-    sign of life. A turn that was given back is none: it waits.
+    """Whether a claim by `holder` means that another process ran the dialogue and gave
+    no sign of life. A turn that was given back is none: it waits.
     """
     turn = found.entry.turn
     if turn is None or turn.holder == holder:

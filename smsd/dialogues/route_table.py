@@ -1,5 +1,5 @@
-"""The parts of a router: its handlers, its routes of words and patterns, and the lines of
-its table.
+"""The parts of a router: its handlers, its routes of words and patterns, and the lines
+of its table.
 
 In which order the kinds of routes are asked is for `smsd.router` to decide.
 """

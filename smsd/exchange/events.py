@@ -59,8 +59,8 @@ class Counted(msgspec.Struct, frozen=True):
 
 
 class Observer:
-    """Whoever wants to know what happens in an exchange, so that the exchange depends on
-    neither metrics nor logs.
+    """Whoever wants to know what happens in an exchange, so that the exchange depends
+    on neither metrics nor logs.
 
     Every method does nothing here: override those that matter to you. None may raise
     or block.

@@ -47,8 +47,9 @@ _CLOSENESS: tuple[CookieState, ...] = ("absent", "forged", "foreign", "expired")
 
 
 class Exchange:
-    """What one process does with messages: it finds their conversations, counts them, has
-    dialogues run in turn, and answers. What `policy` holds may be replaced at any time.
+    """What one process does with messages: it finds their conversations, counts them,
+    has dialogues run in turn, and answers. What `policy` holds may be replaced at any
+    time.
 
     hash_key         keys the ids of conversations
     ttl_s            a conversation is over so long after its last message
@@ -245,8 +246,8 @@ class Exchange:
         result: Result,
         outcome: Outcome | None = None,
     ) -> bool:
-        """Write the message with its reply. `outcome` as in `Arrival.answered`. False if
-        another write came first.
+        """Write the message with its reply. `outcome` as in `Arrival.answered`. False
+        if another write came first.
         """
         record = self._ledger.added(page, arrival.digest, result)
         if not await self._ledger.write(arrival.conversation, record, page, again=False):

@@ -172,11 +172,11 @@ class Keeper:
         )
 
     async def _poll(self, conversation: Conversation) -> None:
-        """Look at the record until nobody waits. While a dialogue runs here, its renewals
-        of the lease look. The renewal of a lease elsewhere is no reason to look again
-        soon: it happens every second, and each conversation that waits would read at
-        POLL_FIRST_S again and again (the row "messages wait here for another replica" of
-        `tests/bench/run slow`).
+        """Look at the record until nobody waits. While a dialogue runs here, its
+        renewals of the lease look. The renewal of a lease elsewhere is no reason to
+        look again soon: it happens every second, and each conversation that waits would
+        read at POLL_FIRST_S again and again (the row "messages wait here for another
+        replica" of `tests/bench/run slow`).
         """
         pause_s = POLL_FIRST_S
         stages: tuple[int, ...] = ()

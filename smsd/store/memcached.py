@@ -34,8 +34,8 @@ node."""
 
 
 class Memcached:
-    """The records on several nodes. Operations raise StoreUnavailable; the overlay catches
-    it.
+    """The records on several nodes. Operations raise StoreUnavailable; the overlay
+    catches it.
 
     nodes       host:port of each node
     former      host:port of each node of the former list; usually none

@@ -92,8 +92,8 @@ class Memory:
 
 
 class CookieOnly:
-    """The store that stores nothing: the cookie's copy is the record. Two messages at the same time
-    may get the same number.
+    """The store that stores nothing: the cookie's copy is the record. Two messages at
+    the same time may get the same number.
     """
 
     data_limit = COOKIE_DATA_BYTES

@@ -54,8 +54,8 @@ _PROBE_KEY = b"smsd:probe"
 
 
 class Node:
-    """One memcached node. Operations raise StoreUnavailable: at once while the node is down, and after
-    `timeout_s` at the latest.
+    """One memcached node. Operations raise StoreUnavailable: at once while the node is
+    down, and after `timeout_s` at the latest.
 
     name             host:port
     timeout_s        the budget of one operation

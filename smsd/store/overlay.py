@@ -135,8 +135,8 @@ class OverlayStore:
         return OverlayToken(remote_token)
 
     async def _save_there(self, key: bytes, record: Record, token: Any, *, again: bool) -> Any:
-        """Write to the remote store. If nobody knows whether a write was carried out, read:
-        otherwise a message that was written is taken for a duplicate of itself.
+        """Write to the remote store. If nobody knows whether a write was carried out,
+        read: otherwise a message that was written is taken for a duplicate of itself.
         """
         try:
             return await self.remote.save(key, record, token, again=again)

@@ -38,8 +38,8 @@ from smsd.web.connections import RECYCLED_AFTER_S, ClientConnection, Connections
 
 MAX_HEADER_BYTES = 32 * 1024
 CHUNK_BYTES = 8 * 1024
-"""Size of a buffer that Tornado makes, and clears, for each of two reads of a request. A
-message needs a small part of Tornado's usual 64 KiB."""
+"""Size of a buffer that Tornado makes, and clears, for each of two reads of a request.
+A message needs a small part of Tornado's usual 64 KiB."""
 
 BACKLOG = 4096
 """Connections that may wait in the kernel's queue: enough for a rush of some thousand."""
