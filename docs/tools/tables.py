@@ -187,19 +187,20 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 DUPLICATE_ROUTE = (
     ("smsd/web/handlers.py", "MessageHandler.serve", "the form becomes a `Message`; the reply goes out"),
-    ("smsd/exchange/exchange.py", "Exchange.answer", "one message of a conversation at a time"),
-    ("smsd/exchange/exchange.py", "Exchange._arrival", "the best cookie is chosen"),
-    ("smsd/exchange/exchange.py", "Exchange._arrive", "is the message in the record?"),
+    ("smsd/exchange/exchange.py", "Exchange.answer", "the conversation is found"),
+    ("smsd/exchange/exchange.py", "Exchange._choose", "the best cookie is chosen"),
+    ("smsd/conversation/identity.py", "message_digest", "the short id of a message"),
+    ("smsd/exchange/exchange.py", "Exchange._counted_in_turn", "one message of a conversation at a time"),
+    ("smsd/exchange/exchange.py", "Exchange._counted", "is the message in the record?"),
     ("smsd/exchange/ledger.py", "Ledger.read", "the record is read from the store"),
-    ("smsd/exchange/ledger.py", "Ledger.page", "the cookie's copy is merged"),
+    ("smsd/exchange/ledger.py", "Ledger._page", "the cookie's copy is merged"),
     ("smsd/conversation/counting.py", "opened", "whether a copy is alive, and its merge"),
     ("smsd/conversation/merging.py", "covers", "a copy that brings nothing new is skipped"),
-    ("smsd/conversation/identity.py", "message_digest", "the short id of a message"),
     ("smsd/conversation/counting.py", "find", "the message's place in the record"),
-    ("smsd/exchange/exchange.py", "Exchange._known", "its reply is known, or still being made, or forgotten"),
-    ("smsd/exchange/exchange.py", "Exchange._deliver", "the same reply again"),
-    ("smsd/exchange/exchange.py", "Exchange._ask_again", "only the cookie knew it: run again, change nothing"),
+    ("smsd/exchange/exchange.py", "Exchange._reply", "its reply is known, or still being made, or forgotten"),
+    ("smsd/exchange/exchange.py", "Exchange._ask_again", "the reply is not known any more: run again, change nothing"),
     ("smsd/exchange/exchange.py", "Exchange._tell_duplicate", "counted as a duplicate, not as a message"),
+    ("smsd/exchange/exchange.py", "Exchange._answer", "the same reply again, and a fresh copy for the cookie"),
 )  # fmt: skip
 """What to read to see what happens to a message that Twilio delivers again."""
 

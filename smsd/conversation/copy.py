@@ -1,11 +1,12 @@
 """The copy of a record that the cookie carries: what is in it, and its bytes.
 
 The cookie is a second copy of the record, which Twilio keeps. This module makes the
-payload and reads it. It knows no key: `smsd.web.cookies` signs.
+payload and reads it. It knows no key: `smsd.web` signs.
 
 The payload is one byte with the length of the padding, MessagePack, and the padding.
 The MessagePack holds format, conversation id, time of the last message, floor, base,
-stamp, data or nil, and lineages.
+stamp, data or nil, lineages, and the end of the lease of the dialogue that runs. Each
+lineage tells which of its messages are open: they wait, or run somewhere.
 
 The padding makes the length divisible by three. A signed value holds its payload as
 Base64, which writes three bytes as four characters and fills up what is left over with
@@ -57,6 +58,8 @@ _NO_DIGEST = bytes(DIGEST_BYTES)
 
 
 class PackedLineage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A lineage without replies and texts, as the cookie holds it."""
+
     id: int
     top: int
     redundant: tuple[int, ...]
@@ -69,8 +72,8 @@ class PackedLineage(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class PackedCopy(msgspec.Struct, frozen=True, array_like=True):
-    """A copy of a record, as the cookie holds it. `record` decodes the ids, which takes
-    a third of the time of opening a cookie and is rarely needed.
+    """A copy of a record, as the cookie holds it. The ids are decoded by `record`,
+    which is rarely needed.
     """
 
     format: int

@@ -64,6 +64,7 @@ def opened(
             merged = copy.record()
         elif not covers(merged, copy):
             version = copy.record()
+            # what was answered and forgotten in the store must not come back as open
             merged = join(merged, without_forgotten(version, alive) if alive else version)
     if merged is None:
         merged = closed(stored) if stored else Record(now_ms)
@@ -77,6 +78,7 @@ def is_alive(copy: Copy, now_ms: int, ttl_ms: int) -> bool:
     """Whether the conversation that `copy` tells of is not over yet."""
     if now_ms - copy.last_ms < ttl_ms:
         return True
+    # a cookie keeps no conversation alive by what it tells of open messages
     return isinstance(copy, Record) and now_ms < copy.open_until_ms + OPEN_GRACE_MS
 
 
@@ -195,7 +197,7 @@ def replies_within(record: Record, now_s: int, window_s: int) -> int:
     """
     after_s, until_s, sent = now_s - window_s, now_s + 1, 0
     for lineage in record.lineages:
-        for entry in lineage.tail:  # a generator takes twice as long, and this is hot
+        for entry in lineage.tail:  # not a generator: this is hot
             if after_s < entry.at_s <= until_s:
                 sent += bool(entry.reply) + entry.one_moment
     return sent

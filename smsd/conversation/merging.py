@@ -191,7 +191,8 @@ def without_forgotten(older: Record, stored: Record) -> Record:
 
 def _covers_slots(a: Lineage, b: Lineage) -> bool:
     """Whether `a` knows every message of `b`'s tail that is still open in `b`, or known
-    to it in another state. A cookie's copy has no turns and needs no such look.
+    to it in another state. A cookie's copy needs no such look: what it tells of turns
+    loses to what any record tells.
     """
     if a.tail is b.tail:
         return True

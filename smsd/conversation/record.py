@@ -19,7 +19,9 @@ WINDOW = 32
 """Messages whose ids and replies are remembered one by one."""
 
 MAX_RECORD_BYTES = 512 * 1024
-"""Of one encoded record; memcached takes 1 MiB. The oldest replies go first, ids stay."""
+"""Of one encoded record; memcached takes 1 MiB. The oldest replies are forgotten first,
+ids stay. A duplicate of a message whose reply was forgotten runs the dialogue again and
+changes nothing."""
 
 _FORMAT = b"\x01"
 
@@ -132,7 +134,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     def count(self) -> int:
         """Messages counted."""
         count = self.base
-        for lineage in self.lineages:  # a generator takes twice as long, and this is hot
+        for lineage in self.lineages:  # not a generator: this is hot
             if lineage.id > self.floor:
                 count += lineage.size
         return count

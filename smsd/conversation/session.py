@@ -44,8 +44,8 @@ class Session:
     - If Twilio delivers a message again, it gets the reply that it got before. The
       dialogue does not run again.
     - If a replica dies, another one runs the dialogue again, from the `data` before
-      this message. What comes before the dialogue's first wait may also run twice. So a
-      dialogue should change nothing but `session`, or only in a way that may be
+      this message. A handler that usually answers at once may also begin in vain, once.
+      So a dialogue should change nothing but `session`, or only in a way that may be
       repeated for one `message.sid`.
     - If a dialogue raises, is late, or leaves something that is not a JSON object,
       `data` stays as it was.

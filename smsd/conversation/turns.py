@@ -2,9 +2,9 @@
 
 The caller brings the time and the name of its process.
 
-A message gets its number when it is written to the record. If its dialogue does not
-answer at once, its entry also carries a `Turn`, so that one compare-and-swap decides
-number, turn and reply together, and the loss of a record loses the turns with it:
+A message gets its number when it is written to the record. Unless its reply is written
+with it, its entry also carries a `Turn`, so that one compare-and-swap decides number,
+turn and reply together:
 
     arrival ──> answered at once (no turn)
        │
@@ -19,11 +19,17 @@ answer beats any turn, then the later epoch wins, then the later lease. Who runs
 dialogue may write its answer only while the record still shows its own epoch and
 holder; so a process that was frozen and replaced cannot answer a second time.
 
-A running message has a lease of LEASE_MS that its process renews. When it runs out,
-anybody who holds a request for that message may claim the turn and run the dialogue
-again. A waiting message keeps its place for PLACE_MS and renews it with each request.
+A running message has a lease of LEASE_MS that its process renews. When it has run out,
+and CLOCK_SKEW_MS more have passed, anybody who holds a request for that message may
+claim the turn and run the dialogue again. A waiting message keeps its place for
+PLACE_MS and renews it with each request.
 A message holds up those behind it until BLOCK_MS after its last sign of life; when it
 comes back later it is still answered, as soon as nobody runs.
+
+If the record is lost, a cookie still tells which messages waited, and which ran
+somewhere (`SOMEWHERE`). It does not tell where, nor whether they still run. A process
+that runs such a dialogue and can reach memcached writes the record again when it renews
+its lease. So such a message is claimed only when its lease and BLOCK_MS more are over.
 
 >>> record = registered(Record(0, lineages=(Lineage(1, 0),), own=1), b"first", now_ms=0)
 >>> record = registered(record, b"second", now_ms=0)
@@ -62,6 +68,8 @@ JUST_MS = 50
 """A dialogue that was announced less than this ago may still answer at once."""
 
 MOST_WAITING = 32
+"""Messages of one conversation that may wait; the next one gets the apology."""
+
 MOST_LOST_RUNS = 3
 """A message whose dialogue took its process down this many times gets the apology."""
 
@@ -234,7 +242,9 @@ def waiting(record: Record) -> int:
 
 
 def is_takeover(found: Found, holder: int) -> bool:
-    """Whether a claim by `holder` means that another process is gone."""
+    """Whether a claim by `holder` means that another process ran the dialogue and gave
+    no sign of life. A turn that was given back is none: it waits.
+    """
     turn = found.entry.turn
     if turn is None or turn.holder == holder:
         return False
@@ -293,7 +303,7 @@ def answered(
     text: str | None = None,
 ) -> Record:
     """The record with the message's reply (TwiML verbs); `data` and `text` as in
-    `merging.added`; `data` is None if the dialogue failed and data stays as it was.
+    `counting.added`; `data` is None if the dialogue failed and data stays as it was.
     """
     last_ms = max(record.last_ms, now_ms)
     done = Turn(ANSWERED_EPOCH, now_ms + PLACE_MS)

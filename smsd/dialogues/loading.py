@@ -2,7 +2,7 @@
 dialogue in the same way.
 
 Must not decide anything about messages, and sets no time limit for a reply: that is the
-business of `smsd.exchange`.
+business of `smsd.exchange.runner`.
 
 The callable is one of
 

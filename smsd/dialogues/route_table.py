@@ -1,6 +1,7 @@
-"""The parts of a router: its handlers, and the lines of its table.
+"""The parts of a router: its handlers, its routes of words and patterns, and the lines
+of its table.
 
-Must not decide which route takes a message: `smsd.router` does.
+In which order the kinds of routes are asked is for `smsd.router` to decide.
 """
 
 import inspect

@@ -59,7 +59,8 @@ class Counted(msgspec.Struct, frozen=True):
 
 
 class Observer:
-    """Told what happens in an exchange, so that it depends on neither metrics nor logs.
+    """Whoever wants to know what happens in an exchange, so that the exchange depends
+    on neither metrics nor logs.
 
     Every method does nothing here: override those that matter to you. None may raise
     or block.
@@ -82,14 +83,16 @@ class Observer:
         """So many requests wait here for a turn or a reply."""
 
     def taken_over(self) -> None:
-        """A dialogue runs again here, since its replica is gone."""
+        """A dialogue runs again here: the record or a cookie tells that another process
+        ran it, and that process gave no sign of life.
+        """
 
     def dialogues_abandoned(self, dialogues: int) -> None:
         """So many dialogues go on although their time was up."""
 
 
 class Observers(Observer):
-    """Tells several observers, in order."""
+    """Several observers as one. They are told in order."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers

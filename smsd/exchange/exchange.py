@@ -1,8 +1,7 @@
 """One webhook from message to answer: find the conversation, count the message once,
 run the dialogue in its turn, write by compare-and-swap.
 
-It awaits the store and the dialogue and nothing else, and knows neither HTTP nor
-metrics nor logs: what happened is told to the `Observer`.
+It knows neither HTTP nor metrics nor logs: what happened is told to the `Observer`.
 
 What happens to a message:
 
@@ -48,7 +47,8 @@ _CLOSENESS: tuple[CookieState, ...] = ("absent", "forged", "foreign", "expired")
 
 
 class Exchange:
-    """Answers the messages of one process. What `policy` holds may be replaced at any
+    """What one process does with messages: it finds their conversations, counts them,
+    has dialogues run in turn, and answers. What `policy` holds may be replaced at any
     time.
 
     hash_key         keys the ids of conversations
@@ -167,9 +167,11 @@ class Exchange:
         lock = arrival.conversation.arriving
         if lock.locked():
             try:
+                # the rest of its patience is for the read and the write that follow
                 async with asyncio.timeout(self._ledger.store.patience_s * 2 / 3):
                     await lock.acquire()
             except TimeoutError:
+                # alone, and without the lock: whoever holds it still waits for the store
                 return await self._counted(arrival, here=True)
         else:
             await lock.acquire()
@@ -200,6 +202,7 @@ class Exchange:
             arrival.is_restored = page.is_restored and page.by_cookie_alone
             if await self._count(arrival, page, attempt):
                 return conversation.find(arrival.digest)
+            # another write came first: what it wrote may already hold this message
             view = page.view
 
     async def _count(self, arrival: Arrival, page: Page, attempt: "_Attempt") -> bool:
@@ -215,11 +218,12 @@ class Exchange:
             ):
                 await conversation.changed(LOOK_AGAIN_S)
                 return False
-            if turns.waiting(page.record) < turns.MOST_WAITING:
+            if turns.waiting(page.record) < turns.MOST_WAITING:  # bounds the record
                 waits = turns.registered(page.record, arrival.digest, now_ms=page.now_ms)
                 return await self._ledger.write(conversation, waits, page, again=True)
             too_many = self._runner.apologize(TooManyWaiting("too many messages wait"))
             return await self._write_reply(arrival, page, too_many)
+        # The dialogue was asked already, and would be asked for the same again.
         if attempt.result and attempt.asked_for == (page.number, page.record.data):
             return await self._write_reply(arrival, page, attempt.result)
         run = self._runner.run_for(arrival.message, page, page.number)
@@ -233,7 +237,7 @@ class Exchange:
             return await self._write_reply(arrival, page, attempt.result)
         if await self._announce(arrival, page, run):
             return True
-        run.stop()
+        run.stop()  # another message came first: this run was in vain
         return False
 
     async def _write_reply(
@@ -243,7 +247,9 @@ class Exchange:
         result: Result,
         outcome: Outcome | None = None,
     ) -> bool:
-        """Write the message with its reply. `outcome` as in `answered_event`."""
+        """Write the message with its reply. `outcome` as in `Arrival.answered`. False
+        if another write came first.
+        """
         record = self._ledger.added(page, arrival.digest, result)
         if not await self._ledger.write(arrival.conversation, record, page, again=False):
             return False
@@ -252,8 +258,9 @@ class Exchange:
         return True
 
     async def _announce(self, arrival: Arrival, page: Page, run: Run) -> bool:
-        """Write that the message's dialogue runs here, then start it unless it has
-        been."""
+        """Write that the message's dialogue runs here, then start it unless it runs
+        already. False if another write came first.
+        """
         holder = self._keeper.holder
         running = turns.announced(page.record, arrival.digest, holder, now_ms=page.now_ms)
         if not await self._ledger.write(arrival.conversation, running, page, again=True):
@@ -268,6 +275,8 @@ class Exchange:
     async def _reply(self, arrival: Arrival, found: Found | None) -> Answer:
         """The reply that the message has, once it has one, or the request to come
         again."""
+        # A hop was told to come again, so its message had no reply then, even if the only
+        # cookie that knows it does not tell that it is open (one of the version before).
         if found and (found.entry.is_open or (arrival.hop and not turns.is_answered(found.entry))):
             found = await self._wait(arrival)
         if found is None:
@@ -306,7 +315,7 @@ class Exchange:
         found = conversation.find(arrival.digest)
         if found is not None:
             self._tell_duplicate(arrival, found)
-            if found.reply is not None:
+            if found.reply is not None:  # it came while that was written
                 return self._answer(arrival, document(found.reply))
         return self._answer(arrival, b"", come_again=True, say=say)
 
@@ -344,6 +353,7 @@ class _Attempt(Tries):
 
 
 def _with_one_moment(page: Page, arrival: Arrival) -> Record | None:
+    """The record in which SMSD_ONE_MOMENT was sent for a message that is still open."""
     found = arrival.find(page)
     if found is None or not found.entry.is_open:
         return None

@@ -27,6 +27,8 @@ from smsd.exchange.ledger import Arrival, Conversation, Ledger, Page
 from smsd.exchange.runner import Result, Run, Runner
 
 RENEW_EVERY_S = 1.0
+"""A lease of `turns.LEASE_MS` survives two renewals that fail."""
+
 GIVE_BACK_S = 2.0
 """How long the end of the process waits until turns are given back."""
 
@@ -42,7 +44,11 @@ LOOK_EVERY_S = 1.0
 """A request looks at the clock at least this often, since leases run out in silence."""
 
 RETRY_CLAIM_S = 0.05
+"""A claim that was not written is tried again after this time."""
+
 SETTLE_S = (turns.LEASE_MS + turns.CLOCK_SKEW_MS) / 1000
+"""So long after an outage nothing is taken over."""
+
 FRESH_MS = 2_000
 """A place is not renewed while it is newer than this."""
 
@@ -75,7 +81,7 @@ class HeldTurn(msgspec.Struct, frozen=True):
 
 
 class Keeper:
-    """The turns that this process waits for or holds.
+    """The turns of one process: those that its requests wait for, and those it holds.
 
     holder           the random number by which records know this process
     answer_within_s  how long a request waits before Twilio is asked to come again
@@ -182,9 +188,11 @@ class Keeper:
         )
 
     async def _poll(self, conversation: Conversation) -> None:
-        """Look at the record until nobody waits. While a dialogue runs here, its keeper
-        looks. The renewal of a lease is no reason to look again soon: otherwise 1,000
-        conversations that wait for another replica read 5,000 times a second.
+        """Look at the record until nobody waits. While a dialogue runs here, its
+        renewals of the lease look. The renewal of a lease elsewhere is no reason to
+        look again soon: it happens every second, and each conversation that waits would
+        read at POLL_FIRST_S again and again (the row "messages wait here for another
+        replica" of `tests/bench/run slow`).
         """
         pause_s = POLL_FIRST_S
         stages: tuple[int, ...] = ()
@@ -218,6 +226,7 @@ class Keeper:
                 return self._ledger.answered(page, found, poison)
             return turns.claimed(page.record, found, self.holder, now_ms=page.now_ms)
 
+        # Two requests for one message may both see that it is its turn.
         claiming = conversation.claiming = conversation.claiming or asyncio.Lock()
         async with claiming:
             if arrival.digest in conversation.runs or not self._is_claiming:
@@ -253,7 +262,7 @@ class Keeper:
         if written is None:
             return
         if run := arrival.conversation.runs.get(arrival.digest):
-            run.stop()
+            run.stop()  # one that runs elsewhere finds its turn lost when it renews
         self._tell(arrival, written.page, result)
 
     # --- holding
@@ -300,7 +309,7 @@ class Keeper:
             left_s = min(renew_s, run.deadline_s) - self._loop.time()
             awaited: list[asyncio.Future[Any]] = [run.task, self._stop]
             await asyncio.wait(awaited, timeout=max(0, left_s), return_when=asyncio.FIRST_COMPLETED)
-            if run.task.done():
+            if run.task.done():  # first: a result that is there is never given up
                 return run.result()
             if self._stop.done():
                 return None

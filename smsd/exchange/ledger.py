@@ -27,7 +27,8 @@ from smsd.twilio.markup import verbs
 from smsd.twilio.message import Message
 
 MOST_TRIES = 100
-"""However fast they fail: some servers refuse every compare-and-swap."""
+"""Writes of one change, however fast each fails: some servers refuse every
+compare-and-swap."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ Change = Callable[[Page], Record | None]
 
 
 class Conversation:
-    """What one replica knows of a conversation while it is busy with it.
+    """What one process knows of a conversation while it is busy with it.
 
     record       the join of all versions that this process has seen
     is_degraded  memcached could not be reached when the record was read last
@@ -124,8 +125,8 @@ class Conversation:
 
 
 class Tries:
-    """Another try after a conflict, and another, but not for ever: a message is then
-    counted on the overlay, where nobody else writes.
+    """The tries of one change that meets conflicts, bounded by time and by count. When
+    they are used up, the change is made on the overlay, where nobody else writes.
 
     began_s     when the message arrived, or the change began
     patience_s  no try is begun that would end later, if it took as long as the last one,
@@ -203,7 +204,8 @@ class Arrival(msgspec.Struct):
 
 
 class Ledger:
-    """The only way to the store for the rest of the exchange.
+    """The conversations of one process, and the only way from the exchange to their
+    records in the store.
 
     now_ms       the time in milliseconds since 1970
     random_bits  draws the ids of lineages
@@ -287,7 +289,7 @@ class Ledger:
         copies += view.versions
         if conversation.record is not None:
             copies.append(conversation.record)
-        if copies and not self.store.keeps_records:
+        if copies and not self.store.keeps_records:  # `cookie://`: a copy is the record
             known = reduce(merging.join, [each.record() for each in copies])
             stored, copies = counting.resumed(known), []
         now_ms = self.now_ms()
@@ -319,6 +321,7 @@ class Ledger:
         None: then the record is left as it is, and so is the answer.
         """
         clock_s = asyncio.get_running_loop().time
+        # The store was too slow a moment ago, and the patience of this message is spent.
         here = clock_s() < conversation.here_until_s
         guess, conversation.next_view = None if here else conversation.next_view, None
         if guess:

@@ -40,10 +40,13 @@ if TYPE_CHECKING:
     from smsd.exchange.ledger import Page
 
 AT_ONCE_TIMES = 3
+"""A handler that answered so often in a row without waiting is known to do so."""
+
 YIELDING_S = 0.005
 """A coroutine that only yields (`asyncio.sleep(0)`) counts as waiting after this long."""
 
 LOOP_WINDOW_S = 30
+"""The loop guard counts the replies of so many seconds (SMSD_LOOP_LIMIT)."""
 
 
 class Dialogue(Protocol):
@@ -218,7 +221,8 @@ class Run:
 
 
 class Runner:
-    """Makes runs of the dialogue, and knows what is sent in place of one.
+    """What a process does about dialogues: it makes their runs, knows which handlers
+    answer at once, and what is sent if no dialogue is run.
 
     `data_limit`: bytes of `session.data` as JSON.
     """
@@ -231,7 +235,9 @@ class Runner:
         """How often in a row a handler answered without waiting."""
 
     def outcome_without_dialogue(self, message: Message, page: "Page") -> Outcome | None:
-        """Why the dialogue is not run for a message; None if it is."""
+        """Why the dialogue is not run for a message ("opted_out", "looped"); None if it
+        is.
+        """
         if self.policy.opt_out and message.is_opt_out:
             return "opted_out"
         if self.policy.loop_limit:

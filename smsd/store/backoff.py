@@ -1,8 +1,10 @@
-"""Exponential back-off. Knows no clock: callers bring the time."""
+"""Exponential back-off. Callers bring the time."""
 
 
 class Backoff:
-    """How long to leave something alone that failed: twice as long after each failure."""
+    """The delay before something that failed is tried again: twice as long after each
+    failure.
+    """
 
     def __init__(self, first_s: float, longest_s: float) -> None:
         self._first_s = first_s

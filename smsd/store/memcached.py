@@ -29,13 +29,13 @@ from smsd.store.node import Node
 from smsd.store.pipeline import Token
 
 MAX_REMEMBERED_KEYS = 4096
-"""Keys whose node is remembered: hashing takes a microsecond for each node, twice a
-message."""
+"""Keys whose node is remembered: a message needs it twice, and it takes a hash for each
+node."""
 
 
 class Memcached:
-    """Reads and writes records. Operations raise StoreUnavailable; the overlay catches
-    it.
+    """The records on several nodes. Operations raise StoreUnavailable; the overlay
+    catches it.
 
     nodes       host:port of each node
     former      host:port of each node of the former list; usually none

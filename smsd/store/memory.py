@@ -24,7 +24,8 @@ time."""
 
 OPEN_TURN_S = 180
 """A record in which a message waits for its answer is kept at least this long: its
-lease or place (up to 30 s from now), and `trimming.OPEN_GRACE_MS` after that."""
+lease or place (`turns.PLACE_MS` from now at most), and `trimming.OPEN_GRACE_MS` after
+that."""
 
 
 class Memory:
@@ -91,8 +92,8 @@ class Memory:
 
 
 class CookieOnly:
-    """Nothing is stored: the cookie's copy is the record. Two messages at the same time
-    may get the same number.
+    """The store that stores nothing: the cookie's copy is the record. Two messages at
+    the same time may get the same number.
     """
 
     data_limit = COOKIE_DATA_BYTES

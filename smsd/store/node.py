@@ -54,8 +54,8 @@ _PROBE_KEY = b"smsd:probe"
 
 
 class Node:
-    """Operations raise StoreUnavailable: at once while the node is down, and after
-    `timeout_s` at the latest.
+    """One memcached node. Operations raise StoreUnavailable: at once while the node is
+    down, and after `timeout_s` at the latest.
 
     name             host:port
     timeout_s        the budget of one operation
@@ -116,7 +116,7 @@ class Node:
         does not tell it, so that the next write must load first.
         """
         if token is not None and self.is_up and token.generation != self._pipeline.generation:
-            return None
+            return None  # of an earlier connection: it may fit by chance, and proves nothing
         cas = token.cas if token else None
         command = save_command(key, value, expire_s, cas, again=again and self._speaks_meta)
         generation = self._pipeline.generation
@@ -125,7 +125,7 @@ class Node:
         )
         if saved is not None:
             self._refusals.succeeded()
-        elif generation != self._pipeline.generation:
+        elif generation != self._pipeline.generation:  # the connection ended meanwhile
             raise SaveUnsettled
         return saved
 

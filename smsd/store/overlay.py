@@ -35,7 +35,7 @@ _MERGED_AT_ONCE = 64
 
 
 class OverlayToken(msgspec.Struct):
-    """The overlay's condition for one write."""
+    """The condition for one write through the overlay."""
 
     remote: Any = None
     """The remote store's token."""
@@ -46,8 +46,8 @@ class OverlayToken(msgspec.Struct):
 
 
 PATIENCE = 3.8
-"""Times `timeout_s`: conflicts may take a little less than the second within which every
-message is answered."""
+"""Times `timeout_s`: with the usual 0.25 s, conflicts may take a little less than the
+second within which every message is answered."""
 
 READ_FIRST = OverlayToken()
 """Given for a write to the overlay: before the next one, see whether memcached is
@@ -99,7 +99,7 @@ class OverlayStore:
         return len(self._pending)
 
     async def load(self, key: bytes, before: View | None = None) -> View:
-        if before and before.token.is_overlay:
+        if before and before.token.is_overlay:  # the store failed a moment ago
             return self.load_here(key, before)
         try:
             stored, remote_token = await self.remote.load(key)
@@ -135,6 +135,9 @@ class OverlayStore:
         return OverlayToken(remote_token)
 
     async def _save_there(self, key: bytes, record: Record, token: Any, *, again: bool) -> Any:
+        """Write to the remote store. If nobody knows whether a write was carried out,
+        read: otherwise a message that was written is taken for a duplicate of itself.
+        """
         try:
             return await self.remote.save(key, record, token, again=again)
         except SaveUnsettled:

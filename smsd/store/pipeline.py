@@ -184,7 +184,8 @@ class _Operation(msgspec.Struct, frozen=True):
 
 
 class Pipeline:
-    """Belongs to the event loop in which it was made.
+    """The operations on their way to one node and back. Belongs to the event loop in
+    which it was made.
 
     timeout_s    the budget of one operation
     on_failure   called with "timeout" or "protocol" when the answers cannot be trusted to

@@ -39,8 +39,7 @@ from smsd.web.connections import RECYCLED_AFTER_S, ClientConnection, Connections
 MAX_HEADER_BYTES = 32 * 1024
 CHUNK_BYTES = 8 * 1024
 """Size of a buffer that Tornado makes, and clears, for each of two reads of a request.
-Its usual 64 KiB cost a fifteenth of all instructions of a message.
-"""
+A message needs a small part of Tornado's usual 64 KiB."""
 
 BACKLOG = 4096
 """Connections that may wait in the kernel's queue: enough for a rush of some thousand."""
@@ -50,7 +49,7 @@ ACCEPT_AT_ONCE = 128
 REPORT_EVERY_S = 60.0
 
 NEEDED = RESERVED + 32
-"""Descriptors that N connections need besides their own."""
+"""Descriptors that are needed besides those of the connections."""
 
 log = logging.getLogger("smsd.web.accept")
 
@@ -90,7 +89,7 @@ _NO_SUCH_FAMILY = (
 
 
 class BoundedServer(HTTPServer):
-    """Serves a Tornado application on sockets that are bound already.
+    """An HTTP server of a Tornado application, on sockets that are bound already.
 
     name             of the listener, in log lines
     max_connections  so many are open at most

@@ -21,8 +21,8 @@ MOST_AT_ONCE = 50
 
 HELD_S = 5.0
 """After shedding a request, stop reading from its connection for up to this long:
-refusing costs half as much as answering, and a client that is refused may come again at
-once.
+refusing costs half as much as answering (docs/performance.md), and a client that is
+refused may come again at once.
 """
 
 

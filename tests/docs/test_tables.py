@@ -80,7 +80,7 @@ def log_events() -> set[str]:
         for file in (ROOT / "smsd").rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
-        and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("event", "_report")
+        and ast.unparse(node.func) in ("event", "logs.event", "self._report")
         for argument in node.args[:3]
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
     }

@@ -33,7 +33,7 @@ class Texting(RuleBasedStateMachine):
     """Texts and duplicates; nothing fails."""
 
     replicas = 3
-    bodies = BODIES
+    bodies: tuple[str, ...] = BODIES
 
     @initialize(seed=st.integers(0, 2**32), far=st.booleans())
     def begin(self, seed: int, far: bool) -> None:
