@@ -25,7 +25,8 @@ def three(**settings: Any) -> Iterator[Cluster]:
 # --- session.end()
 
 
-def test_end_while_others_wait_loses_no_number() -> None:
+@pytest.mark.parametrize("is_flushed", [False, True])
+def test_end_while_others_wait_loses_no_number(is_flushed: bool) -> None:
     with three() as made:
         a, b, _ = replicas_of(made)
         made.text("wait 1 end", at=a)
@@ -33,6 +34,8 @@ def test_end_while_others_wait_loses_no_number() -> None:
         made.text("wait 1", at=b)
         made.text("wait 1", at=b)
         made.until(lambda: made.delivered[0].is_answered)
+        if is_flushed:
+            made.loop.run(made.memory.flush())
         made.text("now", at=b)  # with the cookie of the reply that ended it
         made.finish()
         assert [run.count for run in made.runs] == [1, 1, 2, 3]
@@ -147,6 +150,23 @@ def test_fallback_with_a_cookie_that_knows_the_text_runs_it_with_its_data() -> N
         assert replies(made)[1] == "2 times, heard 2"
         first, second = made.runs[1:]
         assert second.start_s - first.start_s > GONE_S - 12.5
+        assert sum(replica.takeovers for replica in made.replicas.values()) == 1
+
+
+def test_second_run_that_only_a_cookie_tells_of_counts_as_a_takeover() -> None:
+    with three() as made:
+        a, b, _ = replicas_of(made)
+        message = made.message("wait 30")
+        answer = made.loop.run(a.exchange.answer(message, [], "absent"))
+        assert answer.come_again
+        made.kill(a)
+        made.loop.run(made.memory.flush())
+        made.cookies[message.from_] = answer.copy
+        made.deliver(message, b)
+        made.let(GONE_S - 14)
+        assert len(made.runs) == 1
+        made.finish()
+        assert len(made.runs) == 2
         assert sum(replica.takeovers for replica in made.replicas.values()) == 1
 
 

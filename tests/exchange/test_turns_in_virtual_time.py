@@ -357,6 +357,29 @@ def test_instant_handler_begins_in_vain_once_at_most() -> None:
         assert sorted(event.number for event in made.events) == [*range(1, 40)]
 
 
+def test_run_that_began_in_vain_is_canceled(two: Cluster) -> None:
+    for place in range(AT_ONCE_TIMES * 2):
+        two.text("wait 0", at=replicas_of(two)[place % 2])
+        two.finish()
+    two.runs.clear()
+    for replica in replicas_of(two):
+        two.text("wait 5", at=replica)
+    two.let(1)
+    [runs_on] = [run for run in two.runs if run.end_s is None]
+    [in_vain] = [run for run in two.runs if run.end_s is not None]
+    assert not in_vain.has_finished
+    two.finish()
+    assert [run.sid for run in two.runs if run.has_finished] == [runs_on.sid, in_vain.sid]
+
+
+def test_text_behind_one_that_may_answer_at_once_is_not_registered(two: Cluster) -> None:
+    a, _ = replicas_of(two)
+    two.text("now", at=a)
+    two.text("now", at=a)
+    two.finish()
+    assert a.link.operations == 3 + 4, "one read in vain, and no write"
+
+
 def test_slow_handler_never_begins_in_vain() -> None:
     with cluster(3) as made:
         for place in range(30):
