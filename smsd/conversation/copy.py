@@ -31,7 +31,7 @@ from smsd.conversation.record import (
     Turn,
 )
 from smsd.conversation.trimming import MAX_LINEAGES, folded_to, trimmed
-from smsd.conversation.turns import PLACE_MS, running_until_ms, shows_running
+from smsd.conversation.turns import PLACE_MS, ran_somewhere, running_until_ms, shows_running
 from smsd.errors import CookieExpired, CookieForeign, CookieForged
 
 MAX_DATA_BYTES = 400
@@ -168,8 +168,9 @@ def _line(line: Lineage) -> PackedLineage:
     waiting = running = 0
     if any([entry.turn for entry in line.tail]):  # noqa: C419 - hot, and usually nobody waited
         for place, entry in enumerate(reversed(line.tail)):
-            waiting |= (entry.is_open and not shows_running(entry)) << place
-            running |= shows_running(entry) << place
+            runs = shows_running(entry) or ran_somewhere(entry)
+            waiting |= (entry.is_open and not runs) << place
+            running |= runs << place
     return PackedLineage(
         line.id,
         line.top,

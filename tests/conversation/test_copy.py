@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smsd.conversation import counting, merging
+from smsd.conversation import counting, merging, turns
 from smsd.conversation.copy import (
     DIGESTS,
     MAX_DATA_BYTES,
@@ -136,3 +136,44 @@ def test_a_payload_of_a_later_format_is_a_forgery() -> None:
 def test_payload_that_was_not_packed_is_a_forgery(payload: bytes) -> None:
     with pytest.raises(CookieError):
         opened(payload)
+
+
+# --- messages without an answer
+
+
+def test_copy_tells_which_messages_wait_and_which_one_ran() -> None:
+    record, world = conversation_of(3)
+    now_ms = world.now_ms
+    for number in (4, 5):
+        digest = message_digest(f"SM{number}")
+        if number == 4:
+            record = turns.announced(record, digest, 77, now_ms=now_ms)
+        else:
+            record = turns.registered(record, digest, now_ms=now_ms)
+    back = record
+    for _ in range(2):  # also a copy of a copy tells it
+        back = opened(pack(back, WHOSE), now_ms=now_ms)
+        answered, ran, waits = (
+            counting.find(back, message_digest(f"SM{number}")) for number in (2, 4, 5)
+        )
+        assert answered and ran and waits
+        assert not answered.entry.is_open
+        assert turns.ran_somewhere(ran.entry)
+        assert ran.entry.turn and ran.entry.turn.until_ms == now_ms + turns.LEASE_MS
+        assert waits.entry.is_open and not turns.ran_somewhere(waits.entry)
+
+
+def test_whatever_is_known_of_a_turn_beats_what_a_copy_tells() -> None:
+    record, world = conversation_of(3)
+    now_ms, digest = world.now_ms, message_digest("SM9")
+    running = turns.announced(record, digest, 77, now_ms=now_ms)
+    copy = opened(pack(running, WHOSE), now_ms=now_ms)
+    found = counting.find(running, digest)
+    assert found
+    answered = turns.answered(running, found, b"re", now_ms=now_ms)
+    given_back = turns.given_back(running, found, now_ms=now_ms)
+    for version in (running, answered, given_back):
+        joined = counting.find(merging.join(copy, version), digest)
+        known = counting.find(version, digest)
+        assert joined and known
+        assert (joined.entry.turn, joined.reply) == (known.entry.turn, known.reply)
