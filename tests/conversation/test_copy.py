@@ -156,11 +156,15 @@ def test_copy_tells_which_messages_wait_and_which_one_ran() -> None:
         answered, ran, waits = (
             counting.find(back, message_digest(f"SM{number}")) for number in (2, 4, 5)
         )
-        assert answered and ran and waits
+        assert answered
+        assert ran
+        assert waits
         assert not answered.entry.is_open
         assert turns.ran_somewhere(ran.entry)
-        assert ran.entry.turn and ran.entry.turn.until_ms == now_ms + turns.LEASE_MS
-        assert waits.entry.is_open and not turns.ran_somewhere(waits.entry)
+        assert ran.entry.turn
+        assert ran.entry.turn.until_ms == now_ms + turns.LEASE_MS
+        assert waits.entry.is_open
+        assert not turns.ran_somewhere(waits.entry)
 
 
 def test_whatever_is_known_of_a_turn_beats_what_a_copy_tells() -> None:
@@ -175,5 +179,6 @@ def test_whatever_is_known_of_a_turn_beats_what_a_copy_tells() -> None:
     for version in (running, answered, given_back):
         joined = counting.find(merging.join(copy, version), digest)
         known = counting.find(version, digest)
-        assert joined and known
+        assert joined
+        assert known
         assert (joined.entry.turn, joined.reply) == (known.entry.turn, known.reply)
