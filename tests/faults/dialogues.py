@@ -32,13 +32,12 @@ DIARY = "SMSD_TEST_DIARY"
 
 
 async def diary(message: Message, session: Session) -> str:
-    """Takes as many seconds as the message says; notes its start, after the first wait,
-    and its end. What comes before the first wait may run in vain, so it is not noted.
+    """Takes as many seconds as the message says, and notes its start and its end. If it
+    says 0, it answers at once and notes nothing: such a dialogue may begin in vain.
     """
     heard = [*session.data.get("heard", []), session.count]
     seconds = _seconds(message)
     if seconds:
-        await asyncio.sleep(0.0005)
         with _noted(message, session):
             await asyncio.sleep(seconds)
     session.data["heard"] = heard
@@ -62,6 +61,40 @@ def plain_diary(message: Message, session: Session) -> str:
         time.sleep(_seconds(message))
     session.data["heard"] = heard
     return f"{session.count} times, heard {heard}"
+
+
+_pool: asyncio.Task[None] | None = None
+
+
+async def first_waits(message: Message, session: Session) -> str:
+    """Its first act is what the message says. Work is noted from its very first line."""
+    global _pool
+    if message.body == "child task":
+        await asyncio.wait_for(_noted_work(message, session), 5)
+    elif message.body == "thread":
+        await asyncio.to_thread(_blocking_work, message, session)
+    else:
+        _pool = _pool or asyncio.create_task(asyncio.sleep(0.3))
+        with _noted(message, session):
+            await _pool
+    return f"{session.count} times"
+
+
+async def _noted_work(message: Message, session: Session) -> None:
+    with _noted(message, session):
+        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.002)
+
+
+def _blocking_work(message: Message, session: Session) -> None:
+    with _noted(message, session):
+        time.sleep(0.003)
+
+
+async def hoards(_message: Message, session: Session) -> list[str]:
+    """Much data, and a long reply."""
+    session.data["seen"] = "x" * 99_000
+    return [f"{session.count} times", *["y" * 1_500] * 9, "z" * 1_400][:10]
 
 
 async def kills(message: Message, _session: Session) -> str:
