@@ -197,3 +197,19 @@ def test_write_whose_outcome_is_not_known_is_told_once_and_is_no_duplicate(
         assert {event.outcome for event in made.events} == {"counted"}
         assert len(made.events) == len(made.delivered)
         assert len(made.runs) == len(made.delivered)
+
+
+def test_write_that_others_wrote_upon_before_it_was_settled_is_no_duplicate() -> None:
+    with three() as made:
+        a, b, _ = replicas_of(made)
+        for _ in range(3):
+            made.text("now", at=a)
+            made.text("now", at=b)
+            made.finish()
+        a.link.latency_s, a.link.forgets = 0.2, 1
+        made.text("now", at=a)
+        made.let(0.45)  # written, and not yet read again
+        made.text("now", at=b)
+        made.finish()
+        assert [event.outcome for event in made.events] == ["counted"] * len(made.delivered)
+        assert sorted(event.number for event in made.events) == [*range(1, 9)]

@@ -210,11 +210,14 @@ async def _loses_both(made: Scene) -> None:
     texter, from_ = Texter(made.replicas), number()
     assert (await texter.text("take 0", from_)).text == "1 times, heard [1]"
     message = texter.compose("take 3", from_)
-    slow = asyncio.create_task(texter.deliver(message, made.replicas[0]))
-    await until(lambda: texter.responses[message.sid] > 1, "a cookie knows the text")
-    texter.down.add(made.runner_of(message.sid).port)
-    await asyncio.to_thread(made.runner_of(message.sid).kill)
-    await asyncio.to_thread(made.world.nodes[0].flush)
+    texter.only = runner = made.replicas[0]  # nobody else remembers the lease
+    slow = asyncio.create_task(texter.deliver(message))
+    await until(lambda: texter.responses[message.sid] == 1, "a cookie knows the text")
+    await asyncio.sleep(0.3)
+    texter.only = None
+    texter.down.add(runner.port)
+    made.world.nodes[0].flush()
+    runner.kill()
     assert (await slow).text == "2 times, heard [1, 2]"
     first, second = made.notes.runs(from_)
     assert second.start_s - first.start_s > 20
