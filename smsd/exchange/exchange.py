@@ -167,7 +167,7 @@ class Exchange:
         lock = arrival.conversation.arriving
         if lock.locked():
             try:
-                async with asyncio.timeout(self._ledger.store.patience_s * 2 / 3):
+                async with asyncio.timeout(self._ledger.store.patience_s):
                     await lock.acquire()
             except TimeoutError:
                 return await self._counted(arrival, here=True)
@@ -184,10 +184,11 @@ class Exchange:
         here  there is no time to ask the store
         """
         conversation, attempt = arrival.conversation, _Attempt()
-        tries = self._ledger.tries(arrival.started_s)
+        tries = self._ledger.tries(arrival.started_s, conversation.try_took_s)
         view: View | None = None
         while True:
-            here = here or not tries.has_time(self._clock_s())
+            began_s = self._clock_s()
+            here = here or not tries.has_time(began_s)
             page = await self._ledger.read(conversation, arrival.copy, view, here=here)
             found = arrival.find(page)
             if found is not None:
@@ -197,7 +198,9 @@ class Exchange:
             if page.is_degraded:
                 conversation.here_until_s = self._clock_s() + self._ledger.store.patience_s
             arrival.is_restored = page.is_restored and page.by_cookie_alone
-            if await self._count(arrival, page, attempt):
+            is_counted = await self._count(arrival, page, attempt)
+            conversation.try_took_s = self._clock_s() - began_s
+            if is_counted:
                 return conversation.find(arrival.digest)
             view = page.view
 

@@ -70,6 +70,7 @@ class Conversation:
                  read; None if another replica may well have written since
     requests     how many requests are being answered here, by message
     runs         the dialogues that run here, by message
+    try_took_s   how long the last try to count a message took
     arriving     held by a message while it is counted: of two that write at the same time
                  one would lose the compare-and-swap and start over
     claiming     held while a turn is claimed
@@ -85,6 +86,7 @@ class Conversation:
         self.next_view: View | None = None
         self.requests: Counter[bytes] = Counter()
         self.runs: dict[bytes, Run] = {}
+        self.try_took_s = 0.0
         self.arriving = asyncio.Lock()
         self.claiming = asyncio.Lock()
         self.poller: asyncio.Task[None] | None = None
@@ -186,19 +188,22 @@ class Tries:
 
     began_s     when the message arrived, or the change began
     patience_s  no try is begun that would end later, if it took as long as the last one
+    took_s      how long the last one before these took
     """
 
-    def __init__(self, began_s: float, patience_s: float) -> None:
+    def __init__(self, began_s: float, patience_s: float, took_s: float = 0.0) -> None:
         self._until_s = began_s + patience_s
         self._left = MOST_TRIES
         self._last_s: float | None = None
+        self._took_s = took_s
 
     def has_time(self, now_s: float) -> bool:
         """Whether to try once more."""
-        last_s, self._last_s = self._last_s, now_s
+        if self._last_s is not None:
+            self._took_s = now_s - self._last_s
+        self._last_s = now_s
         self._left -= 1
-        took_s = 0.0 if last_s is None else now_s - last_s
-        return self._left >= 0 and now_s + took_s <= self._until_s
+        return self._left >= 0 and now_s + self._took_s <= self._until_s
 
 
 class Ledger:
@@ -255,9 +260,9 @@ class Ledger:
 
     # --- reading and writing
 
-    def tries(self, began_s: float) -> Tries:
-        """For a change that began at this time of the event loop."""
-        return Tries(began_s, self.store.patience_s)
+    def tries(self, began_s: float, took_s: float = 0.0) -> Tries:
+        """For a change that began at this time of the event loop. See `Tries`."""
+        return Tries(began_s, self.store.patience_s, took_s)
 
     async def read(
         self,

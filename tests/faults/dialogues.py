@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
-from smsd import Message, Session
+from smsd import Message, Reply, Session
 
 
 async def slow(message: Message, session: Session) -> str:
@@ -91,10 +91,10 @@ def _blocking_work(message: Message, session: Session) -> None:
         time.sleep(0.003)
 
 
-async def hoards(_message: Message, session: Session) -> list[str]:
+async def hoards(_message: Message, session: Session) -> Reply:
     """Much data, and a long reply."""
     session.data["seen"] = "x" * 99_000
-    return [f"{session.count} times", *["y" * 1_500] * 9]
+    return Reply(f"{session.count} times", *["y" * 1_500] * 9)
 
 
 async def kills(message: Message, _session: Session) -> str:
