@@ -30,7 +30,7 @@ from smsd.conversation.record import (
     Turn,
 )
 from smsd.conversation.trimming import MAX_LINEAGES, folded_to, trimmed
-from smsd.conversation.turns import PLACE_MS, running_until_ms, shows_running
+from smsd.conversation.turns import PLACE_MS, ran_somewhere, running_until_ms, shows_running
 from smsd.errors import CookieExpired, CookieForeign, CookieForged
 
 MAX_DATA_BYTES = 400
@@ -164,8 +164,9 @@ def _line(line: Lineage) -> PackedLineage:
     waiting = running = 0
     for place, entry in enumerate(reversed(line.tail)):
         if entry.is_open:
-            waiting |= (not shows_running(entry)) << place
-            running |= shows_running(entry) << place
+            is_running = shows_running(entry) or ran_somewhere(entry)
+            waiting |= (not is_running) << place
+            running |= is_running << place
     return PackedLineage(
         line.id,
         line.top,

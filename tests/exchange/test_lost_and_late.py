@@ -151,6 +151,19 @@ def test_fallback_with_a_cookie_that_knows_the_text_runs_it_with_its_data() -> N
         assert sum(replica.takeovers for replica in made.replicas.values()) == 1
 
 
+def test_cookie_of_a_hop_that_knows_nothing_better_still_tells_that_the_text_ran() -> None:
+    with three(answer_within_s=1.0) as made:
+        a, *_ = replicas_of(made)
+        answered = made.deliver(made.message("wait 3"), a)
+        made.let(1.01)  # nobody else has seen the lease
+        made.kill(a)
+        made.loop.run(made.memory.flush())
+        made.finish()
+        assert answered.result().text == "1 times, heard 1"
+        first, second = made.runs
+        assert second.start_s - first.start_s > GONE_S
+
+
 def test_outage_restarts_no_dialogue_whose_runner_lives() -> None:
     with three() as made:
         replicas = replicas_of(made)

@@ -92,9 +92,9 @@ def _blocking_work(message: Message, session: Session) -> None:
 
 
 async def hoards(_message: Message, session: Session) -> Reply:
-    """Much data, and a long reply."""
+    """Much data, and a long reply that is another one in each run."""
     session.data["seen"] = "x" * 99_000
-    return Reply(f"{session.count} times", *["y" * 1_500] * 9)
+    return Reply(f"{session.count} times", os.urandom(8).hex(), *["y" * 1_600] * 8)
 
 
 async def kills(message: Message, _session: Session) -> str:
