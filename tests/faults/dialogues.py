@@ -94,7 +94,7 @@ def _blocking_work(message: Message, session: Session) -> None:
 async def hoards(_message: Message, session: Session) -> Reply:
     """Much data, and a long reply that is another one in each run."""
     session.data["seen"] = "x" * 99_000
-    return Reply(f"{session.count} times", os.urandom(8).hex(), *["y" * 1_600] * 8)
+    return Reply(f"{session.count} times", *[os.urandom(800).hex()] * 9)
 
 
 async def kills(message: Message, _session: Session) -> str:

@@ -89,11 +89,17 @@ async def test_g2_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
             assert replica.metric('smsd_messages_total{outcome="degraded"}') == 0
 
 
-@pytest.mark.parametrize(("messages", "delay_s"), [(3, 0.15), (30, 0.01)])
+@pytest.mark.parametrize(
+    ("messages", "delay_s", "timeout_s"), [(3, 0.3, "0.5"), (30, 0.02, "0.5"), (30, 0.01, "0.25")]
+)
 async def test_g2_texts_at_once_far_from_memcached_get_their_own_numbers(
-    messages: int, delay_s: float
+    messages: int, delay_s: float, timeout_s: str
 ) -> None:
-    with world(nodes=1, replicas=3, proxied=True) as made:
+    """Whose turn to write comes last needs six round trips. A time-out twice as long
+    beside a distance twice as long leaves a busy machine twice the time of its own.
+    """
+    env = {"SMSD_STORE_TIMEOUT": timeout_s}
+    with world(nodes=1, replicas=3, env=env, proxied=True) as made:
         [proxy] = made.proxies
         proxy.delay_s = delay_s
         async with Recorder(made.replicas) as twilio:
