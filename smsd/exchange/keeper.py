@@ -41,6 +41,9 @@ change."""
 LOOK_EVERY_S = 1.0
 """A request looks at the clock at least this often, since leases run out in silence."""
 
+SETTLE_S = 3.0
+"""After an outage other replicas have this long to find memcached and to merge."""
+
 RETRY_CLAIM_S = 0.05
 FRESH_MS = 2_000
 """A place is not renewed while it is newer than this."""
@@ -201,6 +204,8 @@ class Keeper:
                 return None
             if not turns.may_run(page.record, found, self.holder, now_ms=page.now_ms, only=only):
                 return None
+            if turns.is_takeover(found, self.holder) and self._is_settling(page):
+                return None
             if turns.is_poison(found, self.holder):
                 return self._ledger.answered(page, found, poison)
             return turns.claimed(page.record, found, self.holder, now_ms=page.now_ms)
@@ -222,6 +227,12 @@ class Keeper:
             run = self._runner.run_for(arrival.message, written.page, before.number)
             self._runner.start(run)
             self.keep(arrival, run, after.entry.turn.epoch)
+
+    def _is_settling(self, page: Page) -> bool:
+        """Whether memcached is back so lately that leases renewed in the overlays of
+        other replicas may not have reached it.
+        """
+        return self._loop.time() < page.view.up_since_s + SETTLE_S
 
     async def apologize(self, arrival: Arrival, error: Exception) -> None:
         """Answer a message that is still open with the apology, whoever runs its

@@ -108,7 +108,8 @@ class OverlayStore:
             return self.load_here(key, before)
         pending, known = self._pending.get(key), before.versions if before else ()
         versions = (*known, pending) if pending else known
-        return View(stored, versions, OverlayToken(remote_token, pending))
+        token = OverlayToken(remote_token, pending)
+        return View(stored, versions, token, up_since_s=self.remote.up_since_s(key))
 
     def load_here(self, key: bytes, before: View | None = None) -> View:
         pending, known = self._pending.get(key), before.versions if before else ()

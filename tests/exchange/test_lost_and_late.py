@@ -226,3 +226,22 @@ def test_write_that_others_wrote_upon_before_it_was_settled_is_no_duplicate() ->
         made.finish()
         assert [event.outcome for event in made.events] == ["counted"] * len(made.delivered)
         assert sorted(event.number for event in made.events) == [*range(1, 9)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_lease_that_ran_out_during_an_outage_is_no_reason_to_take_over(seed: int) -> None:
+    """Its holder renewed it in its overlay, and merges it a moment later."""
+    with three(answer_within_s=1.0, seed=seed) as made:
+        replicas = replicas_of(made)
+        made.text("wait 30", at=replicas[0])
+        made.let(5)
+        for replica in replicas:
+            replica.link.is_up = False
+        made.let(12)
+        for replica in replicas[1:]:
+            replica.link.is_up = True
+        made.let(0.5)
+        replicas[0].link.is_up = True
+        made.finish()
+        assert len(made.runs) == 1
+        assert replies(made) == ["1 times, heard 1"]
