@@ -112,9 +112,13 @@ def find(record: Record, digest: bytes) -> Found | None:
     if newest and newest.tail and newest.tail[-1].digest == digest and len(record.lineages) == 1:
         return Found(newest.id, newest.top, newest.tail[-1])  # it was just written
     for lineage in record.lineages:
+        # a message that moved on to this conversation may still wait in the one before,
+        # where an older version brought it back
+        waited = found is not None and found.entry.is_open and found.lineage <= record.floor
+        moved_on = waited and lineage.id > record.floor
         for place, entry in enumerate(lineage.tail):
             if entry.digest == digest and (
-                found is None or progress(entry) > progress(found.entry)
+                found is None or moved_on or progress(entry) > progress(found.entry)
             ):
                 found = Found(lineage.id, lineage.top - len(lineage.tail) + 1 + place, entry)
     return found

@@ -189,6 +189,20 @@ def without_forgotten(older: Record, stored: Record) -> Record:
     return msgspec.structs.replace(older, lineages=tuple(lineages))
 
 
+def grew_from(stored: Record, written: Record) -> bool:
+    """Whether `written` was the stored record once, and others wrote on top of it.
+
+    Each entry must stand there exactly as it was written: another message in the same
+    slot, or another process in the same turn, means that the write was not carried out.
+    """
+    here = {line.id: dict(slots_of(line)) for line in stored.lineages}
+    return stored.floor >= written.floor and all(
+        here.get(line.id, {}).get(ordinal) == entry
+        for line in written.lineages
+        for ordinal, entry in slots_of(line)
+    )
+
+
 def _covers_slots(a: Lineage, b: Lineage) -> bool:
     """Whether `a` knows every message of `b`'s tail that is still open in `b`, or known
     to it in another state. A cookie's copy needs no such look: what it tells of turns

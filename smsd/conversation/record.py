@@ -18,10 +18,11 @@ from smsd.errors import RecordError
 WINDOW = 32
 """Messages whose ids and replies are remembered one by one."""
 
-MAX_RECORD_BYTES = 512 * 1024
-"""Of one encoded record; memcached takes 1 MiB. The oldest replies are forgotten first,
-ids stay. A duplicate of a message whose reply was forgotten runs the dialogue again and
-changes nothing."""
+MAX_RECORD_BYTES = 960 * 1024
+"""Of one encoded record; memcached takes 1 MiB with the key. So 32 replies of 25 kB fit
+beside 100 kB of data. Beyond it the oldest replies are forgotten first, ids stay. A
+duplicate of a message whose reply was forgotten runs the dialogue again and changes
+nothing."""
 
 _FORMAT = b"\x01"
 

@@ -177,14 +177,13 @@ def may_run(
     *,
     now_ms: int,
     only: Collection[bytes] | None = None,
-    may_take_over: bool = True,
 ) -> bool:
     """Whether the process `holder`, which does not run the dialogue of this message,
     may start it now: it has no answer, nobody runs it, and no other message holds it
     up.
 
-    During an outage (`only`, as in `is_held_up`), and unless `may_take_over`, a message
-    that runs elsewhere is not taken over. A turn that shows `holder` itself is left of a write whose outcome was
+    During an outage (`only`, as in `is_held_up`) a message that runs elsewhere is not
+    taken over. A turn that shows `holder` itself is left of a write whose outcome was
     not known. If only a cookie tells that the message ran somewhere, its process has
     BLOCK_MS more than its lease to come back.
     """
@@ -192,8 +191,7 @@ def may_run(
         return False
     turn = found.entry.turn
     runs_elsewhere = turn is not None and shows_running(found.entry) and turn.holder != holder
-    is_left_alone = only is not None or not may_take_over
-    if runs_elsewhere and (is_left_alone or is_running(found.entry, now_ms)):
+    if runs_elsewhere and (only is not None or is_running(found.entry, now_ms)):
         return False
     if turn is not None and ran_somewhere(found.entry) and now_ms < turn.until_ms + BLOCK_MS:
         return False

@@ -23,6 +23,9 @@ class Switch:
     def nodes(self) -> dict[str, bool]:
         return {name: up and self.up for name, up in self.remote.nodes.items()}
 
+    def up_since_s(self, key: bytes) -> float:
+        return self.remote.up_since_s(key)
+
     def is_ready(self, key: bytes) -> bool:
         return self.up and self.remote.is_ready(key)
 

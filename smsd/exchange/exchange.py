@@ -167,8 +167,7 @@ class Exchange:
         lock = arrival.conversation.arriving
         if lock.locked():
             try:
-                # the rest of its patience is for the read and the write that follow
-                async with asyncio.timeout(self._ledger.store.patience_s * 2 / 3):
+                async with asyncio.timeout(self._ledger.store.patience_s):
                     await lock.acquire()
             except TimeoutError:
                 # alone, and without the lock: whoever holds it still waits for the store
@@ -185,12 +184,12 @@ class Exchange:
 
         here  there is no time to ask the store
         """
-        conversation = arrival.conversation
-        attempt = _Attempt(arrival.started_s, self._ledger.store.patience_s)
+        conversation, store = arrival.conversation, self._ledger.store
+        attempt = _Attempt(arrival.started_s, store.patience_s, conversation.try_took_s)
         view: View | None = None
         while True:
-            operations = 3 if attempt.is_in_vain else 2
-            here = here or not attempt.has_time(self._clock_s(), operations)
+            began_s = self._clock_s()
+            here = here or not attempt.has_time(began_s, 3 if attempt.is_in_vain else 2)
             page = await self._ledger.read(conversation, arrival.copy, view, here=here)
             found = arrival.find(page)
             if found is not None:
@@ -200,7 +199,9 @@ class Exchange:
             if page.is_degraded:
                 conversation.here_until_s = self._clock_s() + self._ledger.store.patience_s
             arrival.is_restored = page.is_restored and page.by_cookie_alone
-            if await self._count(arrival, page, attempt):
+            is_counted = await self._count(arrival, page, attempt)
+            conversation.try_took_s = self._clock_s() - began_s
+            if is_counted:
                 return conversation.find(arrival.digest)
             # another write came first: what it wrote may already hold this message
             view = page.view

@@ -43,11 +43,11 @@ change."""
 LOOK_EVERY_S = 1.0
 """A request looks at the clock at least this often, since leases run out in silence."""
 
+SETTLE_S = 3.0
+"""After an outage other replicas have this long to find memcached and to merge."""
+
 RETRY_CLAIM_S = 0.05
 """A claim that was not written is tried again after this time."""
-
-SETTLE_S = (turns.LEASE_MS + turns.CLOCK_SKEW_MS) / 1000
-"""So long after an outage nothing is taken over."""
 
 FRESH_MS = 2_000
 """A place is not renewed while it is newer than this."""
@@ -175,16 +175,13 @@ class Keeper:
     def _may_run(
         self, conversation: Conversation, record: Record, found: Found, *, is_degraded: bool
     ) -> bool:
-        """Whether a message may run here now. After an outage, a dialogue that runs
-        elsewhere has the time of a lease to show that it does.
-        """
+        """Whether a message may run here now."""
         return turns.may_run(
             record,
             found,
             self.holder,
             now_ms=self._ledger.now_ms(),
             only=conversation.messages_here if is_degraded else None,
-            may_take_over=not self._ledger.was_degraded_within(SETTLE_S),
         )
 
     async def _poll(self, conversation: Conversation) -> None:
@@ -222,6 +219,8 @@ class Keeper:
                 conversation, page.record, found, is_degraded=page.is_degraded
             ):
                 return None
+            if turns.is_takeover(found, self.holder) and self._is_settling(page):
+                return None
             if turns.is_poison(found, self.holder):
                 return self._ledger.answered(page, found, poison)
             return turns.claimed(page.record, found, self.holder, now_ms=page.now_ms)
@@ -245,6 +244,12 @@ class Keeper:
             run = self._runner.run_for(arrival.message, written.page, before.number)
             self._runner.start(run)
             self.keep(arrival, run, after.entry.turn.epoch)
+
+    def _is_settling(self, page: Page) -> bool:
+        """Whether memcached is back so lately that leases renewed in the overlays of
+        other replicas may not have reached it.
+        """
+        return self._loop.time() < page.view.up_since_s + SETTLE_S
 
     async def apologize(self, arrival: Arrival, error: Exception) -> None:
         """Answer a message that is still open with the apology, whoever runs its

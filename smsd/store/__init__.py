@@ -19,6 +19,7 @@ Terms used in this package:
     former      nodes that were in the list before it changed; they are still read
 """
 
+import math
 from typing import Any, Protocol
 
 import msgspec
@@ -38,6 +39,8 @@ class View(msgspec.Struct, frozen=True):
     """Proves that nobody wrote since. Only for `save`."""
     is_degraded: bool = False
     """The store could not be reached in time, and this is the overlay's view."""
+    up_since_s: float = -math.inf
+    """When the store was reached again after an outage, on the event loop's clock."""
 
 
 class Store(Protocol):
@@ -99,6 +102,12 @@ class Remote(Protocol):
     @property
     def nodes(self) -> dict[str, bool]:
         """Each node's name, and whether it answers."""
+        ...
+
+    def up_since_s(self, key: bytes) -> float:
+        """When the record's node answered again after its last outage, on the event
+        loop's clock.
+        """
         ...
 
     def is_ready(self, key: bytes) -> bool:

@@ -81,6 +81,9 @@ class Memcached:
 
         return lru_cache(maxsize=MAX_REMEMBERED_KEYS)(node_of)
 
+    def up_since_s(self, key: bytes) -> float:
+        return self.node_of(key).up_since_s
+
     def is_ready(self, key: bytes) -> bool:
         node = self.node_of(key)
         return node.is_up and not node.is_refusing

@@ -52,6 +52,9 @@ class Memory:
     def __len__(self) -> int:
         return len(self._records)
 
+    def up_since_s(self, _key: bytes) -> float:
+        return -math.inf
+
     def is_ready(self, _key: bytes) -> bool:
         return True
 

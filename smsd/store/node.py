@@ -10,6 +10,7 @@ of any message, one task looks up the name, connects, and connects again.
 
 import asyncio
 import contextlib
+import math
 import ssl
 from typing import Any
 
@@ -76,6 +77,7 @@ class Node:
     ) -> None:
         self.name = name
         self.is_up = True
+        self.up_since_s = -math.inf
         self._timeout_s = timeout_s
         self._observer = observer
         self._tls = tls
@@ -177,7 +179,7 @@ class Node:
         if not isinstance(loaded, Loaded):
             return False
         if not self.is_up and connection is self._pipeline.connection:
-            self.is_up = True
+            self.is_up, self.up_since_s = True, self._loop.time()
             kind, began_s = self._outage
             self._observer.store_node_up(self.name, kind, self._loop.time() - began_s)
         return True

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from smsd.conversation.counting import is_alive, reconciled
+from smsd.conversation.merging import grew_from
 from smsd.conversation.record import Record, decode, encode
 from smsd.conversation.session import MAX_DATA_BYTES
 from smsd.errors import SaveUnsettled, StoreUnavailable
@@ -50,8 +51,8 @@ PATIENCE = 3.8
 second within which every message is answered."""
 
 READ_FIRST = OverlayToken()
-"""Given for a write to the overlay: before the next one, see whether memcached is
-back."""
+"""Given for a write to the overlay, and for one on top of which somebody wrote: read
+before the next one."""
 
 
 class OverlayStore:
@@ -107,7 +108,8 @@ class OverlayStore:
             return self.load_here(key, before)
         pending, known = self._pending.get(key), before.versions if before else ()
         versions = (*known, pending) if pending else known
-        return View(stored, versions, OverlayToken(remote_token, pending))
+        token = OverlayToken(remote_token, pending)
+        return View(stored, versions, token, up_since_s=self.remote.up_since_s(key))
 
     def load_here(self, key: bytes, before: View | None = None) -> View:
         pending, known = self._pending.get(key), before.versions if before else ()
@@ -123,26 +125,30 @@ class OverlayStore:
         if token is READ_FIRST:
             return None
         try:
-            remote_token = await self._save_there(key, record, token.remote, again=again)
+            saved = await self._save_there(key, record, token.remote, again=again)
         except StoreUnavailable:
             token.is_overlay = True  # the message goes on there
             return None
-        if remote_token is None:
+        if saved is None:
             self._observer.store_conflict()
             return None
         if token.pending is not None:
             self._merged(key, token.pending)
-        return OverlayToken(remote_token)
+        return saved
 
-    async def _save_there(self, key: bytes, record: Record, token: Any, *, again: bool) -> Any:
+    async def _save_there(
+        self, key: bytes, record: Record, token: Any, *, again: bool
+    ) -> OverlayToken | None:
         """Write to the remote store. If nobody knows whether a write was carried out,
         read: otherwise a message that was written is taken for a duplicate of itself.
         """
         try:
-            return await self.remote.save(key, record, token, again=again)
+            remote_token = await self.remote.save(key, record, token, again=again)
         except SaveUnsettled:
-            stored, new_token = await self.remote.load(key)
-            return new_token if stored == record else None
+            stored, remote_token = await self.remote.load(key)
+            if stored != record:
+                return READ_FIRST if stored and grew_from(stored, record) else None
+        return None if remote_token is None else OverlayToken(remote_token)
 
     def _save_here(self, key: bytes, record: Record, token: OverlayToken) -> OverlayToken | None:
         if self._pending.get(key) != token.pending:

@@ -8,6 +8,7 @@ does, so that the same checker judges both.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -45,14 +46,29 @@ class Link:
 
     nodes: dict[str, bool] = {}  # noqa: RUF012 - as the protocol has it
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, clock_s: Callable[[], float]) -> None:
         self._memory = memory
+        self._clock_s = clock_s
         self.latency_s = 0.001
-        self.is_up = True
+        self._is_up = True
+        self._up_since_s = -math.inf
         self.forgets = 0
         self.thawed = asyncio.Event()
         self.thawed.set()
         self.operations = 0
+
+    @property
+    def is_up(self) -> bool:
+        return self._is_up
+
+    @is_up.setter
+    def is_up(self, is_up: bool) -> None:
+        if is_up and not self._is_up:
+            self._up_since_s = self._clock_s()
+        self._is_up = is_up
+
+    def up_since_s(self, _key: bytes) -> float:
+        return self._up_since_s
 
     def is_ready(self, _key: bytes) -> bool:
         return self.is_up and self.thawed.is_set()
@@ -173,7 +189,7 @@ class Replica(Observer):
     def __init__(self, name: str, cluster: "Cluster", skew_ms: int = 0, **policy: Any) -> None:
         self.name = name
         self.cluster = cluster
-        self.link = Link(cluster.memory)
+        self.link = Link(cluster.memory, cluster.loop.time)
         self.is_up = True
         self.events: list[Counted] = []
         self.takeovers = 0

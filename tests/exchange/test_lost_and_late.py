@@ -170,6 +170,19 @@ def test_second_run_that_only_a_cookie_tells_of_counts_as_a_takeover() -> None:
         assert sum(replica.takeovers for replica in made.replicas.values()) == 1
 
 
+def test_cookie_of_a_hop_that_knows_nothing_better_still_tells_that_the_text_ran() -> None:
+    with three(answer_within_s=1.0) as made:
+        a, *_ = replicas_of(made)
+        answered = made.deliver(made.message("wait 3"), a)
+        made.let(1.01)  # nobody else has seen the lease
+        made.kill(a)
+        made.loop.run(made.memory.flush())
+        made.finish()
+        assert answered.result().text == "1 times, heard 1"
+        first, second = made.runs
+        assert second.start_s - first.start_s > GONE_S
+
+
 def test_outage_restarts_no_dialogue_whose_runner_lives() -> None:
     with three() as made:
         replicas = replicas_of(made)
@@ -216,3 +229,38 @@ def test_write_whose_outcome_is_not_known_is_told_once_and_is_no_duplicate(
         assert {event.outcome for event in made.events} == {"counted"}
         assert len(made.events) == len(made.delivered)
         assert len(made.runs) == len(made.delivered)
+
+
+def test_write_that_others_wrote_upon_before_it_was_settled_is_no_duplicate() -> None:
+    with three() as made:
+        a, b, _ = replicas_of(made)
+        for _ in range(3):
+            made.text("now", at=a)
+            made.text("now", at=b)
+            made.finish()
+        a.link.latency_s, a.link.forgets = 0.2, 1
+        made.text("now", at=a)
+        made.let(0.45)  # written, and not yet read again
+        made.text("now", at=b)
+        made.finish()
+        assert [event.outcome for event in made.events] == ["counted"] * len(made.delivered)
+        assert sorted(event.number for event in made.events) == [*range(1, 9)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_lease_that_ran_out_during_an_outage_is_no_reason_to_take_over(seed: int) -> None:
+    """Its holder renewed it in its overlay, and merges it a moment later."""
+    with three(answer_within_s=1.0, seed=seed) as made:
+        replicas = replicas_of(made)
+        made.text("wait 30", at=replicas[0])
+        made.let(5)
+        for replica in replicas:
+            replica.link.is_up = False
+        made.let(12)
+        for replica in replicas[1:]:
+            replica.link.is_up = True
+        made.let(0.5)
+        replicas[0].link.is_up = True
+        made.finish()
+        assert len(made.runs) == 1
+        assert replies(made) == ["1 times, heard 1"]

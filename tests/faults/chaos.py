@@ -95,7 +95,11 @@ class Chaos:
             if delivery.status is not None or not self._lossy
         ]
         wrong += violations(delivery for delivery in history if delivery.conversation in walking)
-        wrong += [f"{d.sid}: {d.status}" for d in history if d.status != 200]
+        wrong += [
+            f"{d.conversation}: {d.sid} was answered with {d.status}, {d.reply!r}"
+            for d in history
+            if d.status != 200 or d.count is None
+        ]
         return wrong
 
     def report(self, wrong: list[str]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
-from smsd import Message, Router, Session
+from smsd import Message, Reply, Router, Session
 
 
 async def slow(message: Message, session: Session) -> str:
@@ -73,6 +73,40 @@ def plain_diary(message: Message, session: Session) -> str:
         time.sleep(_seconds(message))
     session.data["heard"] = heard
     return f"{session.count} times, heard {heard}"
+
+
+_pool: asyncio.Task[None] | None = None
+
+
+async def first_waits(message: Message, session: Session) -> str:
+    """Its first act is what the message says. Work is noted from its very first line."""
+    global _pool
+    if message.body == "child task":
+        await asyncio.wait_for(_noted_work(message, session), 5)
+    elif message.body == "thread":
+        await asyncio.to_thread(_blocking_work, message, session)
+    else:
+        _pool = _pool or asyncio.create_task(asyncio.sleep(0.3))
+        with _noted(message, session):
+            await _pool
+    return f"{session.count} times"
+
+
+async def _noted_work(message: Message, session: Session) -> None:
+    with _noted(message, session):
+        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.002)
+
+
+def _blocking_work(message: Message, session: Session) -> None:
+    with _noted(message, session):
+        time.sleep(0.003)
+
+
+async def hoards(_message: Message, session: Session) -> Reply:
+    """Much data, and a long reply that is another one in each run."""
+    session.data["seen"] = "x" * 99_000
+    return Reply(f"{session.count} times", *[os.urandom(800).hex()] * 9)
 
 
 async def kills(message: Message, _session: Session) -> str:

@@ -18,12 +18,17 @@ from typing import Any, Self
 
 from tests.processes import Smsd, free_port
 
+WRITES = (b"ms ", b"cas ", b"add ", b"set ")
+RESET_EVERY = 20
+
 
 class Fault(Enum):
     """What the proxy does to commands and answers."""
 
     PASS = auto()
     SLOW = auto()  # each answer comes `delay_s` late
+    FAR = auto()  # as SLOW, and answers under way do not wait for each other
+    RESET = auto()  # a write now and then is carried out, and its connection ends unanswered
     DRIP = auto()  # answers come byte by byte, each `delay_s` after the one before
     CUT = auto()  # half an answer, then the connection ends
     GARBAGE = auto()  # something else is answered
@@ -43,6 +48,8 @@ class Proxy:
         self.delay_s = delay_s
         self.held = 0
         """Answers to writes held back since HOLD_WRITES began."""
+        self.writes = 0
+        """Commands that wrote since it began to reset connections."""
         self._target_port = target_port
         self._faults: dict[int | None, Fault] = {None: Fault.PASS}
         self._loop = asyncio.new_event_loop()
@@ -121,7 +128,7 @@ class Proxy:
             with self._kept(to_node):
                 answers = asyncio.create_task(self._answers(from_node, writer, fault))
                 try:
-                    await self._commands(reader, to_node, fault)
+                    await self._commands(reader, to_node, writer, fault)
                     await answers
                 finally:
                     answers.cancel()
@@ -156,12 +163,19 @@ class Proxy:
         self,
         reader: asyncio.StreamReader,
         to_node: asyncio.StreamWriter,
+        writer: asyncio.StreamWriter,
         fault: Callable[[], Fault],
     ) -> None:
         while chunk := await reader.read(65536):
             await self._until(lambda: fault() is not Fault.SILENT)
             to_node.write(chunk)
             await to_node.drain()
+            if fault() is Fault.RESET and chunk.startswith(WRITES):
+                self.writes += 1
+                if self.writes % RESET_EVERY == 0:
+                    writer.transport.abort()
+                    await asyncio.sleep(0.005)  # memcached carries it out
+                    return
         await self._until(lambda: fault() is not Fault.SILENT)
         to_node.write_eof()
 
@@ -185,6 +199,9 @@ class Proxy:
             await self._until(lambda: now() is not Fault.HOLD_WRITES)
         elif fault is Fault.SLOW:
             await asyncio.sleep(self.delay_s)
+        elif fault is Fault.FAR:
+            self._loop.call_later(self.delay_s, writer.write, chunk)
+            return
         elif fault is Fault.DRIP:
             for byte in chunk[:-1]:
                 if writer.is_closing():

@@ -10,7 +10,7 @@ import pytest
 from smsd.simulator import FORGETFUL, JAR, LOST, STALE
 from tests.faults.history import Recorder
 from tests.faults.proxy import Fault
-from tests.faults.world import World, counted, number, wait_until_merged, world
+from tests.faults.world import PATIENT, World, counted, number, wait_until_merged, world
 from tests.processes import wait_for
 
 pytestmark = pytest.mark.asyncio
@@ -125,3 +125,17 @@ async def test_g1_a_write_that_timed_out_and_was_applied_all_the_same_counts_onc
         await twilio.text(from_, cookies=LOST)
         assert [d.count for d in twilio.history] == [1, 2, 2, 3, 3, 4]
         assert twilio.violations() == []
+
+
+async def test_g1_32_long_replies_beside_much_data_are_kept() -> None:
+    """Each run of this dialogue replies something else, 15 kB of it."""
+    env = {**PATIENT, "SMSD_DIALOGUE": "tests.faults.dialogues:hoards"}
+    with world(nodes=1, replicas=2, env=env) as made:
+        async with Recorder(made.replicas) as twilio:
+            from_ = number()
+            messages = [twilio.compose(from_) for _ in range(32)]
+            for message in messages:
+                await twilio.deliver(message)
+            for message in messages:
+                await twilio.deliver(message, cookies=LOST)
+            assert twilio.violations() == []

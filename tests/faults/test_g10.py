@@ -261,3 +261,52 @@ async def test_g10_dialogue_that_kills_its_process_runs_three_times_at_most() ->
         hello = await texter.text("hello", from_, made.replicas[3])
         assert hello.text == "1 times"
         assert made.replicas[3].metric('smsd_messages_total{outcome="failed"}') == 1
+
+
+async def test_g10_end_while_two_wait_elsewhere_loses_no_number(three: Scene) -> None:
+    """The fourth text brings the cookie of the reply that ended the conversation."""
+    texter = Texter(three.replicas)
+
+    async def texts(from_: str) -> list[str | None]:
+        at, elsewhere, _ = three.replicas
+        first = asyncio.create_task(texter.text("take 1 bye", from_, at))
+        await until(lambda: three.notes.runs(from_), "the first dialogue runs")
+        waiting = [asyncio.create_task(texter.text("take 0.3", from_, elsewhere)) for _ in range(2)]
+        ended = (await first).text
+        fourth = (await texter.text("take 0", from_, elsewhere)).text
+        middle = sorted([str((await task).text) for task in waiting])
+        return [ended, *middle, fourth]
+
+    for found in await asyncio.gather(*(texts(number()) for _ in range(5))):
+        assert [str(text).partition(",")[0] for text in found] == [
+            "1 times",
+            "1 times",
+            "2 times",
+            "3 times",
+        ]
+
+
+async def test_g10_answered_message_stays_answered_behind_31_others() -> None:
+    """They come right when its reply is written, while a hop waits at another replica."""
+    env = {**PATIENT, "SMSD_ANSWER_WITHIN": "1"}
+    with scene(nodes=2, replicas=3, env=env) as made:
+        texter = Texter(made.replicas)
+        texter.only = made.replicas[1]
+
+        async def texts(from_: str) -> None:
+            slow = asyncio.create_task(texter.text("take 2.3", from_, made.replicas[0]))
+            await until(
+                lambda: any(run.has_finished for run in made.notes.runs(from_)), "it is done"
+            )
+            await asyncio.gather(
+                *(texter.text("HELP", from_, made.replicas[2 * (i % 2)]) for i in range(31))
+            )
+            assert (await slow).text == "1 times, heard [1]"
+
+        senders = [number() for _ in range(10)]
+        await asyncio.gather(*map(texts, senders))
+        assert [len(made.notes.runs(from_)) for from_ in senders] == [1] * 10
+        told = [
+            replica.metric('smsd_messages_total{outcome="counted"}') for replica in made.replicas
+        ]
+        assert sum(told) == 10

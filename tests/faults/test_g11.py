@@ -190,3 +190,64 @@ async def test_g11_rolling_restart_under_slow_dialogues_loses_and_doubles_nothin
         await asyncio.gather(*talks)
         assert sum(sent.values()) > 30
         assert turn_violations(made.notes.runs(), texter.outcomes) == []
+
+
+async def test_g11_runner_and_record_lost_together() -> None:
+    """A cookie knows the text: it runs again with the cookie's data, once its process
+    had time to come back. Beside it, an outage and a restart of memcached during slow
+    dialogues, whose hops go to any replica: none runs again.
+    """
+    env = {**QUICK, "SMSD_STORE_TIMEOUT": "0.25"}
+    with (
+        scene(nodes=1, replicas=3, env=env) as lost,
+        scene(nodes=1, replicas=3, env=env) as cut_off,
+        scene(nodes=1, replicas=3, env=env) as restarted,
+    ):
+        await asyncio.gather(_loses_both(lost), _is_cut_off(cut_off), _restarts(restarted))
+
+
+async def _loses_both(made: Scene) -> None:
+    texter, from_ = Texter(made.replicas), number()
+    assert (await texter.text("take 0", from_)).text == "1 times, heard [1]"
+    message = texter.compose("take 3", from_)
+    texter.only = runner = made.replicas[0]  # nobody else remembers the lease
+    slow = asyncio.create_task(texter.deliver(message))
+    await until(lambda: texter.responses[message.sid] == 1, "a cookie knows the text")
+    await asyncio.sleep(0.3)
+    texter.only = None
+    texter.down.add(runner.port)
+    made.world.nodes[0].flush()
+    runner.kill()
+    assert (await slow).text == "2 times, heard [1, 2]"
+    first, second = made.notes.runs(from_)
+    assert second.start_s - first.start_s > 20
+    up = [replica for replica in made.replicas if replica.port not in texter.down]
+    assert sum(replica.metric("smsd_takeovers_total") for replica in up) == 1
+
+
+async def _is_cut_off(made: Scene) -> None:
+    texter = Texter(made.replicas)
+    texts = [asyncio.create_task(texter.text("take 20", number())) for _ in range(6)]
+    await until(lambda: len(made.notes.runs()) == 6, "the dialogues run")
+    await asyncio.sleep(1.5)
+    made.world.nodes[0].hang()
+    await asyncio.sleep(15)
+    made.world.nodes[0].resume()
+    await _ran_once(made, texter, texts)
+
+
+async def _restarts(made: Scene) -> None:
+    texter = Texter(made.replicas)
+    texts = [asyncio.create_task(texter.text("take 6", number())) for _ in range(6)]
+    await until(lambda: len(made.notes.runs()) == 6, "the dialogues run")
+    await asyncio.sleep(1.5)
+    await asyncio.to_thread(made.world.nodes[0].kill)
+    await asyncio.to_thread(made.world.nodes[0].start)
+    await _ran_once(made, texter, texts)
+
+
+async def _ran_once(made: Scene, texter: Texter, texts: list[asyncio.Task[Outcome]]) -> None:
+    outcomes = await asyncio.gather(*texts)
+    assert {outcome.text for outcome in outcomes} == {"1 times, heard [1]"}
+    assert turn_violations(made.notes.runs(), texter.outcomes) == []
+    assert sum(replica.metric("smsd_takeovers_total") for replica in made.replicas) == 0

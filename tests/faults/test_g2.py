@@ -87,3 +87,51 @@ async def test_g2_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
             assert twilio.violations() == []
         for replica in made.replicas:
             assert replica.metric('smsd_messages_total{outcome="degraded"}') == 0
+
+
+@pytest.mark.parametrize(
+    ("messages", "delay_s", "timeout_s"), [(3, 0.3, "0.5"), (30, 0.02, "0.5"), (30, 0.01, "0.25")]
+)
+async def test_g2_texts_at_once_far_from_memcached_get_their_own_numbers(
+    messages: int, delay_s: float, timeout_s: str
+) -> None:
+    """Whose turn to write comes last needs six round trips. A time-out twice as long
+    beside a distance twice as long leaves a busy machine twice the time of its own.
+    """
+    env = {"SMSD_STORE_TIMEOUT": timeout_s}
+    with world(nodes=1, replicas=3, env=env, proxied=True) as made:
+        [proxy] = made.proxies
+        proxy.delay_s = delay_s
+        async with Recorder(made.replicas) as twilio:
+            for _ in range(3):  # they learn that this dialogue answers at once
+                await asyncio.gather(*(twilio.text(number(), each) for each in made.replicas))
+            proxy.set(Fault.FAR)
+            for _ in range(3):
+                from_ = number()
+                await asyncio.gather(
+                    *(twilio.text(from_, made.replicas[i % 3]) for i in range(messages))
+                )
+            assert twilio.violations() == []
+        for replica in made.replicas:
+            assert replica.metric('smsd_messages_total{outcome="degraded"}') == 0
+
+
+async def test_g2_write_whose_answer_is_lost_is_told_once_and_is_no_duplicate() -> None:
+    """memcached carries writes out, and the connection ends before its answer."""
+    with world(nodes=1, replicas=3, env=PATIENT, proxied=True) as made:
+        async with Recorder(made.replicas) as twilio:
+            made.proxies[0].set(Fault.RESET)
+            for _ in range(12):
+                senders = [number() for _ in range(4)]
+                await asyncio.gather(*(twilio.text(each) for each in senders for _ in range(5)))
+            made.proxies[0].set(Fault.PASS)
+            told = {
+                outcome: sum(
+                    replica.metric(f'smsd_messages_total{{outcome="{outcome}"}}')
+                    for replica in made.replicas
+                )
+                for outcome in ("counted", "degraded", "failed", "duplicate")
+            }
+            assert made.proxies[0].writes > 100
+            assert told["duplicate"] == 0, told
+            assert sum(told.values()) == len(twilio.history), told

@@ -340,3 +340,21 @@ async def test_g4_dropped_overlay_records_live_on_in_cookies() -> None:
     assert (await message(keys[0], cookies[keys[0]])).count == 2
     assert (await message(keys[1], None)).count == 1
     await store.close(within_s=0)
+
+
+async def test_g4_conversations_are_quick_again_after_a_hang() -> None:
+    """Two texts of each came within milliseconds at one replica during the hang."""
+    with world(nodes=1, replicas=1) as made:
+        async with Recorder(made.replicas) as twilio:
+            senders = [number() for _ in range(30)]
+            await asyncio.gather(*(twilio.text(from_) for from_ in senders))
+            made.nodes[0].hang()
+            for _ in range(3):
+                pairs = [twilio.text(from_) for from_ in senders for _ in range(2)]
+                await asyncio.gather(*pairs)
+            made.nodes[0].resume()
+            await asyncio.to_thread(wait_until_merged, made)
+            for from_ in senders:
+                took = [(await twilio.text(from_)).took_s for _ in range(3)]
+                assert min(took) < 0.2, f"{from_}: {took}"
+            assert [each for each in twilio.violations() if "was given to" not in each] == []
