@@ -96,7 +96,11 @@ def _appended(record: Record, digest: bytes, turn: Turn, now_ms: int) -> Record:
 
 
 def open_messages(record: Record) -> list[Found]:
-    """Messages without an answer, in the order of their turns."""
+    """Messages without an answer, in the order of their turns.
+
+    A message that was counted twice, during an outage, may be answered in one lineage
+    and still open in the other. It is answered.
+    """
     found = [
         Found(line.id, line.top - len(line.tail) + 1 + place, entry)
         for line in record.lineages
@@ -104,6 +108,10 @@ def open_messages(record: Record) -> list[Found]:
         for place, entry in enumerate(line.tail)
         if entry.turn is not None and entry.is_open
     ]
+    if found and len(record.lineages) > 1:
+        entries = [entry for line in record.lineages for entry in line.tail]
+        answered = {entry.digest for entry in entries if is_answered(entry)}
+        found = [each for each in found if each.entry.digest not in answered]
     if len(found) > 1:
         found.sort(key=_order)
     return found

@@ -162,22 +162,31 @@ class Exchange:
 
     async def _counted_in_turn(self, arrival: Arrival) -> Found | None:
         """Let messages of one conversation be counted one by one. One that has waited
-        too long, because memcached is slow, is counted on the overlay, next to them.
+        too long, because memcached is slow, is counted on the overlay, next to them. If
+        memcached answers soon, it may wait for nearly all of its time.
         """
-        lock = arrival.conversation.arriving
-        if lock.locked():
-            try:
-                async with asyncio.timeout(self._ledger.store.patience_s):
-                    await lock.acquire()
-            except TimeoutError:
+        conversation, patience_s = arrival.conversation, self._ledger.store.patience_s
+        if not await self._comes_next(arrival, patience_s * 2 / 3):
+            # the rest is for a read, a write, and the write of the reply
+            late_s = patience_s - 3 * conversation.read_took_s
+            if not await self._comes_next(arrival, late_s):
                 # alone, and without the lock: whoever holds it still waits for the store
                 return await self._counted(arrival, here=True)
-        else:
-            await lock.acquire()
         try:
             return await self._counted(arrival, here=False)
         finally:
-            lock.release()
+            conversation.arriving.release()
+
+    async def _comes_next(self, arrival: Arrival, within_s: float) -> bool:
+        """Whether it is the message's turn to be counted so soon after its arrival."""
+        lock = arrival.conversation.arriving
+        if not lock.locked():
+            return await lock.acquire()
+        try:
+            async with asyncio.timeout_at(arrival.started_s + within_s):
+                return await lock.acquire()
+        except TimeoutError:
+            return False
 
     async def _counted(self, arrival: Arrival, *, here: bool) -> Found | None:
         """Where the message stands in the record, once it does.
@@ -185,12 +194,14 @@ class Exchange:
         here  there is no time to ask the store
         """
         conversation, store = arrival.conversation, self._ledger.store
-        attempt = _Attempt(arrival.started_s, store.patience_s, conversation.try_took_s)
+        attempt = _Attempt(arrival.started_s, store.patience_s)
         view: View | None = None
         while True:
             began_s = self._clock_s()
             here = here or not attempt.has_time(began_s, 3 if attempt.is_in_vain else 2)
             page = await self._ledger.read(conversation, arrival.copy, view, here=here)
+            if not here:
+                conversation.read_took_s = self._clock_s() - began_s
             found = arrival.find(page)
             if found is not None:
                 arrival.is_duplicate = not arrival.hop
@@ -199,9 +210,7 @@ class Exchange:
             if page.is_degraded:
                 conversation.here_until_s = self._clock_s() + self._ledger.store.patience_s
             arrival.is_restored = page.is_restored and page.by_cookie_alone
-            is_counted = await self._count(arrival, page, attempt)
-            conversation.try_took_s = self._clock_s() - began_s
-            if is_counted:
+            if await self._count(arrival, page, attempt):
                 return conversation.find(arrival.digest)
             # another write came first: what it wrote may already hold this message
             view = page.view

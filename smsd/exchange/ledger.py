@@ -8,6 +8,7 @@ stored record loses neither counts nor turns.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import Any
@@ -70,7 +71,7 @@ class Conversation:
                  read; None if another replica may well have written since
     requests     how many requests are being answered here, by message
     runs         the dialogues that run here, by message
-    try_took_s   how long the last try to count a message took
+    read_took_s  how long the store took for the last read before a message was counted
     arriving     held by a message while it is counted: of two that write at the same time
                  one would lose the compare-and-swap and start over
     claiming     held while a turn is claimed; None until then
@@ -86,7 +87,7 @@ class Conversation:
         self.next_view: View | None = None
         self.requests: dict[bytes, int] = {}
         self.runs: dict[bytes, Run] = {}
-        self.try_took_s = 0.0
+        self.read_took_s = math.inf
         self.arriving = asyncio.Lock()
         self.claiming: asyncio.Lock | None = None
         self.poller: asyncio.Task[None] | None = None
@@ -132,22 +133,19 @@ class Tries:
     began_s     when the message arrived, or the change began
     patience_s  no try is begun that would end later, if it took as long as the last one,
                 which is a read and a write
-    took_s      how long the last one before these took
     """
 
-    def __init__(self, began_s: float, patience_s: float, took_s: float = 0.0) -> None:
+    def __init__(self, began_s: float, patience_s: float) -> None:
         self._until_s = began_s + patience_s
         self._left = MOST_TRIES
         self._last_s: float | None = None
-        self._took_s = took_s
 
     def has_time(self, now_s: float, operations: int = 2) -> bool:
         """Whether to try once more, with so many operations until the answer."""
-        if self._last_s is not None:
-            self._took_s = now_s - self._last_s
-        self._last_s = now_s
+        last_s, self._last_s = self._last_s, now_s
+        took_s = 0.0 if last_s is None else now_s - last_s
         self._left -= 1
-        return self._left >= 0 and now_s + self._took_s * operations / 2 <= self._until_s
+        return self._left >= 0 and now_s + took_s * operations / 2 <= self._until_s
 
 
 class Arrival(msgspec.Struct):

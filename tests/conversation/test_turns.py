@@ -9,7 +9,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from smsd.conversation import counting, ending, merging, trimming, turns
 from smsd.conversation.counting import Found
 from smsd.conversation.identity import message_digest
-from smsd.conversation.record import ANSWERED, WINDOW, Entry, Record, Turn, decode, encode
+from smsd.conversation.record import (
+    ANSWERED,
+    WINDOW,
+    Entry,
+    Lineage,
+    Record,
+    Turn,
+    decode,
+    encode,
+)
 
 START_MS = 1_790_000_000_000
 TTL_MS = 14_400_000
@@ -78,6 +87,21 @@ def test_answered_message_never_runs_again() -> None:
     assert not talk.may_run(1)
     talk.record = turns._replaced(talk.record, talk.found(1), reply=None)
     assert not talk.may_run(1), "its reply was forgotten, that it was answered is not"
+
+
+def test_message_that_is_open_here_and_answered_there_holds_nobody_up() -> None:
+    def counted_in(lineage: int) -> Record:
+        record = Record(START_MS, lineages=(Lineage(lineage, 0),), own=lineage)
+        return turns.registered(record, DIGESTS[1], now_ms=START_MS)
+
+    low, high = counted_in(1), counted_in(2)
+    found = counting.find(high, DIGESTS[1])
+    assert found
+    answered = turns.answered(high, found, b"re", now_ms=START_MS)
+    joined = merging.join(low, answered)
+    assert turns.open_messages(joined) == []
+    assert not turns.is_held_up(joined, None, now_ms=START_MS)
+    assert [each.entry.digest for each in turns.open_messages(low)] == [DIGESTS[1]]
 
 
 def test_lease_that_runs_out_is_taken_over_by_its_own_message_only() -> None:

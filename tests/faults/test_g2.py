@@ -90,12 +90,12 @@ async def test_g2_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
 
 
 @pytest.mark.parametrize(
-    ("messages", "delay_s", "timeout_s"), [(3, 0.3, "0.5"), (30, 0.02, "0.5"), (30, 0.01, "0.25")]
+    ("messages", "delay_s", "timeout_s"), [(3, 0.2, "0.5"), (20, 0.01, "0.5"), (28, 0.01, "0.25")]
 )
 async def test_g2_texts_at_once_far_from_memcached_get_their_own_numbers(
     messages: int, delay_s: float, timeout_s: str
 ) -> None:
-    """Whose turn to write comes last needs six round trips. A time-out twice as long
+    """Who writes last of three needs six round trips. A time-out twice as long
     beside a distance twice as long leaves a busy machine twice the time of its own.
     """
     env = {"SMSD_STORE_TIMEOUT": timeout_s}
