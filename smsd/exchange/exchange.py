@@ -208,7 +208,7 @@ class Exchange:
                 conversation.saw(page.record, is_degraded=page.is_degraded)
                 return found
             if page.is_degraded:
-                conversation.here_until_s = self._clock_s() + self._ledger.store.patience_s
+                conversation.here_until_s = self._clock_s() + store.patience_s
             arrival.is_restored = page.is_restored and page.by_cookie_alone
             if await self._count(arrival, page, attempt):
                 return conversation.find(arrival.digest)

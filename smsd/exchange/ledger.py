@@ -105,6 +105,9 @@ class Conversation:
     def saw(self, record: Record, *, is_degraded: bool) -> None:
         """Take in a version that was read or written, and wake who waits for news."""
         self.is_degraded = is_degraded
+        if len(record.lineages) > 1:  # each read of a lost record opens one to write in
+            written = tuple([line for line in record.lineages if line.top])
+            record = msgspec.structs.replace(record, lineages=written)
         before = self.record
         if before is None or merging.covers(record, before):
             self.record = record

@@ -183,6 +183,21 @@ def test_cookie_of_a_hop_that_knows_nothing_better_still_tells_that_the_text_ran
         assert second.start_s - first.start_s > GONE_S
 
 
+def test_looking_for_a_lost_record_leaves_nothing_in_the_cookie() -> None:
+    with three() as made:
+        a, b, _ = replicas_of(made)
+        made.text("wait 30", at=a)
+        made.let(0.5)
+        made.deliver(made.delivered[0].message, b)
+        made.let(0.5)
+        made.freeze(a, 40)
+        made.loop.run(made.memory.flush())
+        made.let(2.5)  # it looks again and again, and would open a lineage each time
+        [conversation] = b.exchange._ledger
+        assert conversation.record
+        assert len(conversation.record.lineages) == 1
+
+
 def test_outage_restarts_no_dialogue_whose_runner_lives() -> None:
     with three() as made:
         replicas = replicas_of(made)
