@@ -293,7 +293,9 @@ class Keeper:
                 found = turn.find(page)
                 return self._ledger.answered(page, found, result) if found else None
 
-            written = await self._ledger.change(conversation, change)
+            # who got a reply at once still waits for it, since the message arrived
+            began_s = None if turn.run.has_waited else arrival.started_s
+            written = await self._ledger.change(conversation, change, began_s=began_s)
             if written is not None:
                 self._tell(arrival, written.page, result)
         finally:

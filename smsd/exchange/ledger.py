@@ -314,9 +314,13 @@ class Ledger:
         conversation.saw(record, is_degraded=page.is_degraded)
         return True
 
-    async def change(self, conversation: Conversation, change: Change) -> Written | None:
+    async def change(
+        self, conversation: Conversation, change: Change, *, began_s: float | None = None
+    ) -> Written | None:
         """Apply `change` to the latest record until it is written, or until it gives
         None: then the record is left as it is, and so is the answer.
+
+        began_s  since when somebody waits for it, on the event loop's clock; now if None
         """
         clock_s = asyncio.get_running_loop().time
         # The store was too slow a moment ago, and the patience of this message is spent.
@@ -326,7 +330,7 @@ class Ledger:
             page = self._page(guess, conversation)
         else:
             page = await self.read(conversation, here=here)
-        tries = Tries(clock_s(), self.store.patience_s)
+        tries = Tries(clock_s() if began_s is None else began_s, self.store.patience_s)
         while True:
             record = change(page)
             if record is None and page.view is not guess:

@@ -46,7 +46,7 @@ class OverlayToken(msgspec.Struct):
     """The overlay is written, not the remote store."""
 
 
-PATIENCE = 3.8
+PATIENCE = 3.2
 """Times `timeout_s`: with the usual 0.25 s, conflicts may take a little less than the
 second within which every message is answered."""
 

@@ -90,7 +90,7 @@ async def test_g2_slow_dialogue_is_not_taken_for_a_slow_store() -> None:
 
 
 @pytest.mark.parametrize(
-    ("messages", "delay_s", "timeout_s"), [(3, 0.2, "0.5"), (20, 0.01, "0.5"), (28, 0.01, "0.25")]
+    ("messages", "delay_s", "timeout_s"), [(3, 0.15, "0.5"), (20, 0.01, "0.5")]
 )
 async def test_g2_texts_at_once_far_from_memcached_get_their_own_numbers(
     messages: int, delay_s: float, timeout_s: str
