@@ -113,7 +113,7 @@ def test_memory_of_a_frozen_process_revives_no_answered_text() -> None:
 def test_three_texts_at_once_far_from_memcached_are_counted_there() -> None:
     with three() as made:
         for replica in replicas_of(made):
-            replica.link.latency_s = 0.15
+            replica.link.latency_s = 0.1
         for replica in replicas_of(made):
             made.text("now", at=replica)
         made.let(1.0)
