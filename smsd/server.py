@@ -34,8 +34,8 @@ FINISH_S = 20.0
 """After the listener is closed, requests and dialogues have this long to finish."""
 
 GIVE_BACK_S = 1.0
-"""What has not finished by then is given back to other replicas, and the requests that
-waited for it are asked to come again, within this time."""
+"""What has not finished by then is given back to other replicas. The requests that
+waited for it are asked to come again, and have this long to be answered."""
 
 IDLE_GRACE_S = 1.0
 """And connections without a request this long: one may be on its way, or an answer may

@@ -1,7 +1,8 @@
 """Calls functions that authors wrote: coroutine functions on the event loop, plain ones
 in a thread.
 
-Must not know messages, sessions or time limits: `smsd.exchange` has those.
+Must not know messages or sessions. Time limits are the callers': of `smsd.exchange` for
+a reply, of `smsd.dialogues.loading` for `open` and its like.
 
 A plain function may block, so it never runs on the event loop. Whatever it raises
 arrives as an `Exception` where its result is awaited. Python gives some exceptions a

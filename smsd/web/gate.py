@@ -1,4 +1,5 @@
-"""Decides which requests may come in: it checks size, signature and account.
+"""Decides which requests may come in: it checks the number of fields, the signature and
+the account.
 
 It raises `Rejected` for the others; `smsd.web.handlers` chooses the HTTP status.
 """
