@@ -105,7 +105,7 @@ class Node:
 
     async def load(self, key: bytes) -> Loaded:
         """Read a value and the token to replace it with."""
-        loaded: Loaded = await self._ask(load_command(key), Answers.read_value)
+        loaded: Loaded = await self._ask(load_command(key), lambda read: read.read_value(key))
         return loaded
 
     async def save(

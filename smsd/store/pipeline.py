@@ -114,8 +114,10 @@ class Answers:
         """Add what arrived."""
         self._buffer += data
 
-    def read_value(self) -> Loaded | Refused:
-        """Take the answer to `load_command`."""
+    def read_value(self, key: bytes | None = None) -> Loaded | Refused:
+        """Take the answer to `load_command`. Given `key`, the value of another one is no
+        answer: a record does not say whose it is, and conversations must not mix.
+        """
         line, begin = self._line(0)
         if line == b"END":
             self._buffer = self._buffer[begin:]
@@ -126,6 +128,8 @@ class Answers:
         fields = line.split()
         if len(fields) != 5 or fields[0] != b"VALUE" or not fields[3].isdigit():
             raise ProtocolError("no answer to a read")
+        if key is not None and fields[1] != key:
+            raise ProtocolError("the value of another key")
         end = begin + int(fields[3])
         if len(self._buffer) < end + len(_END):
             raise Incomplete

@@ -48,6 +48,8 @@ class Proxy:
         self.delay_s = delay_s
         self.held = 0
         """Answers to writes held back since HOLD_WRITES began."""
+        self._due_s: dict[asyncio.StreamWriter, float] = {}
+        """When the last answer from far away is written: none may overtake it."""
         self.writes = 0
         """Commands that wrote since it began to reset connections."""
         self._target_port = target_port
@@ -194,14 +196,17 @@ class Proxy:
         self, chunk: bytes, writer: asyncio.StreamWriter, now: Callable[[], Fault]
     ) -> None:
         fault = now()
+        due_s = self._due_s.pop(writer, 0.0)
+        if fault is Fault.FAR:
+            self._due_s[writer] = due_s = max(due_s + 1e-6, self._loop.time() + self.delay_s)
+            self._loop.call_at(due_s, writer.write, chunk)
+            return
+        await asyncio.sleep(max(0.0, due_s - self._loop.time()))
         if fault is Fault.HOLD_WRITES and chunk.startswith((b"STORED", b"HD")):
             self.held += 1
             await self._until(lambda: now() is not Fault.HOLD_WRITES)
         elif fault is Fault.SLOW:
             await asyncio.sleep(self.delay_s)
-        elif fault is Fault.FAR:
-            self._loop.call_later(self.delay_s, writer.write, chunk)
-            return
         elif fault is Fault.DRIP:
             for byte in chunk[:-1]:
                 if writer.is_closing():

@@ -101,6 +101,14 @@ def test_version_is_read(line: bytes, expected: tuple[int, ...]) -> None:
     assert answers.read_version() == expected
 
 
+def test_value_of_another_key_is_no_answer() -> None:
+    answers = Answers(7)
+    answers.feed(b"VALUE k 0 1 9\r\na\r\nEND\r\n" * 2)
+    assert answers.read_value(b"k") == Loaded(b"a", Token(7, b"9"))
+    with pytest.raises(ProtocolError):
+        answers.read_value(b"another")
+
+
 def test_refused_read_keeps_the_connection_usable() -> None:
     answers = Answers(7)
     answers.feed(b"SERVER_ERROR out of memory writing get response\r\nEND\r\n")
