@@ -82,6 +82,16 @@ def test_duplicate_at_another_replica_waits_for_the_same_reply(two: Cluster) -> 
     assert sorted(event.outcome for event in two.events) == ["counted", *["duplicate"] * 3]
 
 
+def test_reply_that_another_replica_wrote_is_delivered_soon(two: Cluster) -> None:
+    a, b = replicas_of(two)
+    two.text("wait 5", at=a)
+    two.let(0.5)
+    two.deliver(two.delivered[0].message, b)
+    two.until(lambda: two.delivered[0].is_answered)
+    two.let(1.1)
+    assert replies(two) == ["1 times, heard 1"] * 2
+
+
 def test_instant_text_waits_for_a_slow_one_before_it(two: Cluster) -> None:
     a, b = replicas_of(two)
     two.text("wait 2", at=a)
